@@ -1,0 +1,3 @@
+//! The broker: watches the host, owns the shared metadata file, holds the host's lease. It decides nothing.
+
+pub mod verbs;

@@ -1,0 +1,12 @@
+//! The port to the engine VM, and its adapters.
+//!
+//! One trait, [`EngineVm`], says what the broker, the agent and the operator's command may ask of a
+//! hypervisor. Adapters promise two things above all: a VM never starts without its lease, and a status is
+//! either true or an error, never a guess.
+
+pub mod port;
+
+pub use port::{
+    ConsoleAddress, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget, StartMode, VmActivity,
+    VmError, VmEvent, VmExit, VmStatus,
+};

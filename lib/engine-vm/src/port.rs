@@ -1,0 +1,289 @@
+//! What may be asked of a hypervisor about the engine VM. No adapter's particulars here.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
+
+/// What the VM is doing on this host, in the words that host blocks and `--vm-status` use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum VmActivity {
+    /// No VM on this host.
+    #[serde(rename = "Down")]
+    Down,
+    /// Being created; no guest code has run.
+    #[serde(rename = "WaitForLaunch")]
+    WaitForLaunch,
+    /// Started, not yet known to be past its firmware.
+    #[serde(rename = "Powering up")]
+    PoweringUp,
+    /// Running.
+    #[serde(rename = "Up")]
+    Up,
+    /// Told to shut down, still running.
+    #[serde(rename = "Powering down")]
+    PoweringDown,
+    /// Its processors are stopped: by an operator, or by an I/O error.
+    #[serde(rename = "Paused")]
+    Paused,
+    /// Leaving for another host.
+    #[serde(rename = "Migration Source")]
+    MigrationSource,
+    /// Arriving from another host; no guest code runs here yet.
+    #[serde(rename = "Migration Destination")]
+    MigrationDestination,
+    /// The guest restarts.
+    #[serde(rename = "RebootInProgress")]
+    RebootInProgress,
+    /// Memory is being read back from a saved state.
+    #[serde(rename = "Restoring state")]
+    RestoringState,
+    /// Memory is being saved.
+    #[serde(rename = "Saving State")]
+    SavingState,
+}
+
+impl VmActivity {
+    /// The word as VDSM and host blocks write it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Down => "Down",
+            Self::WaitForLaunch => "WaitForLaunch",
+            Self::PoweringUp => "Powering up",
+            Self::Up => "Up",
+            Self::PoweringDown => "Powering down",
+            Self::Paused => "Paused",
+            Self::MigrationSource => "Migration Source",
+            Self::MigrationDestination => "Migration Destination",
+            Self::RebootInProgress => "RebootInProgress",
+            Self::RestoringState => "Restoring state",
+            Self::SavingState => "Saving State",
+        }
+    }
+}
+
+/// How the last VM on this host ended. Kept by the adapter until the next start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum VmExit {
+    /// The guest powered itself off (asked to or by its own will), or we destroyed it.
+    Orderly {
+        /// In words.
+        detail: String,
+    },
+    /// The process died or was killed by somebody else.
+    Crashed {
+        /// Exit status or signal, in words.
+        detail: String,
+    },
+    /// The VM runs on another host now.
+    MigratedAway,
+    /// It never ran: its lease is held elsewhere (sanlock -243 and its kin).
+    LeaseRefused {
+        /// What the lock manager said.
+        detail: String,
+    },
+    /// It never ran for another reason.
+    StartFailed {
+        /// What the hypervisor said.
+        detail: String,
+    },
+}
+
+/// Whether the running VM's lease is ours at this moment, as the lock manager says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum LeaseHolding {
+    /// The lock manager names this VM's process as the owner.
+    Held,
+    /// The VM's process exists and does not own its lease: it must be destroyed, never resumed.
+    Lost {
+        /// What the lock manager said.
+        detail: String,
+    },
+    /// The lock manager did not answer.
+    Unknown {
+        /// The error, in words.
+        detail: String,
+    },
+    /// No VM process, so nothing to hold.
+    NoVm,
+}
+
+/// One look at the VM on this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmStatus {
+    /// What it is doing.
+    pub activity: VmActivity,
+    /// How the last one ended; only with [`VmActivity::Down`].
+    pub exit: Option<VmExit>,
+    /// Whether its lease is ours.
+    pub lease: LeaseHolding,
+    /// Process id of the hypervisor process, as this host sees it.
+    pub pid: Option<u32>,
+}
+
+impl VmStatus {
+    /// True while a hypervisor process with this VM exists on this host, whatever it does.
+    pub fn exists(&self) -> bool {
+        self.activity != VmActivity::Down
+    }
+}
+
+/// Something that happened to the VM. Events may be lost; a status never lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VmEvent {
+    /// The activity may have changed: look again.
+    Changed(VmActivity),
+    /// The VM is gone.
+    Ended(VmExit),
+    /// The guest was stopped by an I/O error on its disk.
+    IoErrorPause,
+}
+
+/// How to start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StartMode {
+    /// Start and run.
+    #[default]
+    Run,
+    /// Start with stopped processors; the operator continues it on the console.
+    Paused,
+}
+
+/// Where a live migration goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigrationTarget {
+    /// The destination hypervisor's address in the form that the adapter understands: `tcp:host:port` or
+    /// `unix:path` for QEMU, a connection URI for libvirt, `host[:port]` for VDSM.
+    pub uri: String,
+}
+
+/// How far a live migration is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MigrationProgress {
+    /// None was started.
+    None,
+    /// Running.
+    Active {
+        /// Bytes of guest memory moved so far.
+        transferred: u64,
+        /// Bytes still to move, as estimated.
+        remaining: u64,
+    },
+    /// The guest runs at the destination.
+    Completed,
+    /// It did not work; the guest goes on here.
+    Failed {
+        /// The hypervisor's words.
+        detail: String,
+    },
+}
+
+/// Where a console client connects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsoleAddress {
+    /// `vnc`, `spice` or `serial`.
+    pub kind: String,
+    /// `host:port`, or a path of a Unix socket.
+    pub address: String,
+}
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum VmError {
+    /// Another host holds the VM's lease, so the VM must not start here.
+    #[error("the engine VM's lease is held elsewhere: {detail}")]
+    LeaseHeld {
+        /// What the lock manager said.
+        detail: String,
+    },
+    /// The lock manager cannot protect the VM now, so it must not start.
+    #[error("the engine VM cannot be protected by a lease: {detail}")]
+    NoLease {
+        /// What is missing.
+        detail: String,
+    },
+    /// There is a VM already.
+    #[error("the engine VM exists on this host already (process {pid})")]
+    AlreadyExists {
+        /// The hypervisor's process.
+        pid: u32,
+    },
+    /// There is none to act on.
+    #[error("the engine VM does not run on this host")]
+    NotRunning,
+    /// The hypervisor cannot be asked.
+    #[error("cannot reach the hypervisor: {detail}")]
+    Unreachable {
+        /// The error, in words.
+        detail: String,
+    },
+    /// It was asked and refused, or failed.
+    #[error("the hypervisor failed to {action}: {detail}")]
+    Failed {
+        /// The call, as a verb phrase.
+        action: &'static str,
+        /// The hypervisor's words.
+        detail: String,
+    },
+    /// The VM's description cannot be used.
+    #[error("the engine VM's configuration is not usable: {detail}")]
+    Config {
+        /// Which key or device, its value, and what to do.
+        detail: String,
+    },
+    /// This adapter cannot do that.
+    #[error("the {adapter} adapter cannot {action}")]
+    Unsupported {
+        /// The adapter's name.
+        adapter: &'static str,
+        /// The call, as a verb phrase.
+        action: &'static str,
+    },
+}
+
+/// The engine VM on this host.
+#[async_trait]
+pub trait EngineVm: Send + Sync {
+    /// Looks at the VM now. An error means that nobody knows, and is shown as `unknown`.
+    async fn status(&self) -> Result<VmStatus, VmError>;
+
+    /// Starts the VM under its lease; returns once the hypervisor process owns the lease and runs (not: once
+    /// the guest has booted). Stale remains of an earlier VM are cleaned first.
+    async fn start(&self, mode: StartMode) -> Result<(), VmError>;
+
+    /// Asks the guest to power down; returns once it was asked. `message` is for the guest's users.
+    async fn shutdown(&self, delay: Duration, message: &str) -> Result<(), VmError>;
+
+    /// Ends the VM at once; returns once its process is gone.
+    async fn destroy(&self) -> Result<(), VmError>;
+
+    /// Stops the guest's processors.
+    async fn pause(&self) -> Result<(), VmError>;
+
+    /// Lets them go on; refused unless the lease is held.
+    async fn resume(&self) -> Result<(), VmError>;
+
+    /// Gets this host ready to receive the VM and returns where the source must send it.
+    async fn prepare_incoming(&self, listen: &MigrationTarget) -> Result<MigrationTarget, VmError>;
+
+    /// Starts a live migration away from this host; returns once it was started.
+    async fn migrate(&self, target: &MigrationTarget) -> Result<(), VmError>;
+
+    /// How far it is.
+    async fn migration_progress(&self) -> Result<MigrationProgress, VmError>;
+
+    /// Sets a console password that ends after `valid`. The password never reaches logs or process arguments.
+    async fn set_console_password(&self, password: &str, valid: Duration) -> Result<(), VmError>;
+
+    /// Where a console client connects.
+    async fn console(&self) -> Result<ConsoleAddress, VmError>;
+
+    /// CPU time that the VM's process has used since it started; `None` when there is no VM.
+    async fn cpu_time(&self) -> Result<Option<Duration>, VmError>;
+
+    /// A stream of events from now on. Receivers that fall behind lose events and must look again.
+    fn events(&self) -> broadcast::Receiver<VmEvent>;
+}

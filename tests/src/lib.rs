@@ -1,0 +1,1 @@
+//! Tests of the whole: what needs more than one crate, real daemons, or another program as its peer.
