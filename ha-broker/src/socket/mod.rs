@@ -20,6 +20,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -35,6 +36,12 @@ const MAX_WRITERS: usize = 64;
 
 /// Connections at one time of everybody else, so that they cannot shut the agent out.
 const MAX_READERS: usize = 32;
+
+/// Connections at one time that are being told that there are too many. More are closed without a word.
+const MAX_REFUSALS: usize = 16;
+
+/// Time for a refused client to take that answer.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A request's header must be whole within this; an idle kept connection is closed after it.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -73,6 +80,7 @@ pub async fn serve<V: Verbs>(
     let server = Arc::new(Server { verbs, policy, ending });
     let writers = Arc::new(Semaphore::new(MAX_WRITERS));
     let readers = Arc::new(Semaphore::new(MAX_READERS));
+    let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
     info!(path = %socket.path().display(), "serving the broker's socket");
@@ -103,7 +111,12 @@ pub async fn serve<V: Verbs>(
             Ok(permit) => {
                 connections.spawn(connection(stream, peer, Arc::clone(&server), permit));
             }
-            Err(_) => refuse(&stream, &peer),
+            Err(_) => {
+                warn!(%peer, "refused a connection: too many are open");
+                if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
+                    connections.spawn(refuse(stream, permit));
+                }
+            }
         }
     }
 
@@ -142,15 +155,22 @@ async fn connection<V: Verbs>(
     }
 }
 
-/// Says why, as far as that is possible without waiting for the client.
-fn refuse(stream: &UnixStream, peer: &Peer) {
+/// Says why. Its request is read first and the rest of it afterwards: an answer before the request confuses clients,
+/// and closing with something unread would reset the connection.
+async fn refuse(mut stream: UnixStream, _permit: OwnedSemaphorePermit) {
     let text = "too many open connections to the broker's socket; close some and try again\n";
     let answer = format!(
         "HTTP/1.0 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{text}",
         text.len()
     );
-    warn!(%peer, "refused a connection: too many are open");
-    if let Err(error) = stream.try_write(answer.as_bytes()) {
-        debug!(%peer, %error, "the refused client did not hear why");
-    }
+    let mut rest = [0; 4096];
+    let farewell = async {
+        stream.read(&mut rest).await?;
+        stream.write_all(answer.as_bytes()).await?;
+        stream.shutdown().await?;
+        while stream.read(&mut rest).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    // Whether it heard or not, it is gone now.
+    let _ = tokio::time::timeout(REFUSAL_TIMEOUT, farewell).await;
 }
