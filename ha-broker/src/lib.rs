@@ -1,4 +1,5 @@
 //! The broker: watches the host, owns the shared metadata file, holds the host's lease. It decides nothing.
 
+pub mod notify;
 pub mod socket;
 pub mod verbs;
