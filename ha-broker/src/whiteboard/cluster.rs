@@ -154,7 +154,10 @@ mod tests {
     #[test]
     fn doubled_keys_become_one_line() {
         let change = Change::parse(b"maintenance=0").unwrap();
-        assert_eq!(change.apply(&block("maintenance=1\na=b\nmaintenance=1")).unwrap(), block("maintenance=0\na=b"));
+        assert_eq!(
+            change.apply(&block("maintenance=1\na=b\nmaintenance=1")).unwrap(),
+            block("maintenance=0\na=b")
+        );
     }
 
     #[test]

@@ -51,7 +51,11 @@ fn commit_host(
     }
 }
 
-fn commit_cluster(port: &dyn Whiteboard, change: &Change, permit: Permit<'_>) -> Result<Box<Block>, PutError> {
+fn commit_cluster(
+    port: &dyn Whiteboard,
+    change: &Change,
+    permit: Permit<'_>,
+) -> Result<Box<Block>, PutError> {
     let mut conflict = String::new();
     for _ in 0..CLUSTER_TRIES {
         let before = read_one(port, CLUSTER_BLOCK)?;
@@ -110,7 +114,10 @@ mod tests {
         port.set_writes(Fault::LoseWrites);
         let lost = Payload::Host(host_block("1|1|6"));
         let error = commit(&port, 3, &lost, &|| Ok(())).unwrap_err();
-        assert!(matches!(error, PutError::Storage(StorageError::ReadBack { block: 3, at: 4, .. })), "{error}");
+        assert!(
+            matches!(error, PutError::Storage(StorageError::ReadBack { block: 3, at: 4, .. })),
+            "{error}"
+        );
         let error = commit(&port, 0, &change("maintenance=1"), &|| Ok(())).unwrap_err();
         assert!(matches!(error, PutError::Storage(StorageError::ReadBack { block: 0, .. })), "{error}");
     }

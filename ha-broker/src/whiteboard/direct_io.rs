@@ -88,7 +88,8 @@ impl DirectIo {
             FileType::BlockDevice => true,
             _ => return Err(StorageError::WrongKind { file: self.file.clone() }),
         };
-        let len = rustix::fs::seek(&fd, SeekFrom::End(0)).map_err(|errno| fail("find the length of", errno))?;
+        let len =
+            rustix::fs::seek(&fd, SeekFrom::End(0)).map_err(|errno| fail("find the length of", errno))?;
         let identity = Identity { device: stat.st_dev, inode: stat.st_ino, rdev: stat.st_rdev };
         Ok(Open { path: &self.file, file: File::from(fd), len, identity, is_device })
     }
@@ -102,7 +103,8 @@ impl DirectIo {
         match *known {
             Some((identity, size)) if identity == open.identity => Ok(size),
             _ => {
-                let size = open.probe_sector_size().map_err(|errno| self.os("find the sector size of", errno))?;
+                let size =
+                    open.probe_sector_size().map_err(|errno| self.os("find the sector size of", errno))?;
                 *known = Some((open.identity, size));
                 Ok(size)
             }
@@ -189,13 +191,22 @@ impl DirectIo {
         Ok(())
     }
 
-    fn read_one(&self, open: &Open<'_>, block: u16, piece: &mut [u8], out: &mut Reading) -> Result<(), StorageError> {
+    fn read_one(
+        &self,
+        open: &Open<'_>,
+        block: u16,
+        piece: &mut [u8],
+        out: &mut Reading,
+    ) -> Result<(), StorageError> {
         match open.read_at(piece, block_offset(block)) {
             Ok(len) => take_present(block, &piece[..len], out),
             Err(errno) => {
                 let error = self.os(format!("read block {block} of"), errno);
                 let bad = out.unreadable.len() + 1;
-                if !is_medium_error(errno) || bad > MAX_BAD_BLOCKS || (out.bytes == 0 && bad >= BAD_BLOCKS_AT_ONCE) {
+                if !is_medium_error(errno)
+                    || bad > MAX_BAD_BLOCKS
+                    || (out.bytes == 0 && bad >= BAD_BLOCKS_AT_ONCE)
+                {
                     return Err(error);
                 }
                 out.unreadable.push((block, error));

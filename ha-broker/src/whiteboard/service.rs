@@ -254,7 +254,10 @@ impl Inner {
             StorageState::Starting => return,
             StorageState::Good { read_ms } => tracing::info!(read_ms, "storage works"),
             StorageState::Stuck { since, operation } => {
-                tracing::warn!(since, "storage stuck: to {operation} does not come back; it resumes by itself");
+                tracing::warn!(
+                    since,
+                    "storage stuck: to {operation} does not come back; it resumes by itself"
+                );
             }
             StorageState::Failed { error, .. } => tracing::warn!("storage failed: {error}"),
         }
@@ -436,7 +439,11 @@ impl Inner {
                 if abandoned.is_set() {
                     return Err(PutError::Abandoned);
                 }
-                if block == CLUSTER_BLOCK { Ok(()) } else { lease.may_write(block).map_err(PutError::NotHeld) }
+                if block == CLUSTER_BLOCK {
+                    Ok(())
+                } else {
+                    lease.may_write(block).map_err(PutError::NotHeld)
+                }
             };
             commit(&*port, block, &payload, &permit)
         };
@@ -453,13 +460,12 @@ impl Inner {
         tokio::time::sleep(self.timing.settle).await;
         let port = Arc::clone(&self.port);
         let operation = format!("read back block {CLUSTER_BLOCK} of {}", self.port.name());
-        let again = self.writer.run(&operation, self.timing.deadline, move |_| read_one(&*port, CLUSTER_BLOCK)).await;
+        let again =
+            self.writer.run(&operation, self.timing.deadline, move |_| read_one(&*port, CLUSTER_BLOCK)).await;
         let again = again.map_err(|stuck| stuck_error(&stuck))??;
         match change.missing_in(&again) {
             None => Ok(again),
-            Some(key) => {
-                Err(StorageError::Conflict { file: self.port.name(), key: key.to_owned() }.into())
-            }
+            Some(key) => Err(StorageError::Conflict { file: self.port.name(), key: key.to_owned() }.into()),
         }
     }
 }

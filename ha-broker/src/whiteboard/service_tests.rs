@@ -130,7 +130,8 @@ async fn a_hanging_write_fails_in_time_is_never_done_later_and_does_not_stop_rea
     let error = bench.service.put(3, host(7)).await.unwrap_err().to_string();
     assert!(error.contains("storage stuck since") && error.contains("write block 3"), "{error}");
     bench.until("stuck", |state| matches!(state, StorageState::Stuck { .. })).await;
-    let at_once = tokio::time::timeout(Duration::from_millis(30), bench.service.put(0, change("maintenance=1")));
+    let at_once =
+        tokio::time::timeout(Duration::from_millis(30), bench.service.put(0, change("maintenance=1")));
     assert!(at_once.await.expect("fails fast").is_err());
     bench.port.poke(9, b"new");
     while !bench.service.snapshot().blocks.contains_key(&9) {
@@ -194,7 +195,9 @@ async fn a_failing_read_keeps_the_last_rows_and_names_the_cause() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     bench.port.set_reads(Fault::Fail(Errno::STALE));
-    bench.until("failed", |s| matches!(s, StorageState::Failed { error, .. } if error.contains("ESTALE"))).await;
+    bench
+        .until("failed", |s| matches!(s, StorageState::Failed { error, .. } if error.contains("ESTALE")))
+        .await;
     assert_eq!(bench.service.snapshot().blocks.len(), 2);
     bench.port.set_reads(Fault::None);
     bench.until_good().await;
@@ -206,7 +209,9 @@ async fn a_truncated_file_is_said_and_heals() {
     bench.port.poke(40, b"row");
     bench.until_good().await;
     bench.port.resize(10);
-    bench.until("failed", |s| matches!(s, StorageState::Failed { error, .. } if error.contains("truncated"))).await;
+    bench
+        .until("failed", |s| matches!(s, StorageState::Failed { error, .. } if error.contains("truncated")))
+        .await;
     assert!(bench.service.snapshot().blocks.contains_key(&40));
     bench.port.resize(64);
     bench.until_good().await;

@@ -107,7 +107,10 @@ mod tests {
     fn changes_newcomers_and_blocks_that_went_are_told_apart() {
         let mut snapshot = Snapshot::default();
         snapshot.take(reading(10, &[(1, 7), (2, 7)]), at(1));
-        assert!(snapshot.blocks.values().all(|seen| seen.changed_at.is_none()), "the first look sees no change");
+        assert!(
+            snapshot.blocks.values().all(|seen| seen.changed_at.is_none()),
+            "the first look sees no change"
+        );
         snapshot.take(reading(10, &[(1, 7), (2, 8), (3, 1)]), at(5));
         let changed: Vec<_> = snapshot.blocks.values().map(|seen| seen.changed_at).collect();
         assert_eq!(changed, [None, Some(at(5)), Some(at(5))]);
