@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::hint::black_box;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput};
 use metadata_format::{BLOCK_SIZE, EngineStatus, HostId, HostRecord, MAX_HOST_ID, Score, parse_blocks};
 
 fn record(id: u16) -> HostRecord {
@@ -50,5 +50,8 @@ fn blocks(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, blocks);
-criterion_main!(benches);
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    blocks(&mut criterion);
+    criterion.final_summary();
+}

@@ -1,5 +1,7 @@
 //! Blocks recorded from the existing agent (release 2.5), byte for byte.
 
+#![allow(clippy::unwrap_used, reason = "a failed assumption must fail the test")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;

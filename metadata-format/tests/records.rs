@@ -1,5 +1,7 @@
 //! Records of every shape: the short forms of older releases, the errors, and what a writer may be given.
 
+#![allow(clippy::unwrap_used, reason = "a failed assumption must fail the test")]
+
 use std::collections::BTreeMap;
 
 use jiff::tz::TimeZone;
