@@ -1,0 +1,104 @@
+//! Which keys there are, and error texts that show the line.
+
+use std::path::Path;
+
+use toml::de::{DeTable, DeValue};
+
+use crate::error::{ConfigError, Result};
+use crate::text::nearest;
+
+/// All tables with their keys; a test holds this against the types.
+pub(super) const KNOWN: &[(&str, &[&str])] = &[
+    ("vm", &["hypervisor"]),
+    ("lease", &["adapter", "io_timeout", "watchdog_timeout"]),
+    ("score", &["profile"]),
+    (
+        "timers",
+        &[
+            "loop",
+            "host_alive",
+            "history",
+            "alive_list",
+            "engine_starting",
+            "bad_health",
+            "engine_stop",
+            "maybe_away",
+            "unexpectedly_down",
+            "retry_clear",
+            "storage_deadline",
+        ],
+    ),
+    ("qemu", &["binary", "machine", "accel", "user", "bridge", "extra_args"]),
+    ("liveliness", &["urls", "expected", "timeout"]),
+    ("socket", &["writers"]),
+    ("metrics", &[]),
+    ("policy", &[]),
+];
+
+/// Refuses the first key that is not in [`KNOWN`].
+pub(super) fn refuse_unknown(path: &Path, text: &str) -> Result<()> {
+    let document = DeTable::parse(text).map_err(|error| syntax(path, text, &error))?;
+    let unknown = |at: usize, reason: String| {
+        let (line, text) = line_at(text, at);
+        Err(ConfigError::Syntax { path: path.to_owned(), line, text, reason })
+    };
+    for (table, value) in document.get_ref() {
+        let name: &str = table.get_ref();
+        let Some((_, keys)) = KNOWN.iter().find(|(known, _)| *known == name) else {
+            return unknown(table.span().start, unknown_table(name));
+        };
+        let DeValue::Table(entries) = value.get_ref() else { continue };
+        if let Some(key) = entries.keys().find(|key| !keys.contains(&key.get_ref().as_ref())) {
+            return unknown(key.span().start, unknown_key(name, keys, key.get_ref()));
+        }
+    }
+    Ok(())
+}
+
+fn unknown_table(name: &str) -> String {
+    let tables = || KNOWN.iter().map(|(known, _)| *known);
+    let advice = if let Some(home) = home_of(name) {
+        format!("{name} belongs into the table [{home}]")
+    } else if let Some(near) = nearest(name, tables()) {
+        format!("did you mean [{near}]?")
+    } else {
+        format!("its tables are {}", tables().collect::<Vec<_>>().join(", "))
+    };
+    format!("there is no {name:?} in this file; {advice}")
+}
+
+fn unknown_key(table: &str, keys: &[&str], name: &str) -> String {
+    let advice = if let Some(near) = nearest(name, keys.iter().copied()) {
+        format!("did you mean {near}?")
+    } else if let Some(home) = home_of(name) {
+        format!("it belongs into the table [{home}]")
+    } else if keys.is_empty() {
+        "this table has no keys yet".to_owned()
+    } else {
+        format!("its keys are {}", keys.join(", "))
+    };
+    format!("there is no key {name:?} in [{table}]; {advice}")
+}
+
+/// The table that has a key of this name.
+fn home_of(key: &str) -> Option<&'static str> {
+    KNOWN.iter().find(|(_, keys)| keys.contains(&key)).map(|(table, _)| *table)
+}
+
+/// The error of the TOML reader with the line it is about.
+pub(super) fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
+    let (line, shown) = line_at(text, error.span().map_or(0, |span| span.start));
+    ConfigError::Syntax {
+        path: path.to_owned(),
+        line,
+        text: shown,
+        reason: error.message().replace('\n', " "),
+    }
+}
+
+/// Number (from 1) and text of the line that holds byte `at`.
+fn line_at(text: &str, at: usize) -> (usize, String) {
+    let before = text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count();
+    let line = text.lines().nth(before).unwrap_or_default();
+    (before + 1, line.chars().take(200).collect())
+}
