@@ -64,14 +64,19 @@ impl DeltaLease {
             lockspace: name_at(sector, OFFSET_LOCKSPACE)?,
             owner: name_at(sector, OFFSET_OWNER)?,
             timestamp: u64_at(sector, OFFSET_TIMESTAMP)?,
-            io_timeout: u16::from_le_bytes(sector.get(OFFSET_IO_TIMEOUT..OFFSET_IO_TIMEOUT + 2)?.try_into().ok()?),
+            io_timeout: u16::from_le_bytes(
+                sector.get(OFFSET_IO_TIMEOUT..OFFSET_IO_TIMEOUT + 2)?.try_into().ok()?,
+            ),
         })
     }
 
     /// Reads the record of `host` from the lockspace at the start of `file`. `None` when there is no lockspace.
     pub fn read(file: &SharedFile, host: HostId) -> Result<Option<Self>, SharedFileError> {
         let first = file.read(0, UNIT)?;
-        let sector = match u32_at(&first, 0).filter(|magic| *magic == MAGIC).and_then(|_| u32_at(&first, OFFSET_SECTOR_SIZE)) {
+        let sector = match u32_at(&first, 0)
+            .filter(|magic| *magic == MAGIC)
+            .and_then(|_| u32_at(&first, OFFSET_SECTOR_SIZE))
+        {
             Some(4096) => 4096,
             Some(_) => 512,
             None => return Ok(None),

@@ -19,7 +19,7 @@ use crate::shared_file::SharedFile;
 
 /// Bytes of the metadata volume: a block of 4096 bytes for the cluster and for each of 2000 hosts, in whole MiB.
 const METADATA_BYTES: u64 = 8 * MIB;
-const _: () = assert!(METADATA_BYTES >= 4096 * (metadata_format::MAX_HOST_ID as u64 + 1));
+const _: () = assert!(METADATA_BYTES >= metadata_format::FILE_SIZE);
 
 /// Says that a directory is an unfinished set-up of ours.
 const MARKER: &str = "hosted-engine-setup-in-progress";
@@ -51,7 +51,11 @@ impl StorageSpec {
     pub fn mount_dir(&self, paths: &Paths) -> PathBuf {
         let mounts = paths.storage_mounts();
         let name = escape_connection(&self.storage);
-        if self.domain_type == DomainType::Glusterfs { mounts.join("glusterSD").join(name) } else { mounts.join(name) }
+        if self.domain_type == DomainType::Glusterfs {
+            mounts.join("glusterSD").join(name)
+        } else {
+            mounts.join(name)
+        }
     }
 }
 
@@ -112,9 +116,10 @@ fn check_mount(storage: &StorageSpec, mount: &Path) -> Result<Owner, SetupError>
     for entry in fs::read_dir(mount).map_err(io("read", mount))? {
         let path = entry.map_err(io("read", mount))?.path();
         if path.join("ha_agent").exists() {
-            let advice = "this storage carries a hosted engine already; add this host to it (hosted-engine setup \
+            let advice =
+                "this storage carries a hosted engine already; add this host to it (hosted-engine setup \
                           host), or give other storage"
-                .to_owned();
+                    .to_owned();
             return Err(SetupError::Exists { path, advice });
         }
     }
@@ -211,7 +216,12 @@ fn fill(
     report.info("Saving the cluster's configuration on the shared storage");
     let vm_conf = cluster.vm.conf(paths.vm_conf(), &cluster.bridge, sd_uuid, disk.image, disk.volume);
     let conf = ClusterConf {
-        hosted_engine_conf: hosted_engine_conf(storage, cluster, sd_uuid, [disk, metadata, lockspace, configuration]),
+        hosted_engine_conf: hosted_engine_conf(
+            storage,
+            cluster,
+            sd_uuid,
+            [disk, metadata, lockspace, configuration],
+        ),
         vm_conf: vm_conf.to_string(),
         broker_conf: include_str!("../../../etc/broker.conf").to_owned(),
         ha_toml: cluster.ha_toml.clone(),
@@ -235,8 +245,10 @@ fn hosted_engine_conf(
     [disk, metadata, lockspace, configuration]: [VolumeId; 4],
 ) -> String {
     let none = || "None".to_owned();
-    let (tcp_address, tcp_port) =
-        cluster.tcp_target.as_ref().map_or_else(|| (none(), none()), |(host, port)| (host.clone(), port.to_string()));
+    let (tcp_address, tcp_port) = cluster
+        .tcp_target
+        .as_ref()
+        .map_or_else(|| (none(), none()), |(host, port)| (host.clone(), port.to_string()));
     let values = [
         ("fqdn", cluster.fqdn.clone()),
         ("vm_disk_id", disk.image.to_string()),

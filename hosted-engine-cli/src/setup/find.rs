@@ -43,7 +43,10 @@ impl ClusterConf {
         let bytes = SharedFile::open(volume, false)?.read(0, conf_archive::MAX_BYTES)?;
         let mut files = conf_archive::read(&bytes)?;
         let mut take = |name: &str| {
-            files.remove(name).map(|content| String::from_utf8_lossy(&content).into_owned()).unwrap_or_default()
+            files
+                .remove(name)
+                .map(|content| String::from_utf8_lossy(&content).into_owned())
+                .unwrap_or_default()
         };
         let conf = Self {
             hosted_engine_conf: take("hosted-engine.conf"),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ha_config::atomic::{self, Mode};
 use ha_config::{HaToml, HostedEngineConf, KeyValueFile, Paths};
-use metadata_format::HostId;
+use metadata_format::{BLOCK_SIZE, HostBlock, HostId, block_offset};
 
 use super::find::ClusterConf;
 use super::leases::refuse_taken_id;
@@ -74,7 +74,11 @@ pub fn configure_host(
     Ok(())
 }
 
-fn refuse_other_deployment(paths: &Paths, conf: &HostedEngineConf, host: &HostSpec) -> Result<(), SetupError> {
+fn refuse_other_deployment(
+    paths: &Paths,
+    conf: &HostedEngineConf,
+    host: &HostSpec,
+) -> Result<(), SetupError> {
     let present = match HostedEngineConf::load(paths) {
         Err(error) if error.is_not_found() => return Ok(()),
         other => other?,
@@ -94,22 +98,19 @@ fn refuse_other_deployment(paths: &Paths, conf: &HostedEngineConf, host: &HostSp
 
 /// Refuses when the host id's block was written by a host of another name.
 fn refuse_taken_block(metadata: &Path, host: &HostSpec) -> Result<(), SetupError> {
-    let offset = u64::from(host.host_id.get()) * 4096;
-    let block = SharedFile::open(metadata, false)?.read(offset, 4096)?;
-    match block_owner(&block) {
-        None => Ok(()),
-        Some(name) if name == host.hostname => Ok(()),
-        Some(name) => Err(SetupError::Refused(format!(
-            "host id {id} has a block of the host {name:?}; take another id, or have the cluster forget that host \
-             first: hosted-engine --clean-metadata --host-id={id}",
-            id = host.host_id
-        ))),
-    }
-}
-
-/// Who wrote a block: `None` when it is absent; a block that cannot be read belongs to an unknown host.
-fn block_owner(block: &[u8]) -> Option<String> {
-    crate::block::owner(block)
+    let offset = block_offset(host.host_id.get());
+    let block = SharedFile::open(metadata, false)?.read(offset, BLOCK_SIZE)?;
+    let owner = match HostBlock::parse(host.host_id, &block) {
+        Ok(None) => return Ok(()),
+        Ok(Some(block)) if block.hostname == host.hostname => return Ok(()),
+        Ok(Some(block)) => format!("of the host {:?}", block.hostname),
+        Err(error) => format!("that cannot be read ({error})"),
+    };
+    Err(SetupError::Refused(format!(
+        "host id {id} has a block {owner}; take another id, or have the cluster forget that host first: \
+         hosted-engine --clean-metadata --host-id={id}",
+        id = host.host_id
+    )))
 }
 
 fn write_new(path: &Path, text: &str, report: &dyn Report) -> Result<(), SetupError> {

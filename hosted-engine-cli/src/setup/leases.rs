@@ -54,8 +54,10 @@ impl Leases {
     /// Writes an empty lockspace at the start of `path` and reads its name back.
     pub(crate) fn write_lockspace(&self, name: &str, path: &Path, grid: GridSize) -> Result<(), SetupError> {
         let Self::Sanlock { client, io_timeout } = self else { return Ok(()) };
-        let failed =
-            |source| SetupError::Sanlock { what: format!("writing the lockspace {name} to {}", path.display()), source };
+        let failed = |source| SetupError::Sanlock {
+            what: format!("writing the lockspace {name} to {}", path.display()),
+            source,
+        };
         let write = || {
             let lockspace = Lockspace { name: LockspaceName::new(name)?, host_id: 1, disk: disk(path)? };
             let options = WriteLockspaceOptions { io_timeout: Some(*io_timeout), grid: Some(grid) };
@@ -113,7 +115,8 @@ pub(super) fn refuse_taken_id(path: &Path, host: HostId, own_name: &str) -> Resu
     let file = SharedFile::open(path, false)?;
     let Some(lease) = DeltaLease::read(&file, host)? else { return Ok(()) };
     // Without -e sanlock calls itself "<random uuid>.<host name>".
-    let own = lease.owner == own_name || lease.owner.split_once('.').is_some_and(|(_, name)| name == own_name);
+    let own =
+        lease.owner == own_name || lease.owner.split_once('.').is_some_and(|(_, name)| name == own_name);
     if lease.is_free() || own {
         return Ok(());
     }

@@ -57,7 +57,10 @@ impl VmSpec {
     pub(super) fn check(&self) -> Result<(), SetupError> {
         let refuse = |text: String| Err(SetupError::Refused(text));
         if !(32..=1 << 24).contains(&self.memory_mb) {
-            return refuse(format!("the VM's memory of {} MB must be from 32 to 16777216 MB", self.memory_mb));
+            return refuse(format!(
+                "the VM's memory of {} MB must be from 32 to 16777216 MB",
+                self.memory_mb
+            ));
         }
         if !(1..=4096).contains(&self.vcpus) {
             return refuse(format!("{} virtual processors: must be from 1 to 4096", self.vcpus));
@@ -65,10 +68,15 @@ impl VmSpec {
         if !matches!(self.graphics.as_str(), "vnc" | "spice") {
             return refuse(format!("console {:?}: must be vnc or spice", self.graphics));
         }
-        let bytes: Vec<_> = self.mac.split(':').map(|byte| (byte.len(), u8::from_str_radix(byte, 16))).collect();
-        let unicast = bytes.first().is_some_and(|(_, first)| first.as_ref().is_ok_and(|first| first & 1 == 0));
+        let bytes: Vec<_> =
+            self.mac.split(':').map(|byte| (byte.len(), u8::from_str_radix(byte, 16))).collect();
+        let unicast =
+            bytes.first().is_some_and(|(_, first)| first.as_ref().is_ok_and(|first| first & 1 == 0));
         if bytes.len() != 6 || !unicast || bytes.iter().any(|(len, byte)| *len != 2 || byte.is_err()) {
-            return refuse(format!("{:?} is no MAC address of a network card, for example 00:16:3e:12:34:56", self.mac));
+            return refuse(format!(
+                "{:?} is no MAC address of a network card, for example 00:16:3e:12:34:56",
+                self.mac
+            ));
         }
         Ok(())
     }

@@ -95,7 +95,8 @@ pub(super) fn copy(source: &Path, path: &Path, bytes: u64, owner: Owner) -> Resu
             break;
         }
         if chunk[..got].iter().any(|byte| *byte != 0) {
-            std::os::unix::fs::FileExt::write_all_at(&file, &chunk[..got], at).map_err(io_error("write", path))?;
+            std::os::unix::fs::FileExt::write_all_at(&file, &chunk[..got], at)
+                .map_err(io_error("write", path))?;
         }
         at += got as u64;
     }

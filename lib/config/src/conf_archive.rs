@@ -47,7 +47,10 @@ pub fn read(bytes: &[u8]) -> Result<BTreeMap<String, Vec<u8>>, ArchiveError> {
         }
         let size = octal(&header[124..136]).ok_or_else(|| damaged("a file's size is no number"))?;
         let start = offset + BLOCK;
-        let end = start.checked_add(size).filter(|_| size <= MAX_BYTES).ok_or_else(|| damaged("a file is too long"))?;
+        let end = start
+            .checked_add(size)
+            .filter(|_| size <= MAX_BYTES)
+            .ok_or_else(|| damaged("a file is too long"))?;
         let content = bytes.get(start..end).ok_or_else(|| damaged("the archive ends inside a file"))?;
         if matches!(header[156], b'0' | 0) {
             let name = header[..100].split(|byte| *byte == 0).next().unwrap_or_default();
@@ -110,7 +113,8 @@ mod tests {
         let archive = write(&[("version", b"1.0"), ("vm.conf", b"vmId=x\n")], 1_700_000_000).unwrap();
         assert_eq!(archive.len(), RECORD);
         std::fs::write(&path, &archive).unwrap();
-        let output = std::process::Command::new("tar").arg("-xOf").arg(&path).arg("vm.conf").output().unwrap();
+        let output =
+            std::process::Command::new("tar").arg("-xOf").arg(&path).arg("vm.conf").output().unwrap();
         assert_eq!(output.stdout, b"vmId=x\n");
     }
 
