@@ -19,6 +19,9 @@ mod report;
 mod vm;
 mod volume;
 
+#[cfg(test)]
+mod tests;
+
 pub use args::{SetupArgs, run};
 pub use domain::{DiskSource, StorageSpec, create_storage};
 pub use find::{ClusterConf, find_cluster};
