@@ -2,6 +2,7 @@
 
 pub mod lockspace;
 pub mod monitors;
+pub mod notify;
 pub mod socket;
 pub mod verbs;
 pub mod wake;
