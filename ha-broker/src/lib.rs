@@ -1,5 +1,7 @@
 //! The broker: watches the host, owns the shared metadata file, holds the host's lease. It decides nothing.
 
+pub mod alive;
+pub mod broker;
 pub mod lockspace;
 pub mod socket;
 pub mod verbs;
