@@ -3,6 +3,7 @@
 pub mod alive;
 pub mod broker;
 pub mod lockspace;
+pub mod notify;
 pub mod socket;
 pub mod verbs;
 pub mod wake;
