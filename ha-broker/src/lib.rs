@@ -2,6 +2,7 @@
 
 pub mod alive;
 pub mod broker;
+pub mod daemon;
 pub mod lockspace;
 pub mod notify;
 pub mod socket;

@@ -196,11 +196,8 @@ impl Verbs for Broker {
         } else {
             let id = host_id(block)?;
             let payload = host_payload(id, &bytes)?;
-            let kept = self.parts.lease.kept();
-            if kept.wanted != Some(id) || !matches!(kept.state, LeaseState::Held { .. }) {
-                // Asks the lock manager only where there is something to ask; the write itself always does.
-                self.parts.lease.held_now(id).map_err(VerbError::NotHeld)?;
-            }
+            // What is known already needs no thread; the write itself asks the lock manager.
+            self.parts.lease.held_lately(id).map_err(VerbError::NotHeld)?;
             payload
         };
         self.parts.whiteboard.put(block, payload).await.map_err(put_error)
