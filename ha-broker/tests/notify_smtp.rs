@@ -135,9 +135,14 @@ async fn a_matching_event_arrives_as_the_template_says() {
     }
     assert!(text.contains("\nDate: "), "{text}");
     assert!(text.contains("2026"), "{text}");
-    assert!(text.contains("
+    assert!(
+        text.contains(
+            "
 
-Host h=C3=B4st1: EngineUp-EngineDown."), "{text}");
+Host h=C3=B4st1: EngineUp-EngineDown."
+        ),
+        "{text}"
+    );
     notifier.finish(Duration::from_secs(5)).await;
 }
 
