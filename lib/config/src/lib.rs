@@ -1,1 +1,34 @@
-//! Placeholder until the first commit of this crate.
+//! Every configuration file of the product, and every path, under one root prefix.
+//!
+//! - [`Paths`]: where things are.
+//! - [`HostedEngineConf`], [`HaConf`], [`VmConf`]: files whose form is older than this program; kept as they are.
+//! - [`AgentConf`], [`BrokerConf`]: the daemons' INI files.
+//! - [`HaToml`]: what is new.
+//! - [`atomic`]: how files are replaced.
+//!
+//! Nothing here decides anything or talks to anybody.
+
+pub mod agent_conf;
+pub mod atomic;
+pub mod broker_conf;
+pub mod device;
+pub mod error;
+pub mod ha_toml;
+pub mod hosted_engine;
+mod ini;
+pub mod key_value;
+pub mod paths;
+pub mod secret;
+pub mod text;
+pub mod vm_conf;
+
+pub use agent_conf::{AgentConf, ScoreOverlay};
+pub use broker_conf::{BrokerConf, EmailConf};
+pub use device::{Device, DeviceValue};
+pub use error::{ConfigError, Result};
+pub use ha_toml::HaToml;
+pub use hosted_engine::{DomainType, HaConf, HostedEngineConf, NetworkTest};
+pub use key_value::KeyValueFile;
+pub use paths::{Paths, ROOT_ENV};
+pub use secret::Secret;
+pub use vm_conf::VmConf;

@@ -1,0 +1,138 @@
+//! What a step of the decision core is fed: one look at the world, or the result of an action.
+//!
+//! Plain data, made by the driver, by `--replay` or by the simulator. Time is inside it. Nothing here reads
+//! or writes anything.
+
+use metadata_format::{EngineStatus, HostId, Score, VmState};
+
+use super::time::Secs;
+
+/// The input of one call of [`decide`](super::decide).
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// A fresh look at the world: a new step.
+    Look(Box<Observation>),
+    /// A new step on what the last look showed, because the clock has not moved on by a whole second since.
+    SameLook,
+    /// The action that the last call asked for is done: the same step goes on.
+    Done(ActionResult),
+}
+
+/// One look at the world.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observation {
+    /// Monotonic second when collecting began: the timestamp of the host's own block.
+    pub started: Secs,
+    /// Monotonic second when it was complete: "now" for timers.
+    pub finished: Secs,
+    /// Wall clock − monotonic clock, in seconds. Only for texts.
+    pub wall_offset: i64,
+    /// The cluster block says global maintenance.
+    pub global_maintenance: bool,
+    /// The other hosts' blocks, in block order. This host's own block is not among them.
+    pub hosts: Vec<RemoteHost>,
+    /// This host.
+    pub local: Local,
+    /// What this host's own claim to its block and its storage stands on.
+    pub footing: Footing,
+}
+
+/// Another host's block.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RemoteHost {
+    /// Number of the block, and of the host.
+    pub id: HostId,
+    /// Its contents; `None` when they did not parse.
+    pub block: Option<RemoteBlock>,
+}
+
+/// A block that parsed, as far as decisions need it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RemoteBlock {
+    /// The writer's monotonic seconds. Only a change of it means anything here.
+    pub host_ts: i64,
+    /// Its score.
+    pub score: Score,
+    /// Its engine status; `None` when the field held no object.
+    pub engine: Option<EngineStatus>,
+    /// Its name.
+    pub hostname: String,
+}
+
+/// This host's monitors and files.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Local {
+    /// Share of network tries that succeeded, 0.0 to 1.0; `None` before the first result.
+    pub network: Option<f64>,
+    /// Whether the management bridge is up; `None` before the first result.
+    pub bridge: Option<bool>,
+    /// Memory free for a VM, in MB.
+    pub mem_free: Option<f64>,
+    /// Busy share of the processors without the engine VM, 0.0 to 1.0.
+    pub cpu_load: Option<f64>,
+    /// Share of memory in use, 0.0 to 1.0 (founding profile only).
+    pub mem_load: Option<f64>,
+    /// The engine VM on this host; `None` when the monitor has no result or none that can be read.
+    pub engine: Option<EngineStatus>,
+    /// Local maintenance, from ha.conf.
+    pub maintenance: bool,
+    /// Memory that the VM needs, in MB: `memSize` of vm.conf.
+    pub min_memory: u64,
+    /// vm.conf is up to date with shared storage.
+    pub conf_up_to_date: bool,
+    /// How far a live migration away from this host is; `None` when none was started.
+    pub migration: Option<Migration>,
+}
+
+impl Local {
+    /// The VM's state on this host. No result counts as unknown: nobody knows.
+    pub fn vm(&self) -> VmState {
+        self.engine.as_ref().map_or(VmState::Unknown, |status| status.vm)
+    }
+}
+
+/// A live migration away from this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Migration {
+    /// Running.
+    InProgress,
+    /// The guest runs at the destination.
+    Finished,
+    /// It did not work; the guest goes on here.
+    Failed,
+}
+
+/// Whether the other hosts can still see this one as alive, and whether a VM started here could be protected.
+/// `None` means: not known, and not held against a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Footing {
+    /// When the own block was last written and read back; before the first time, when the driver began to try.
+    pub last_acknowledged: Option<Secs>,
+    /// Whether the host id lease is held.
+    pub host_lease: Option<bool>,
+    /// For how many seconds a request to shared storage has hung or failed; `None` when storage works.
+    pub storage_stuck: Option<u64>,
+}
+
+/// What the core wants done to the VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Start the VM here, under its lease.
+    StartVm,
+    /// Ask the guest to power down.
+    StopVm,
+    /// End the VM at once.
+    ForceStopVm,
+}
+
+/// How an action went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ActionResult {
+    /// It worked (for a shutdown: the guest was asked).
+    Done,
+    /// It did not.
+    Failed {
+        /// Why, in words.
+        detail: String,
+    },
+}

@@ -1,0 +1,190 @@
+//! Which other hosts are alive, and the averaged processor load: everything that needs the past.
+//!
+//! A host is alive when its timestamp differs from the one in the newest snapshot taken more than 60 s before
+//! the current look began. Its clock is never compared with ours, and until there is a snapshot that old no
+//! host counts as alive.
+//!
+//! Memory is bounded. Snapshots are at least one second apart and kept for 15 minutes, and the table of the
+//! hosts' timestamps is dropped from every snapshot that can never again be the one to compare with: all
+//! that are older than the newest one past the 60 s. At 2000 hosts and one look per second this is 61 tables
+//! of 32 kB.
+
+use std::collections::VecDeque;
+
+use metadata_format::HostId;
+
+use super::input::{Observation, RemoteHost};
+use super::time::Secs;
+
+/// What is kept of past looks, the newest first.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct History {
+    snapshots: VecDeque<Snapshot>,
+}
+
+/// What is kept of one look.
+#[derive(Debug, Clone, PartialEq)]
+struct Snapshot {
+    started: Secs,
+    finished: Secs,
+    cpu_load: Option<f64>,
+    /// Timestamps by host, sorted; `None` for a block that did not parse. Dropped when not needed any more.
+    stamps: Vec<(HostId, Option<i64>)>,
+}
+
+impl History {
+    /// The hosts of `look` that are alive, by the past alone (call before [`History::push`]). Hosts whose
+    /// block does not parse never are.
+    pub fn alive<'a>(&self, look: &'a Observation, alive_secs: u64) -> Vec<&'a RemoteHost> {
+        let Some(past) = self.snapshots.iter().find(|past| is_past(past, look.started, alive_secs)) else {
+            return Vec::new();
+        };
+        look.hosts
+            .iter()
+            .filter(|host| host.block.as_ref().is_some_and(|block| past.differs(host.id, block.host_ts)))
+            .collect()
+    }
+
+    /// Adds `look` and forgets what is older than `keep_secs`.
+    pub fn push(&mut self, look: &Observation, keep_secs: u64, alive_secs: u64) {
+        let oldest = look.started.0.checked_sub(keep_secs);
+        self.snapshots.retain(|past| oldest.is_none_or(|oldest| past.started.0 > oldest));
+        let mut needed = true;
+        for past in &mut self.snapshots {
+            if !needed {
+                past.stamps = Vec::new();
+            } else if is_past(past, look.started, alive_secs) {
+                needed = false;
+            }
+        }
+        let mut stamps: Vec<_> =
+            look.hosts.iter().map(|host| (host.id, host.block.as_ref().map(|block| block.host_ts))).collect();
+        stamps.sort_unstable_by_key(|(id, _)| *id);
+        self.snapshots.push_front(Snapshot {
+            started: look.started,
+            finished: look.finished,
+            cpu_load: look.local.cpu_load.filter(|load| load.is_finite()),
+            stamps,
+        });
+    }
+
+    /// Seconds between the oldest and the newest snapshot.
+    pub fn span(&self) -> u64 {
+        match (self.snapshots.front(), self.snapshots.back()) {
+            (Some(newest), Some(oldest)) => newest.finished.since(oldest.finished),
+            _ => 0,
+        }
+    }
+
+    /// Number of snapshots.
+    pub fn len(&self) -> usize {
+        self.snapshots.len()
+    }
+
+    /// True before the first look.
+    pub fn is_empty(&self) -> bool {
+        self.snapshots.is_empty()
+    }
+
+    /// The processor load over the whole history, 0.0 to 1.0: the area under the straight lines between
+    /// neighbouring readings, by the time that they cover. Gaps next to a missing reading do not count.
+    #[allow(clippy::cast_precision_loss, reason = "seconds within a quarter of an hour")]
+    pub fn load_average(&self) -> f64 {
+        let mut area = 0.0;
+        let mut time = 0;
+        for (newer, older) in self.snapshots.iter().zip(self.snapshots.iter().skip(1)) {
+            if let (Some(newer_load), Some(older_load)) = (newer.cpu_load, older.cpu_load) {
+                let secs = newer.started.since(older.started);
+                area += secs as f64 * (newer_load + older_load) / 2.0;
+                time += secs;
+            }
+        }
+        if time == 0 { 0.0 } else { area / time as f64 }
+    }
+
+    /// Number of timestamps kept, over all snapshots.
+    #[cfg(test)]
+    fn stamps(&self) -> usize {
+        self.snapshots.iter().map(|past| past.stamps.len()).sum()
+    }
+}
+
+fn is_past(past: &Snapshot, now: Secs, alive_secs: u64) -> bool {
+    past.finished.plus(alive_secs) < now
+}
+
+impl Snapshot {
+    fn differs(&self, id: HostId, stamp: i64) -> bool {
+        match self.stamps.binary_search_by_key(&id, |(id, _)| *id) {
+            Ok(at) => self.stamps[at].1 != Some(stamp),
+            Err(_) => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use metadata_format::Score;
+
+    use super::super::input::{Footing, Local, RemoteBlock};
+    use super::*;
+
+    fn look(at: u64, hosts: &[(u16, Option<i64>)]) -> Observation {
+        let hosts = hosts.iter().map(|&(id, stamp)| RemoteHost {
+            id: HostId::new(id).expect("a valid id"),
+            block: stamp.map(|host_ts| RemoteBlock {
+                host_ts,
+                score: Score(1),
+                engine: None,
+                hostname: String::new(),
+            }),
+        });
+        Observation {
+            started: Secs(at),
+            finished: Secs(at),
+            wall_offset: 0,
+            global_maintenance: false,
+            hosts: hosts.collect(),
+            local: Local::default(),
+            footing: Footing::default(),
+        }
+    }
+
+    fn alive(history: &History, look: &Observation) -> Vec<u16> {
+        history.alive(look, 60).iter().map(|host| host.id.get()).collect()
+    }
+
+    #[test]
+    fn nobody_is_alive_until_there_is_a_snapshot_older_than_the_time_out() {
+        let mut history = History::default();
+        history.push(&look(100, &[(2, Some(1))]), 900, 60);
+        assert_eq!(alive(&history, &look(160, &[(2, Some(7))])), [0_u16; 0]);
+        assert_eq!(alive(&history, &look(161, &[(2, Some(7))])), [2]);
+    }
+
+    #[test]
+    fn a_stamp_that_stands_still_or_a_block_that_does_not_parse_is_not_alive() {
+        let mut history = History::default();
+        history.push(&look(100, &[(2, Some(1)), (3, Some(5)), (4, None)]), 900, 60);
+        let now = look(200, &[(2, Some(1)), (3, None), (4, Some(9)), (5, Some(9))]);
+        assert_eq!(alive(&history, &now), [4, 5], "stood still, unreadable now, readable again, new");
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_on_another_host_is_a_change_like_any_other() {
+        let mut history = History::default();
+        history.push(&look(100, &[(2, Some(50_000))]), 900, 60);
+        assert_eq!(alive(&history, &look(170, &[(2, Some(3))])), [2]);
+    }
+
+    #[test]
+    fn memory_is_bounded_with_2000_hosts_and_a_look_each_second() {
+        let hosts: Vec<_> = (1..=2000).map(|id| (id, Some(i64::from(id)))).collect();
+        let mut history = History::default();
+        for second in 0..2000 {
+            history.push(&look(second, &hosts), 900, 60);
+        }
+        assert_eq!(history.len(), 900);
+        assert!(history.stamps() <= 62 * 2000, "{} stamps", history.stamps());
+    }
+}

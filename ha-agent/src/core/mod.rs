@@ -1,0 +1,258 @@
+//! The decision core: given what was, and what is seen now, what to do and why.
+//!
+//! [`decide`] is a function: the state and an input go in, the next state and a [`Decision`] come out. It
+//! touches nothing: no I/O, no clock (time is inside the observation), no locks, no randomness. The driver
+//! (`agent`), `--replay` and the simulator all run this same code.
+//!
+//! A step starts with a look. When the decision says [`Then::Act`], the caller does the action and feeds its
+//! result with [`Input::Done`]; only then the step is over and the state has changed.
+
+pub mod input;
+pub mod liveness;
+pub mod policy;
+pub mod publish;
+pub mod reason;
+mod rules;
+pub mod score;
+pub mod state;
+pub mod time;
+
+use metadata_format::{EngineStatus, HostId, Score};
+
+pub use input::{
+    Action, ActionResult, Footing, Input, Local, Migration, Observation, RemoteBlock, RemoteHost,
+};
+pub use liveness::History;
+pub use policy::{Limits, Policy, Settings};
+pub use publish::StateMetadata;
+pub use reason::{HostName, NoFooting, Reason};
+use rules::Outcome;
+pub use score::{Profile, ScoreSheet, Weights};
+pub use state::{State, Wait};
+pub use time::Secs;
+
+/// Everything that the core remembers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Core {
+    /// The state.
+    pub state: State,
+    /// When the state's timer started; `None` while none runs.
+    pub timer: Option<Secs>,
+    /// Failed starts.
+    pub retries: Retries,
+    /// The past.
+    pub history: History,
+    /// The last look and what follows from it; `None` before the first.
+    pub view: Option<View>,
+    /// The score as of the end of the last step: the one that the other hosts see.
+    pub score: ScoreSheet,
+    /// The action that the running step waits for.
+    pub pending: Option<Action>,
+}
+
+/// Failed starts of the VM that are not forgotten yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Retries {
+    /// How many in a row.
+    pub count: u32,
+    /// When the last start was tried.
+    pub last: Option<Secs>,
+}
+
+/// A look at the world and what was derived from it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct View {
+    /// The look.
+    pub look: Observation,
+    /// The other hosts that are alive.
+    pub alive: Vec<HostId>,
+    /// The host with the most engine; this host when equal.
+    pub best_engine: BestEngine,
+    /// The live other host with the highest score, if that is above 0; the first one when equal.
+    pub best_score: Option<(HostName, Score)>,
+}
+
+/// Where there is the most engine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BestEngine {
+    /// On which host.
+    pub host: HostName,
+    /// Its status; `None` when it is this host and its monitor has no result.
+    pub engine: Option<EngineStatus>,
+}
+
+/// What comes after a call of [`decide`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// Do this and feed the result; the step is not over.
+    Act(Action),
+    /// The step is over; the next one follows as said.
+    Next(Wait),
+}
+
+/// The result of one call of [`decide`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// The state in which the step began.
+    pub from: State,
+    /// The state now. The same as `from` when an action is asked for.
+    pub to: State,
+    /// What comes next.
+    pub then: Then,
+    /// Why; the last one is the rule that decided.
+    pub reasons: Vec<Reason>,
+}
+
+impl Default for Core {
+    fn default() -> Self {
+        Self {
+            state: State::StartState,
+            timer: None,
+            retries: Retries::default(),
+            history: History::default(),
+            view: None,
+            score: ScoreSheet::default(),
+            pending: None,
+        }
+    }
+}
+
+impl Core {
+    /// Whether a step at `now` should look afresh: it should not when the last look was completed in this
+    /// very second.
+    pub fn needs_look(&self, now: Secs) -> bool {
+        self.view.as_ref().is_none_or(|view| view.look.finished != now)
+    }
+
+    /// When the running timer of the state fires.
+    pub fn deadline(&self, limits: &Limits) -> Option<Secs> {
+        Some(self.timer?.plus(self.state.timer(limits)?.limit))
+    }
+
+    /// The core of an agent that was told to stop: score 0, nothing decided any more. For the last publication.
+    #[must_use]
+    pub fn stopped(mut self, settings: &Settings) -> Self {
+        self.state = State::AgentStopped;
+        self.timer = None;
+        self.pending = None;
+        self.compute_score(settings);
+        self
+    }
+
+    fn absorb(&mut self, look: Observation, settings: &Settings) {
+        let limits = &settings.limits;
+        let alive = self.history.alive(&look, limits.alive);
+        let view_of = |host: &RemoteHost| host.block.clone().map(|block| (host.id, block));
+        let blocks: Vec<_> = alive.into_iter().filter_map(view_of).collect();
+
+        let own = HostName { id: settings.host_id, name: "this host".to_owned() };
+        let mut best_engine = BestEngine { host: own, engine: look.local.engine.clone() };
+        let mut best_rank = rank(look.local.engine.as_ref());
+        let mut best_score: Option<(HostName, Score)> = None;
+        for (id, block) in &blocks {
+            if rank(block.engine.as_ref()) > best_rank {
+                best_rank = rank(block.engine.as_ref());
+                let host = View::host_name(*id, &block.hostname);
+                best_engine = BestEngine { host, engine: block.engine.clone() };
+            }
+            if block.score > best_score.as_ref().map_or(Score(0), |(_, score)| *score) {
+                best_score = Some((View::host_name(*id, &block.hostname), block.score));
+            }
+        }
+
+        if let Some(last) = self.retries.last {
+            let since_last = if settings.policy.retry_window_by_monotonic_clock {
+                i64::try_from(look.finished.since(last)).unwrap_or(i64::MAX)
+            } else {
+                look.finished.on_wall(look.wall_offset).saturating_sub_unsigned(last.0)
+            };
+            if since_last >= i64::try_from(limits.retry_window).unwrap_or(i64::MAX) {
+                self.retries = Retries::default();
+            }
+        }
+
+        self.history.push(&look, limits.history, limits.alive);
+        let alive = blocks.into_iter().map(|(id, _)| id).collect();
+        self.view = Some(View { look, alive, best_engine, best_score });
+    }
+
+    /// Ends a step: moves, runs or clears the timer, computes the score.
+    fn enter(&mut self, to: State, settings: &Settings) {
+        if to != self.state {
+            self.timer = None;
+        } else if self.timer.is_none() && self.state.timer(&settings.limits).is_some() {
+            self.timer = self.view.as_ref().map(|view| view.look.finished);
+        }
+        self.state = to;
+        self.compute_score(settings);
+    }
+
+    fn compute_score(&mut self, settings: &Settings) {
+        let nothing = Local::default();
+        let facts = score::Facts {
+            state: self.state,
+            local: self.view.as_ref().map_or(&nothing, |view| &view.look.local),
+            load: self.history.load_average(),
+            retries: self.retries.count,
+            maintenance_counts: settings.policy.local_maintenance_moves_vm,
+        };
+        self.score = score::score(&facts, &settings.weights, &settings.limits);
+    }
+}
+
+/// How much engine; nobody knows counts as none at all.
+fn rank(status: Option<&EngineStatus>) -> u8 {
+    status.map_or(0, EngineStatus::rank)
+}
+
+/// Takes a step, or the rest of one. Total: any input gives a decision.
+pub fn decide(mut core: Core, input: Input, settings: &Settings) -> (Core, Decision) {
+    let from = core.state;
+    let mut reasons = Vec::new();
+    let outcome = match (input, core.pending.take()) {
+        (Input::Done(result), Some(action)) => {
+            if action == Action::StartVm {
+                core.retries.last = core.view.as_ref().map(|view| view.look.finished);
+                core.retries.count = match result {
+                    ActionResult::Done => 0,
+                    ActionResult::Failed { .. } => core.retries.count.saturating_add(1),
+                };
+            }
+            rules::after_action(action, result, core.retries.count)
+        }
+        (input, pending) => {
+            if pending.is_some() {
+                reasons.push(Reason::ResultLost);
+            }
+            if let Input::Look(look) = input {
+                core.absorb(*look, settings);
+            }
+            match &core.view {
+                Some(view) => {
+                    let (outcome, notes) = rules::step(&core, view, settings);
+                    reasons.extend(notes);
+                    outcome
+                }
+                // Nothing was ever seen: nothing can be decided.
+                None => Outcome::To(core.state, Wait::Delay, Reason::AgentStarted),
+            }
+        }
+    };
+    let (then, reason) = match outcome {
+        Outcome::Act(action, reason) => {
+            core.pending = Some(action);
+            (Then::Act(action), reason)
+        }
+        Outcome::To(to, wait, reason) => {
+            core.enter(to, settings);
+            (Then::Next(wait), reason)
+        }
+    };
+    reasons.push(reason);
+    let decision = Decision { from, to: core.state, then, reasons };
+    (core, decision)
+}
+
+#[cfg(test)]
+#[path = "core_tests.rs"]
+mod tests;

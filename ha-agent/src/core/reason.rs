@@ -1,0 +1,224 @@
+//! Why a decision was taken: the closed list of reasons, and the words for each.
+//!
+//! Logs, status displays, JSON and notifications render these values; nobody writes other words about a
+//! decision. A reason carries the numbers and the host that the rule looked at.
+
+use std::fmt;
+
+use metadata_format::{HostId, Score};
+
+use super::state::State;
+
+/// Another host, for texts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostName {
+    /// Its id.
+    pub id: HostId,
+    /// Its name as it says itself.
+    pub name: String,
+}
+
+impl fmt::Display for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (id {})", self.name.escape_debug(), self.id)
+    }
+}
+
+/// Why a start is not tried although this host should start the VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the rendered texts say it")]
+pub enum NoFooting {
+    BlockNotWritten { secs: u64, limit: u64 },
+    HostLeaseNotHeld,
+    StorageStuck { secs: u64 },
+}
+
+/// Why the core decided as it did. All figures in seconds or points.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the rendered texts say it")]
+pub enum Reason {
+    AgentStarted,
+    AgentStopping,
+    GlobalMaintenance,
+    GlobalMaintenanceEnded,
+    LocalMaintenance,
+    LocalMaintenanceEnded,
+    MaintenanceMovesVm { to: HostName },
+    MaintenanceWaits,
+    LocalVmUnknown { detail: String },
+    LocalVmKnown,
+    VmRunsHere,
+    NoVmHere,
+    EngineElsewhere { host: HostName },
+    HistoryTooShort { secs: u64, needed: u64 },
+    BestHost { score: Score, next: Option<(HostName, Score)> },
+    BetterHost { score: Score, host: HostName, theirs: Score },
+    StartWithheld { cause: NoFooting },
+    Starting,
+    Started,
+    StartFailed { failures: u32, detail: String },
+    PoweringUp { detail: String, left: Option<u64> },
+    EngineHealthy,
+    TakenOver { detail: String },
+    VmVanished { detail: String },
+    VmDown { detail: String },
+    VmDiedUnexpectedly { detail: String },
+    VmAlsoRunsOn { host: HostName },
+    HandOver { score: Score, host: HostName, theirs: Score, margin: u32 },
+    BadHealth { detail: String, left: Option<u64> },
+    EngineRuns,
+    ShuttingDown,
+    ShutdownAsked,
+    ShutdownGoesOn { secs: u64, limit: u64 },
+    ShutdownFailed { detail: String },
+    VmPaused,
+    VmStopped,
+    Ending,
+    Ended,
+    EndFailed { detail: String },
+    LookingElsewhere { left: Option<u64> },
+    VmBack,
+    Resting { left: Option<u64> },
+    TimerFired { state: State, limit: u64 },
+    MigrationFinished,
+    MigrationFailed,
+    NotMigrating,
+    MigrationGoesOn,
+    ResultLost,
+}
+
+impl fmt::Display for NoFooting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BlockNotWritten { secs, limit } => write!(
+                f,
+                "this host's own block was not written for {secs} s (limit {limit} s), so the other hosts may think it dead"
+            ),
+            Self::HostLeaseNotHeld => f.write_str("this host does not hold its host id lease"),
+            Self::StorageStuck { secs } => write!(f, "shared storage has not worked for {secs} s"),
+        }
+    }
+}
+
+/// `, N s left` when a timer runs.
+struct Left(Option<u64>);
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(secs) => write!(f, ", {secs} s left"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    #[allow(clippy::too_many_lines, reason = "one line for each reason")]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AgentStarted => f.write_str("the agent has started"),
+            Self::AgentStopping => {
+                f.write_str("the agent was told to stop; a running engine VM is left alone")
+            }
+            Self::GlobalMaintenance => f.write_str("global maintenance: nothing is done to the engine VM"),
+            Self::GlobalMaintenanceEnded => f.write_str("global maintenance has ended"),
+            Self::LocalMaintenance => f.write_str("this host is in local maintenance"),
+            Self::LocalMaintenanceEnded => f.write_str("local maintenance has ended"),
+            Self::MaintenanceMovesVm { to } => {
+                write!(f, "local maintenance: the engine VM is shut down so that {to} can take it")
+            }
+            Self::MaintenanceWaits => f.write_str(
+                "local maintenance waits: no other live host can take the engine VM, so it stays here",
+            ),
+            Self::LocalVmUnknown { detail } => {
+                write!(f, "nobody knows whether the engine VM runs here ({detail}); nothing is done")
+            }
+            Self::LocalVmKnown => f.write_str("the engine VM's state on this host is known again"),
+            Self::VmRunsHere => f.write_str("the engine VM runs on this host"),
+            Self::NoVmHere => f.write_str("the engine VM does not run on this host"),
+            Self::EngineElsewhere { host } => write!(f, "the engine VM runs on {host}"),
+            Self::HistoryTooShort { secs, needed } => write!(
+                f,
+                "the engine VM runs nowhere; {secs} s of observation do not yet tell which hosts are alive (needs {needed} s)"
+            ),
+            Self::BestHost { score, next: None } => write!(
+                f,
+                "the engine VM runs nowhere and no other live host can start it (own score {score})"
+            ),
+            Self::BestHost { score, next: Some((host, theirs)) } => write!(
+                f,
+                "the engine VM runs nowhere and this host's score {score} is the best (next: {host} with {theirs})"
+            ),
+            Self::BetterHost { score, host, theirs } => write!(
+                f,
+                "the engine VM runs nowhere; {host} should start it: its score {theirs} is above this host's {score}"
+            ),
+            Self::StartWithheld { cause } => {
+                write!(f, "the engine VM runs nowhere, but is not started here: {cause}")
+            }
+            Self::Starting => f.write_str("starting the engine VM"),
+            Self::Started => f.write_str("the engine VM was started on this host"),
+            Self::StartFailed { failures, detail } => {
+                write!(f, "starting the engine VM failed ({failures} in a row): {detail}")
+            }
+            Self::PoweringUp { detail, left } => {
+                write!(f, "the engine VM is powering up (status {detail}{})", Left(*left))
+            }
+            Self::EngineHealthy => f.write_str("the engine in the VM is healthy"),
+            Self::TakenOver { detail } => {
+                write!(f, "the start did not last ({detail}): another host may have taken over")
+            }
+            Self::VmVanished { detail } => {
+                write!(f, "the engine VM is gone from this host ({detail}); looking where it is")
+            }
+            Self::VmDown { detail } => write!(
+                f,
+                "the engine VM went down on this host ({detail}); it probably runs on another host"
+            ),
+            Self::VmDiedUnexpectedly { detail } => {
+                write!(f, "the engine VM ended without being asked to ({detail})")
+            }
+            Self::VmAlsoRunsOn { host } => {
+                write!(f, "the engine VM runs, and in better health, on {host}: stopping it here")
+            }
+            Self::HandOver { score, host, theirs, margin } => write!(
+                f,
+                "{host} is better by {margin} points or more ({theirs} to {score}): the engine VM is handed over"
+            ),
+            Self::BadHealth { detail, left } => {
+                write!(f, "the engine in the VM is not healthy ({detail}{})", Left(*left))
+            }
+            Self::EngineRuns => f.write_str("the engine VM runs on this host"),
+            Self::ShuttingDown => f.write_str("asking the engine VM to power down"),
+            Self::ShutdownAsked => f.write_str("the engine VM was asked to power down"),
+            Self::ShutdownGoesOn { secs, limit } => {
+                write!(f, "waiting for the engine VM to power down ({secs} of {limit} s)")
+            }
+            Self::ShutdownFailed { detail } => {
+                write!(f, "asking the engine VM to power down failed: {detail}")
+            }
+            Self::VmPaused => f.write_str("the engine VM is paused and cannot power down by itself"),
+            Self::VmStopped => f.write_str("the engine VM does not run on this host any more"),
+            Self::Ending => f.write_str("ending the engine VM at once"),
+            Self::Ended => f.write_str("the engine VM was ended"),
+            Self::EndFailed { detail } => write!(f, "ending the engine VM failed: {detail}"),
+            Self::LookingElsewhere { left } => {
+                write!(f, "waiting for the engine VM to appear on a host{}", Left(*left))
+            }
+            Self::VmBack => f.write_str("the engine VM runs on this host after all"),
+            Self::Resting { left } => {
+                write!(f, "the engine VM ended unexpectedly here; other hosts come first{}", Left(*left))
+            }
+            Self::TimerFired { state, limit } => {
+                write!(f, "{state} has lasted more than {limit} s")
+            }
+            Self::MigrationFinished => f.write_str("the engine VM has moved to another host"),
+            Self::MigrationFailed => f.write_str("moving the engine VM failed; it goes on here"),
+            Self::NotMigrating => f.write_str("the engine VM is not being moved any more"),
+            Self::MigrationGoesOn => f.write_str("the engine VM is moving to another host"),
+            Self::ResultLost => {
+                f.write_str("the result of the last action is not known; it counts as failed")
+            }
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! The transition rules: one exhaustive match over the states.
+//!
+//! Order of a step: the state's timer, its guards, then its own rules, the first that holds. Pure.
+
+use metadata_format::{Health, VmState};
+
+use super::input::{Action, ActionResult, Migration};
+use super::policy::Settings;
+use super::reason::{HostName, NoFooting, Reason};
+use super::state::{Guard, State, Wait};
+use super::{Core, View};
+
+/// What a rule says.
+pub(super) enum Outcome {
+    /// Go to (or stay in) a state.
+    To(State, Wait, Reason),
+    /// Do something first; [`after_action`] tells where to go then.
+    Act(Action, Reason),
+}
+
+use Outcome::{Act, To};
+use Wait::{Delay, No};
+
+/// A rule's view of the world.
+pub(super) struct Step<'a> {
+    core: &'a Core,
+    view: &'a View,
+    settings: &'a Settings,
+    /// What else is worth saying, before the rule's own reason.
+    notes: Vec<Reason>,
+}
+
+/// Takes one step: timer, guards, rules. Returns further reasons beside the outcome's own.
+pub(super) fn step(core: &Core, view: &View, settings: &Settings) -> (Outcome, Vec<Reason>) {
+    let mut step = Step { core, view, settings, notes: Vec::new() };
+    let outcome = step.timer().or_else(|| step.guards()).unwrap_or_else(|| step.rules());
+    (outcome, step.notes)
+}
+
+impl Step<'_> {
+    fn timer(&self) -> Option<Outcome> {
+        let timer = self.core.state.timer(&self.settings.limits)?;
+        let since = self.core.timer?;
+        let reason = Reason::TimerFired { state: self.core.state, limit: timer.limit };
+        (since.plus(timer.limit) < self.view.look.finished).then_some(To(timer.to, timer.wait, reason))
+    }
+
+    fn guards(&self) -> Option<Outcome> {
+        self.core.state.guards().iter().find_map(|guard| match guard {
+            Guard::Global => self
+                .view
+                .look
+                .global_maintenance
+                .then(|| To(State::GlobalMaintenance, Delay, Reason::GlobalMaintenance)),
+            Guard::Unknown => (self.view.look.local.vm() == VmState::Unknown).then(|| {
+                let reason = Reason::LocalVmUnknown { detail: self.vm_detail() };
+                To(State::UnknownLocalVmState, Delay, reason)
+            }),
+            Guard::Local => {
+                self.local_guard().then(|| To(State::LocalMaintenance, Delay, Reason::LocalMaintenance))
+            }
+        })
+    }
+
+    /// Local maintenance as a guard. With the switch it waits until the VM is known to be away.
+    fn local_guard(&self) -> bool {
+        let local = &self.view.look.local;
+        let vm_first =
+            self.settings.policy.local_maintenance_moves_vm && self.core.state != State::LocalMaintenance;
+        local.maintenance && (!vm_first || local.vm().is_down())
+    }
+
+    fn rules(&mut self) -> Outcome {
+        match self.core.state {
+            State::StartState => To(State::ReinitializeFSM, Delay, Reason::AgentStarted),
+            State::ReinitializeFSM => match self.view.look.local.vm() {
+                VmState::Up => To(State::EngineStarting, No, Reason::VmRunsHere),
+                VmState::Down | VmState::DownUnexpected | VmState::DownMissing | VmState::Unknown => {
+                    To(State::EngineDown, Delay, Reason::NoVmHere)
+                }
+            },
+            State::EngineDown => self.engine_down(),
+            State::EngineStart => Act(Action::StartVm, Reason::Starting),
+            State::EngineStarting => self.engine_starting(),
+            State::EngineUp | State::EngineUpBadHealth => self.engine_up(),
+            State::EngineStop => self.engine_stop(),
+            State::EngineForceStop => Act(Action::ForceStopVm, Reason::Ending),
+            State::EngineMaybeAway => self.engine_maybe_away(),
+            State::EngineUnexpectedlyDown => {
+                if self.best_engine_up() && self.best_engine_is_ours() {
+                    To(State::EngineUp, Delay, Reason::VmBack)
+                } else {
+                    To(State::EngineUnexpectedlyDown, Delay, Reason::Resting { left: self.time_left() })
+                }
+            }
+            State::UnknownLocalVmState => To(State::ReinitializeFSM, No, Reason::LocalVmKnown),
+            State::LocalMaintenance => To(State::ReinitializeFSM, Delay, Reason::LocalMaintenanceEnded),
+            State::GlobalMaintenance => To(State::ReinitializeFSM, Delay, Reason::GlobalMaintenanceEnded),
+            State::EngineMigratingAway => match self.view.look.local.migration {
+                Some(Migration::Finished) => To(State::EngineDown, Delay, Reason::MigrationFinished),
+                Some(Migration::Failed) => To(State::ReinitializeFSM, No, Reason::MigrationFailed),
+                None => To(State::ReinitializeFSM, No, Reason::NotMigrating),
+                Some(Migration::InProgress) => {
+                    To(State::EngineMigratingAway, Delay, Reason::MigrationGoesOn)
+                }
+            },
+            State::AgentStopped => To(State::AgentStopped, Delay, Reason::AgentStopping),
+        }
+    }
+
+    fn engine_down(&self) -> Outcome {
+        if self.best_engine_up() {
+            return if self.best_engine_is_ours() {
+                // Not straight to EngineUp: an engine that is still booting would count as unhealthy.
+                To(State::EngineStarting, No, Reason::VmRunsHere)
+            } else {
+                let reason = Reason::EngineElsewhere { host: self.view.best_engine.host.clone() };
+                To(State::EngineDown, Delay, reason)
+            };
+        }
+        let stay = |reason| To(State::EngineDown, Delay, reason);
+        let needed = self.settings.limits.alive;
+        let secs = self.core.history.span();
+        if secs < needed {
+            return stay(Reason::HistoryTooShort { secs, needed });
+        }
+        // The score that the others saw last. Equal scores may both try: the lease lets one succeed.
+        let score = self.core.score.total;
+        let next = self.view.best_score.clone();
+        if let Some((host, theirs)) = next.clone().filter(|(_, theirs)| *theirs > score) {
+            return stay(Reason::BetterHost { score, host, theirs });
+        }
+        if let Some(cause) = self.no_footing() {
+            return stay(Reason::StartWithheld { cause });
+        }
+        To(State::EngineStart, No, Reason::BestHost { score, next })
+    }
+
+    fn no_footing(&self) -> Option<NoFooting> {
+        if !self.settings.policy.start_needs_footing {
+            return None;
+        }
+        let look = &self.view.look;
+        let limit = self.settings.limits.alive;
+        let silent = look.footing.last_acknowledged.map(|at| look.finished.since(at));
+        if let Some(secs) = look.footing.storage_stuck {
+            Some(NoFooting::StorageStuck { secs })
+        } else if look.footing.host_lease == Some(false) {
+            Some(NoFooting::HostLeaseNotHeld)
+        } else {
+            silent.filter(|secs| *secs > limit).map(|secs| NoFooting::BlockNotWritten { secs, limit })
+        }
+    }
+
+    fn engine_starting(&mut self) -> Outcome {
+        match self.view.look.local.vm() {
+            VmState::Up => {
+                if let Some(outcome) = self.maintenance_moves_vm() {
+                    outcome
+                } else if self.health() == Health::Good {
+                    To(State::EngineUp, Delay, Reason::EngineHealthy)
+                } else {
+                    let reason = Reason::PoweringUp { detail: self.vm_detail(), left: self.time_left() };
+                    To(State::EngineStarting, Delay, reason)
+                }
+            }
+            VmState::Down => {
+                To(State::EngineForceStop, No, Reason::TakenOver { detail: self.vm_detail() })
+            }
+            VmState::DownUnexpected | VmState::DownMissing | VmState::Unknown => {
+                To(State::EngineMaybeAway, No, Reason::VmVanished { detail: self.vm_detail() })
+            }
+        }
+    }
+
+    fn engine_up(&mut self) -> Outcome {
+        let detail = self.vm_detail();
+        match self.view.look.local.vm() {
+            VmState::Down => return To(State::EngineMaybeAway, Delay, Reason::VmDown { detail }),
+            VmState::DownUnexpected => {
+                return To(State::EngineUnexpectedlyDown, Delay, Reason::VmDiedUnexpectedly { detail });
+            }
+            VmState::Up | VmState::DownMissing | VmState::Unknown => {}
+        }
+        if !self.best_engine_up() {
+            return To(State::EngineMaybeAway, No, Reason::VmVanished { detail });
+        }
+        if !self.best_engine_is_ours() {
+            let reason = Reason::VmAlsoRunsOn { host: self.view.best_engine.host.clone() };
+            return To(State::EngineStop, Delay, reason);
+        }
+        if let Some(outcome) = self.maintenance_moves_vm() {
+            return outcome;
+        }
+        let margin = self.settings.limits.hand_over_margin;
+        let score = self.core.score.total;
+        if let Some((host, theirs)) = self.view.best_score.clone()
+            && theirs.0 >= score.0.saturating_add(margin)
+        {
+            return To(State::EngineStop, Delay, Reason::HandOver { score, host, theirs, margin });
+        }
+        if self.health() == Health::Bad {
+            To(State::EngineUpBadHealth, Delay, Reason::BadHealth { detail, left: self.time_left() })
+        } else {
+            To(State::EngineUp, Delay, Reason::EngineRuns)
+        }
+    }
+
+    /// With the switch: the VM leaves a host in local maintenance as soon as another host can take it.
+    fn maintenance_moves_vm(&mut self) -> Option<Outcome> {
+        if !(self.settings.policy.local_maintenance_moves_vm && self.view.look.local.maintenance) {
+            return None;
+        }
+        if let Some((to, _)) = self.view.best_score.clone() {
+            return Some(To(State::EngineStop, Delay, Reason::MaintenanceMovesVm { to }));
+        }
+        self.notes.push(Reason::MaintenanceWaits);
+        None
+    }
+
+    fn engine_stop(&self) -> Outcome {
+        let local = &self.view.look.local;
+        if local.vm() != VmState::Up {
+            return To(State::EngineDown, Delay, Reason::VmStopped);
+        }
+        if local.engine.as_ref().is_some_and(|status| status.detail == "Paused") {
+            return To(State::EngineForceStop, No, Reason::VmPaused);
+        }
+        match self.core.timer {
+            None => Act(Action::StopVm, Reason::ShuttingDown),
+            Some(since) => {
+                let secs = self.view.look.finished.since(since);
+                let reason = Reason::ShutdownGoesOn { secs, limit: self.settings.limits.stop };
+                To(State::EngineStop, Delay, reason)
+            }
+        }
+    }
+
+    fn engine_maybe_away(&self) -> Outcome {
+        let detail = self.vm_detail();
+        match self.view.look.local.vm() {
+            VmState::Down => To(State::EngineDown, Delay, Reason::VmDown { detail }),
+            VmState::DownUnexpected => {
+                To(State::EngineUnexpectedlyDown, Delay, Reason::VmDiedUnexpectedly { detail })
+            }
+            VmState::Up => To(State::EngineUp, Delay, Reason::VmBack),
+            VmState::DownMissing | VmState::Unknown if self.best_engine_up() => {
+                let reason = Reason::EngineElsewhere { host: self.view.best_engine.host.clone() };
+                To(State::EngineDown, Delay, reason)
+            }
+            VmState::DownMissing | VmState::Unknown => {
+                To(State::EngineMaybeAway, Delay, Reason::LookingElsewhere { left: self.time_left() })
+            }
+        }
+    }
+
+    fn best_engine_up(&self) -> bool {
+        self.view.best_engine.engine.as_ref().is_some_and(|status| status.vm == VmState::Up)
+    }
+
+    fn best_engine_is_ours(&self) -> bool {
+        self.view.best_engine.host.id == self.settings.host_id
+    }
+
+    fn health(&self) -> Health {
+        self.view.look.local.engine.as_ref().map_or(Health::Unknown, |status| status.health)
+    }
+
+    fn vm_detail(&self) -> String {
+        match &self.view.look.local.engine {
+            Some(status) => status.reason.clone().unwrap_or_else(|| status.detail.clone()),
+            None => "no result from the engine-health monitor".to_owned(),
+        }
+    }
+
+    /// Seconds until this state's timer fires, if it runs.
+    fn time_left(&self) -> Option<u64> {
+        let timer = self.core.state.timer(&self.settings.limits)?;
+        Some(self.core.timer?.plus(timer.limit).since(self.view.look.finished))
+    }
+}
+
+/// Where an action's result leads. The action was asked for by the state that stands beside it here.
+pub(super) fn after_action(action: Action, result: ActionResult, failures: u32) -> Outcome {
+    match (action, result) {
+        (Action::StartVm, ActionResult::Done) => To(State::EngineStarting, Delay, Reason::Started),
+        (Action::StartVm, ActionResult::Failed { detail }) => {
+            To(State::EngineDown, Delay, Reason::StartFailed { failures, detail })
+        }
+        (Action::StopVm, ActionResult::Done) => To(State::EngineStop, Delay, Reason::ShutdownAsked),
+        (Action::StopVm, ActionResult::Failed { detail }) => {
+            To(State::ReinitializeFSM, Delay, Reason::ShutdownFailed { detail })
+        }
+        (Action::ForceStopVm, ActionResult::Done) => To(State::EngineDown, Delay, Reason::Ended),
+        (Action::ForceStopVm, ActionResult::Failed { detail }) => {
+            To(State::ReinitializeFSM, Delay, Reason::EndFailed { detail })
+        }
+    }
+}
+
+impl View {
+    pub(super) fn host_name(id: metadata_format::HostId, name: &str) -> HostName {
+        HostName { id, name: name.to_owned() }
+    }
+}

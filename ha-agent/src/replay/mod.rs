@@ -1,0 +1,152 @@
+//! `--replay`: feeds recorded observations to the decision core and prints its decisions.
+//!
+//! Drives [`crate::core`] as the real loop does, on a clock that the recording owns. Performs nothing.
+
+pub mod scenario;
+
+use serde_json::{Value, json};
+
+use crate::core::{
+    Action, ActionResult, Core, Decision, Input, Limits, Policy, Profile, Secs, Settings, State, Then, Wait,
+    Weights, decide,
+};
+use scenario::{Scenario, ScenarioError, Tick};
+
+/// Seconds that a step with a wait asks for.
+const DELAY: u64 = 10;
+/// More steps than this without a wait cannot come from one tick.
+const STEPS_MAX: usize = 100;
+
+/// Replays a file's text and gives `{"steps": […]}`. `plain` turns all policy switches off.
+pub fn replay(text: &str, plain: bool) -> Result<Value, ScenarioError> {
+    let scenario = Scenario::parse(text)?;
+    let mut weights = Weights::of(scenario.profile.unwrap_or(Profile::Ovirt45));
+    for (key, value) in &scenario.score_cfg {
+        weights.set(key, &value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned))?;
+    }
+    let settings = Settings {
+        host_id: scenario.host_id,
+        weights,
+        policy: if plain { Policy::plain() } else { Policy::default() },
+        limits: Limits::default(),
+    };
+    let mut run = Run { settings, core: Core::default(), now: Secs(0), steps: Vec::new() };
+    for index in 0..scenario.ticks.len() {
+        run.tick(&scenario, index)?;
+    }
+    Ok(json!({ "steps": run.steps }))
+}
+
+struct Run {
+    settings: Settings,
+    core: Core,
+    now: Secs,
+    steps: Vec<Value>,
+}
+
+impl Run {
+    fn tick(&mut self, scenario: &Scenario, index: usize) -> Result<(), ScenarioError> {
+        for step in 0..STEPS_MAX {
+            let tick = scenario.tick(index, step)?;
+            self.now = self.now.max(Secs(tick.time));
+            if self.step(scenario, &tick, index) == Wait::Delay {
+                return Ok(());
+            }
+            self.now = self.now.plus(tick.step_secs);
+        }
+        let what = format!("more than {STEPS_MAX} steps without a wait");
+        Err(ScenarioError::Tick { tick: index, what })
+    }
+
+    fn step(&mut self, scenario: &Scenario, tick: &Tick, index: usize) -> Wait {
+        let refreshed = self.core.needs_look(self.now);
+        let mut input = if refreshed {
+            let look = scenario.observation(tick, self.now);
+            self.now = look.finished;
+            Input::Look(Box::new(look))
+        } else {
+            Input::SameLook
+        };
+        let mut reasons = Vec::new();
+        let mut actions = Vec::new();
+        loop {
+            let (core, decision) = decide(std::mem::take(&mut self.core), input, &self.settings);
+            self.core = core;
+            reasons.extend(decision.reasons.iter().map(ToString::to_string));
+            let action = match decision.then {
+                Then::Act(action) => action,
+                Then::Next(wait) => {
+                    self.record(&decision, wait, &actions, &reasons, refreshed, index);
+                    return wait;
+                }
+            };
+            self.now = self.now.plus(tick.action_secs);
+            let worked = match action {
+                Action::StartVm => tick.start_vm_ok,
+                Action::StopVm | Action::ForceStopVm => tick.stop_vm_ok,
+            };
+            actions.push(match action {
+                Action::StartVm => json!({ "action": "START_VM", "result": worked }),
+                Action::StopVm => json!({ "action": "STOP_VM", "force": false, "result": worked }),
+                Action::ForceStopVm => json!({ "action": "STOP_VM", "force": true, "result": worked }),
+            });
+            input = Input::Done(if worked {
+                ActionResult::Done
+            } else {
+                ActionResult::Failed { detail: "as recorded".to_owned() }
+            });
+        }
+    }
+
+    fn record(
+        &mut self,
+        decision: &Decision,
+        wait: Wait,
+        actions: &[Value],
+        reasons: &[String],
+        refreshed: bool,
+        tick: usize,
+    ) {
+        let core = &self.core;
+        let view = core.view.as_ref();
+        let secs = |at: Option<Secs>| at.map(|at| at.0);
+        let mut metadata = json!({});
+        if core.state != State::StartState {
+            let own = core.metadata(&self.settings.limits);
+            metadata = json!({
+                "maintenance": own.maintenance,
+                "state": own.state.name(),
+                "stopped": own.stopped,
+            });
+            let offset = view.map_or(0, |view| view.look.wall_offset);
+            if let Some(at) = own.timeout {
+                metadata["timeout"] = json!(crate::wall::ctime(at.on_wall(offset)));
+            }
+        }
+        let engine = view.and_then(|view| view.best_engine.engine.as_ref());
+        self.steps.push(json!({
+            "tick": tick,
+            "clock": self.now.0,
+            "refreshed": refreshed,
+            "from": decision.from.name(),
+            "state": core.state.name(),
+            "delay": if wait == Wait::Delay { DELAY } else { 0 },
+            "score": core.score.total,
+            "actions": actions,
+            "reasons": reasons,
+            "metadata": metadata,
+            "data": {
+                "timeout_start_time": secs(core.timer),
+                "engine_vm_retry_count": core.retries.count,
+                "engine_vm_retry_time": secs(core.retries.last),
+                "best_engine_host_id": view.map(|view| view.best_engine.host.id),
+                "best_engine_vm": engine.map(|engine| engine.vm),
+                "best_score_host_id": view.and_then(|view| view.best_score.as_ref()).map(|(host, _)| host.id),
+                "alive_hosts": view.map(|view| view.alive.clone()).unwrap_or_default(),
+                "collect_start": view.map(|view| view.look.started.0),
+                "collect_finish": view.map(|view| view.look.finished.0),
+                "history_len": core.history.len(),
+            },
+        }));
+    }
+}

@@ -1,0 +1,350 @@
+//! ha.toml: what the older files have no place for. Every key is optional; an unknown key is refused with the nearest
+//! known name, so that a typing error never passes for a setting.
+//!
+//! Times are numbers of seconds and may have a fraction.
+
+mod check;
+mod keys;
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::atomic;
+use crate::error::{ConfigError, Result};
+use crate::paths::Paths;
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HaToml {
+    /// `[vm]`
+    pub vm: VmTable,
+    /// `[lease]`
+    pub lease: LeaseTable,
+    /// `[score]`
+    pub score: ScoreTable,
+    /// `[timers]`
+    pub timers: Timers,
+    /// `[qemu]`
+    pub qemu: QemuTable,
+    /// `[liveliness]`
+    pub liveliness: LivelinessTable,
+    /// `[socket]`
+    pub socket: SocketTable,
+    /// `[metrics]`
+    pub metrics: MetricsTable,
+    /// `[policy]`
+    pub policy: PolicyTable,
+}
+
+/// Who runs the VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Hypervisor {
+    /// QEMU, started by this product itself under the VM's lease.
+    #[default]
+    Qemu,
+    /// A libvirt daemon with its sanlock plug-in.
+    Libvirt,
+    /// VDSM.
+    Vdsm,
+}
+
+/// `[vm]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VmTable {
+    /// Default `"qemu"`. A host that VDSM manages needs `"vdsm"`.
+    pub hypervisor: Hypervisor,
+}
+
+/// Who keeps the leases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LeaseAdapter {
+    /// The sanlock daemon: leases on shared storage, for any number of hosts.
+    #[default]
+    Sanlock,
+    /// File locks of one kernel: for a single machine only.
+    File,
+}
+
+/// `[lease]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LeaseTable {
+    /// Default `"sanlock"`.
+    pub adapter: LeaseAdapter,
+    /// sanlock's I/O time-out N in whole seconds, 1 to 60, the same on all hosts; default 10, sanlock's own.
+    pub io_timeout: u32,
+    /// Watchdog fire time-out W in whole seconds, the same on all hosts; default 60, sanlock's own. Only read, to
+    /// reckon when a silent host's lease is free.
+    pub watchdog_timeout: u32,
+}
+
+impl Default for LeaseTable {
+    fn default() -> Self {
+        Self { adapter: LeaseAdapter::default(), io_timeout: 10, watchdog_timeout: 60 }
+    }
+}
+
+impl LeaseTable {
+    /// 8N: so long after its last renewal sanlock starts to kill a lease's holders.
+    pub const fn lost_after(&self) -> Duration {
+        Duration::from_secs(8 * self.io_timeout as u64)
+    }
+
+    /// 8N + W: so long after its last renewal a lease can be taken by another host.
+    pub const fn dead_after(&self) -> Duration {
+        Duration::from_secs(8 * self.io_timeout as u64 + self.watchdog_timeout as u64)
+    }
+}
+
+/// Which score rules this cluster uses; they must be the same on all its hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+pub enum ScoreProfile {
+    /// Base 2400: for clusters that this product sets up.
+    #[serde(rename = "founding")]
+    Founding,
+    /// Base 3400: what the existing agents of a cluster reckon with.
+    #[default]
+    #[serde(rename = "ovirt-4.5")]
+    Ovirt45,
+}
+
+/// `[score]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScoreTable {
+    /// Default `"ovirt-4.5"`, so that a host can join an existing cluster; set-up of a new one writes `"founding"`.
+    pub profile: ScoreProfile,
+}
+
+/// `[timers]`: all in seconds. [`HaToml::validate`] has the relations between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timers {
+    /// Pause between two loops of the agent, 0.1 to 60; default 10.
+    #[serde(rename = "loop", with = "seconds")]
+    pub loop_interval: Duration,
+    /// A host whose timestamp stood still for so long is not alive, 1 to 600; default 60.
+    #[serde(with = "seconds")]
+    pub host_alive: Duration,
+    /// How long snapshots of the other hosts are kept, 2 to 86400; default 900.
+    #[serde(with = "seconds")]
+    pub history: Duration,
+    /// The broker forgets the agent's list of live hosts after so long, 1 to 600; default 60.
+    #[serde(with = "seconds")]
+    pub alive_list: Duration,
+    /// A started VM that is not healthy by then is stopped, 1 to 86400; default 600.
+    #[serde(with = "seconds")]
+    pub engine_starting: Duration,
+    /// A VM whose engine is unhealthy for so long is stopped, 1 to 86400; default 300.
+    #[serde(with = "seconds")]
+    pub bad_health: Duration,
+    /// A VM that was asked to shut down and still runs then is powered off, 1 to 86400; default 300.
+    #[serde(with = "seconds")]
+    pub engine_stop: Duration,
+    /// How long a VM that is nowhere may be on its way, 1 to 86400; default 40.
+    #[serde(with = "seconds")]
+    pub maybe_away: Duration,
+    /// Score 0 for so long after the VM died on this host, 1 to 86400; default 560.
+    #[serde(with = "seconds")]
+    pub unexpectedly_down: Duration,
+    /// Failed starts are forgotten after so long, 1 to 86400; default 600.
+    #[serde(with = "seconds")]
+    pub retry_clear: Duration,
+    /// Storage that has not answered a read or write by then is called stuck, 0.1 to 600; default 15.
+    #[serde(with = "seconds")]
+    pub storage_deadline: Duration,
+}
+
+#[allow(clippy::duration_suboptimal_units, reason = "in seconds, as the file has them")]
+impl Default for Timers {
+    fn default() -> Self {
+        Self {
+            loop_interval: Duration::from_secs(10),
+            host_alive: Duration::from_secs(60),
+            history: Duration::from_secs(900),
+            alive_list: Duration::from_secs(60),
+            engine_starting: Duration::from_secs(600),
+            bad_health: Duration::from_secs(300),
+            engine_stop: Duration::from_secs(300),
+            maybe_away: Duration::from_secs(40),
+            unexpectedly_down: Duration::from_secs(560),
+            retry_clear: Duration::from_secs(600),
+            storage_deadline: Duration::from_secs(15),
+        }
+    }
+}
+
+/// How QEMU runs guest code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accel {
+    /// KVM where it works, else TCG.
+    #[default]
+    Auto,
+    /// The kernel's virtualisation; refuse to start without it.
+    Kvm,
+    /// Emulation.
+    Tcg,
+}
+
+/// `[qemu]`: only for `hypervisor = "qemu"`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct QemuTable {
+    /// The program: a name looked up in PATH, or an absolute path; default `"qemu-system-x86_64"`.
+    pub binary: String,
+    /// Machine type, for example `"q35"`; default: vm.conf's `emulatedMachine`.
+    pub machine: Option<String>,
+    /// Default `"auto"`.
+    pub accel: Accel,
+    /// User that QEMU runs as, a name; default: the agent's own.
+    pub user: Option<String>,
+    /// Bridge for all of the VM's network cards; default: the one that vm.conf names, else hosted-engine.conf's.
+    pub bridge: Option<String>,
+    /// Added to QEMU's command line as they are; default none.
+    pub extra_args: Vec<String>,
+}
+
+impl Default for QemuTable {
+    fn default() -> Self {
+        Self {
+            binary: "qemu-system-x86_64".to_owned(),
+            machine: None,
+            accel: Accel::default(),
+            user: None,
+            bridge: None,
+            extra_args: Vec::new(),
+        }
+    }
+}
+
+/// `[liveliness]`: how the engine says that it is well.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LivelinessTable {
+    /// Pages to ask in this order; the first that is good counts. `{fqdn}` stands for the engine's name.
+    /// Default: the current engine's page and the founding design's.
+    pub urls: Vec<String>,
+    /// Text that the page contains when the engine is well; default `"DB Up!Welcome to Health Status!"`.
+    pub expected: String,
+    /// How long one page may take in seconds, 0.1 to 60; default 5.
+    #[serde(with = "seconds")]
+    pub timeout: Duration,
+}
+
+impl Default for LivelinessTable {
+    fn default() -> Self {
+        Self {
+            urls: vec![
+                "http://{fqdn}/ovirt-engine/services/health".to_owned(),
+                "http://{fqdn}/OvirtEngineWeb/HealthStatus".to_owned(),
+            ],
+            expected: "DB Up!Welcome to Health Status!".to_owned(),
+            timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl LivelinessTable {
+    /// The pages of the engine `fqdn`.
+    pub fn urls_for(&self, fqdn: &str) -> Vec<String> {
+        self.urls.iter().map(|url| url.replace("{fqdn}", fqdn)).collect()
+    }
+}
+
+/// `[socket]`: the broker's socket.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SocketTable {
+    /// Users, by name or number, that may write besides root and the broker's own user; default `["vdsm"]`. A name
+    /// that this host does not have is passed over.
+    pub writers: Vec<Writer>,
+}
+
+impl Default for SocketTable {
+    fn default() -> Self {
+        Self { writers: vec![Writer::Name("vdsm".to_owned())] }
+    }
+}
+
+/// A user that may write.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged, expecting = "a user's name or number")]
+pub enum Writer {
+    /// By number.
+    Uid(u32),
+    /// By name.
+    Name(String),
+}
+
+/// `[metrics]`: no keys yet; the broker's socket always answers `GET /metrics`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetricsTable {}
+
+/// `[policy]`: switches for behaviour that differs from the existing agent's. None yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PolicyTable {}
+
+impl HaToml {
+    /// Reads and checks the file of this host; a missing file means all defaults.
+    pub fn load(paths: &Paths) -> Result<Self> {
+        match atomic::read_text(&paths.ha_toml()) {
+            Err(error) if error.is_not_found() => Ok(Self::default()),
+            Err(error) => Err(error),
+            Ok(text) => Self::parse(paths, &text),
+        }
+    }
+
+    /// Reads and checks a text as if it were the file of this host.
+    pub fn parse(paths: &Paths, text: &str) -> Result<Self> {
+        let path = paths.ha_toml();
+        keys::refuse_unknown(&path, text)?;
+        let this: Self = toml::from_str(text).map_err(|error| keys::syntax(&path, text, &error))?;
+        this.validate().map_err(|reason| ConfigError::Relation { path, reason })?;
+        Ok(this)
+    }
+
+    /// Checks ranges and the relations between the times; the error says which rule is broken and what to do.
+    pub fn validate(&self) -> Result<(), String> {
+        check::ranges(self)?;
+        check::relations(self)
+    }
+
+    /// Each relation between the times in words, with its figures and whether it holds: for `doctor`.
+    pub fn relations(&self) -> Vec<(String, bool)> {
+        check::all(self).into_iter().map(|relation| (relation.to_string(), relation.holds())).collect()
+    }
+}
+
+/// Seconds as an integer or a float.
+mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, de::Error};
+
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a number of seconds")]
+    enum Number {
+        Whole(u32),
+        Fraction(f64),
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        match Number::deserialize(deserializer)? {
+            Number::Whole(whole) => Ok(Duration::from_secs(whole.into())),
+            Number::Fraction(fraction) => Duration::try_from_secs_f64(fraction)
+                .map_err(|_| D::Error::custom("a number of seconds, 0 or more, expected")),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "ha_toml/tests.rs"]
+mod tests;
