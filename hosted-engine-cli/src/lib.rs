@@ -1,1 +1,3 @@
-//! Placeholder until the first commit of this crate.
+//! The operator's command and what it is made of.
+
+pub mod sandbox;
