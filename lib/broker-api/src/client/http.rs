@@ -88,7 +88,11 @@ pub async fn exchange(path: &Path, request: &Request) -> Result<Answer, ClientEr
     let stream = unix_path::connect(path)
         .await
         .map_err(|source| ClientError::Connect { path: path.to_owned(), source })?;
-    let broken = |e: hyper::Error| protocol(&request.name, &format!("the connection broke: {e}"));
+    let broken = |error: hyper::Error| {
+        // hyper's own text names the step; what went wrong there is its source.
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        protocol(&request.name, &format!("the connection broke: {error}{cause}"))
+    };
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
 
     let mut builder = hyper::Request::builder()
@@ -120,8 +124,12 @@ pub async fn exchange(path: &Path, request: &Request) -> Result<Answer, ClientEr
     let mut conversation = std::pin::pin!(conversation);
     tokio::select! {
         result = &mut conversation => result,
-        // Once the connection is over, whatever it brought is already with the conversation.
-        _ = &mut connection => conversation.await,
+        // Once the connection is over, whatever it brought is already with the conversation; if that is not
+        // enough, the connection knows why.
+        end = &mut connection => match (conversation.await, end) {
+            (Err(_), Err(error)) => Err(broken(error)),
+            (result, _) => result,
+        },
     }
 }
 

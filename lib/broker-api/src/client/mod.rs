@@ -23,7 +23,7 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Deadline of the verbs that join, leave or write a lockspace, unless [`BrokerClient::with_timeout`] says
 /// otherwise. Joining after an unclean end takes up to 14 N + W: 200 s with sanlock's defaults (N = 10, W = 60).
-pub const LOCKSPACE_TIMEOUT: Duration = Duration::from_secs(240);
+pub const LOCKSPACE_TIMEOUT: Duration = Duration::from_mins(4);
 
 /// A client of one broker. Cheap to clone; holds no connection.
 #[derive(Debug, Clone)]

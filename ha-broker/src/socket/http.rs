@@ -1,0 +1,213 @@
+//! HTTP: routes, sizes, content types. One function answers one request and never fails: what goes wrong becomes a
+//! status and a text.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker_api::status::AgentReport;
+use broker_api::xmlrpc::{self, Fault, fault};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use serde::Serialize;
+use tracing::{debug, warn};
+
+use super::Server;
+use super::dispatch::{self, Verb};
+use super::policy::Peer;
+use crate::verbs::Verbs;
+
+/// Largest request body: an alive list of 2000 hosts in Python's spelling takes 64 KB.
+const MAX_REQUEST: usize = 256 << 10;
+
+/// A request's body must be whole within this.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest wait of `GET /v1/wake`; longer ones are shortened to it.
+pub const MAX_WAKE: Duration = Duration::from_mins(1);
+
+/// What `GET /v1/wake` waits when it does not say: one loop of an agent.
+const DEFAULT_WAKE: Duration = Duration::from_secs(10);
+
+type Answer = Response<Full<Bytes>>;
+
+/// Answers one request.
+pub async fn answer<V: Verbs>(
+    request: Request<Incoming>,
+    server: &Arc<Server<V>>,
+    peer: &Peer,
+) -> Result<Answer, Infallible> {
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let allowed = match path.as_str() {
+        "/RPC2" | "/" => Method::POST,
+        "/v1/agent" => Method::PUT,
+        "/v1/status" | "/v1/wake" | "/metrics" => Method::GET,
+        _ => {
+            let text = "no such document; there are POST /RPC2, GET /v1/status, GET /v1/wake, PUT /v1/agent, GET /metrics";
+            return Ok(plain(StatusCode::NOT_FOUND, text));
+        }
+    };
+    if method != allowed {
+        let mut answer =
+            plain(StatusCode::METHOD_NOT_ALLOWED, &format!("{path} can only be asked with {allowed}"));
+        if let Ok(value) = HeaderValue::from_str(allowed.as_str()) {
+            answer.headers_mut().insert(ALLOW, value);
+        }
+        return Ok(answer);
+    }
+    Ok(match path.as_str() {
+        "/v1/status" => json(&server.verbs.status().await),
+        "/v1/wake" => wake(request.uri().query().unwrap_or_default(), server).await,
+        "/metrics" => {
+            content(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", server.verbs.metrics().await)
+        }
+        "/v1/agent" => match body(request).await {
+            Ok(bytes) => agent_report(&bytes, server, peer).await,
+            Err(answer) => answer,
+        },
+        _ => match body(request).await {
+            Ok(bytes) => content(StatusCode::OK, "text/xml", rpc(&bytes, server, peer).await),
+            Err(answer) => answer,
+        },
+    })
+}
+
+/// An XML-RPC call; the answer is XML in any case.
+async fn rpc<V: Verbs>(bytes: &[u8], server: &Arc<Server<V>>, peer: &Peer) -> Vec<u8> {
+    let result = match xmlrpc::decode_call(bytes) {
+        Ok(call) => match Verb::from_name(&call.name) {
+            Some(verb) if verb.writes() && !server.policy.may_write(peer) => {
+                let message = not_permitted(verb.name(), peer);
+                Err(Fault { code: fault::NOT_PERMITTED, message })
+            }
+            Some(verb) => run(verb, call.params, server).await,
+            None => {
+                // The Python broker's text: clients may look for it.
+                let message = format!("<class 'Exception'>:method \"{}\" is not supported", call.name);
+                Err(Fault { code: fault::UNKNOWN_METHOD, message })
+            }
+        }
+        .inspect_err(|fault| debug!(%peer, verb = call.name, fault.code, fault.message, "a request failed")),
+        Err(error) => {
+            debug!(%peer, %error, "a request is not XML-RPC");
+            Err(Fault { code: fault::BAD_ARGUMENT, message: format!("the request is not XML-RPC: {error}") })
+        }
+    };
+    match result {
+        Ok(value) => xmlrpc::encode_response(&value),
+        Err(fault) => xmlrpc::encode_fault(&fault),
+    }
+}
+
+/// Runs a verb. One that writes runs to its end even when its client goes away: half a write helps nobody.
+async fn run<V: Verbs>(
+    verb: Verb,
+    params: Vec<xmlrpc::Value>,
+    server: &Arc<Server<V>>,
+) -> Result<xmlrpc::Value, Fault> {
+    if !verb.writes() {
+        return dispatch::call(&*server.verbs, verb, params).await;
+    }
+    let verbs = Arc::clone(&server.verbs);
+    let task = tokio::spawn(async move { dispatch::call(&*verbs, verb, params).await });
+    task.await.unwrap_or_else(|error| {
+        let message = format!("{} did not finish inside the broker ({error}); see its log", verb.name());
+        Err(Fault { code: fault::INTERRUPTED, message })
+    })
+}
+
+async fn agent_report<V: Verbs>(bytes: &[u8], server: &Arc<Server<V>>, peer: &Peer) -> Answer {
+    if !server.policy.may_write(peer) {
+        return plain(StatusCode::FORBIDDEN, &not_permitted("PUT /v1/agent", peer));
+    }
+    match serde_json::from_slice::<AgentReport>(bytes) {
+        Ok(report) => {
+            server.verbs.put_agent_report(report).await;
+            let mut answer = Response::new(Full::default());
+            *answer.status_mut() = StatusCode::NO_CONTENT;
+            answer
+        }
+        Err(error) => plain(StatusCode::BAD_REQUEST, &format!("the body is not an agent's report: {error}")),
+    }
+}
+
+async fn wake<V: Verbs>(query: &str, server: &Arc<Server<V>>) -> Answer {
+    let (mut after, mut timeout) = (0, DEFAULT_WAKE);
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        match (name, value.parse::<u64>()) {
+            ("after", Ok(number)) => after = number,
+            ("timeout_ms", Ok(number)) => timeout = Duration::from_millis(number).min(MAX_WAKE),
+            _ => {
+                let text =
+                    format!("{pair:?} is not understood: use after=N and timeout_ms=N with whole numbers");
+                return plain(StatusCode::BAD_REQUEST, &text);
+            }
+        }
+    }
+    tokio::select! {
+        wake = server.verbs.wake(after, timeout) => json(&wake),
+        () = server.ended() => {
+            plain(StatusCode::SERVICE_UNAVAILABLE, "the broker is shutting down")
+        }
+    }
+}
+
+/// The whole body, or the answer that says why not.
+async fn body(request: Request<Incoming>) -> Result<Bytes, Answer> {
+    if request.headers().get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+        return Err(closing(StatusCode::NOT_IMPLEMENTED, "send the body without Content-Encoding"));
+    }
+    let too_large =
+        || closing(StatusCode::PAYLOAD_TOO_LARGE, &format!("the body is larger than {MAX_REQUEST} bytes"));
+    if request.body().size_hint().lower() > MAX_REQUEST as u64 {
+        return Err(too_large());
+    }
+    let read = Limited::new(request.into_body(), MAX_REQUEST).collect();
+    match tokio::time::timeout(BODY_TIMEOUT, read).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) => Err(closing(StatusCode::BAD_REQUEST, &format!("the body cannot be read: {error}"))),
+        Err(_) => Err(closing(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
+    }
+}
+
+fn not_permitted(what: &str, peer: &Peer) -> String {
+    let user = peer.user();
+    warn!(%peer, what, "refused: this user may not write");
+    format!(
+        "{user} may not use {what}: only root, the broker's own user and the users that its configuration names may; \
+         reading is open to all"
+    )
+}
+
+fn json(document: &impl Serialize) -> Answer {
+    match serde_json::to_vec(document) {
+        Ok(bytes) => content(StatusCode::OK, "application/json", bytes),
+        Err(error) => {
+            plain(StatusCode::INTERNAL_SERVER_ERROR, &format!("the document cannot be written: {error}"))
+        }
+    }
+}
+
+/// An answer after which the connection ends, because the rest of the request is still on the line.
+fn closing(status: StatusCode, text: &str) -> Answer {
+    let mut answer = plain(status, text);
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    answer
+}
+
+fn plain(status: StatusCode, text: &str) -> Answer {
+    content(status, "text/plain; charset=utf-8", format!("{text}\n"))
+}
+
+fn content(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    answer
+}

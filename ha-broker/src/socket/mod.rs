@@ -1,0 +1,176 @@
+//! The broker's Unix socket: XML-RPC for existing clients, and our own JSON documents and metrics beside it.
+//!
+//! It knows HTTP and who is calling; what a verb does is behind [`Verbs`]. It never opens storage, never decides
+//! anything, and no client can hold up another: every connection is a task of its own with limits on time and size.
+//!
+//! ```text
+//! accept ─ peer's uid ─ room left for its class? ─ HTTP ┬ POST /RPC2 ─ decode ─ may it write? ─ Verbs
+//!                        └ no: 503, closed              └ GET, PUT ─────────── may it write? ─ Verbs
+//! ```
+
+mod bind;
+mod deadline;
+mod dispatch;
+mod http;
+mod policy;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tracing::{debug, info, warn};
+
+pub use self::bind::{BoundSocket, SocketError, bind};
+pub use self::dispatch::Verb;
+pub use self::policy::{Peer, PolicyError, WriterPolicy};
+use crate::verbs::Verbs;
+
+/// Connections at one time of users that may write: agents, the operator's command.
+const MAX_WRITERS: usize = 64;
+
+/// Connections at one time of everybody else, so that they cannot shut the agent out.
+const MAX_READERS: usize = 32;
+
+/// Connections at one time that are being told that there are too many. More are closed without a word.
+const MAX_REFUSALS: usize = 16;
+
+/// Time for a refused client to take that answer.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A request's header must be whole within this; an idle kept connection is closed after it.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A client that does not take its answer for this long is dropped.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Time for running requests at the end. A stop must be over within a second.
+const GRACE: Duration = Duration::from_millis(800);
+
+/// Everything that a connection needs.
+struct Server<V> {
+    verbs: Arc<V>,
+    policy: WriterPolicy,
+    ending: watch::Receiver<bool>,
+}
+
+impl<V> Server<V> {
+    /// Completes when the broker is about to end.
+    async fn ended(&self) {
+        let mut ending = self.ending.clone();
+        // An error means that the server is gone altogether.
+        let _ = ending.wait_for(|ending| *ending).await;
+    }
+}
+
+/// Serves the socket until `shutdown` completes, then lets running requests finish for at most 0.8 s, and removes
+/// the socket file. Connections are independent of one another.
+pub async fn serve<V: Verbs>(
+    socket: BoundSocket,
+    verbs: Arc<V>,
+    policy: WriterPolicy,
+    shutdown: impl Future<Output = ()>,
+) {
+    let (end, ending) = watch::channel(false);
+    let server = Arc::new(Server { verbs, policy, ending });
+    let writers = Arc::new(Semaphore::new(MAX_WRITERS));
+    let readers = Arc::new(Semaphore::new(MAX_READERS));
+    let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
+    let mut connections = JoinSet::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    info!(path = %socket.path().display(), "serving the broker's socket");
+
+    loop {
+        let stream = tokio::select! {
+            () = &mut shutdown => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+            accepted = socket.accept() => match accepted {
+                Ok(stream) => stream,
+                Err(error) => {
+                    // Out of descriptors or memory: others may free some soon.
+                    warn!(%error, "cannot accept a connection on the broker's socket");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+        };
+        let peer = match Peer::of(&stream) {
+            Ok(peer) => peer,
+            Err(error) => {
+                debug!(%error, "a client was gone before it was served");
+                continue;
+            }
+        };
+        let class = if server.policy.may_write(&peer) { &writers } else { &readers };
+        match Arc::clone(class).try_acquire_owned() {
+            Ok(permit) => {
+                connections.spawn(connection(stream, peer, Arc::clone(&server), permit));
+            }
+            Err(_) => {
+                warn!(%peer, "refused a connection: too many are open");
+                if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
+                    connections.spawn(refuse(stream, permit));
+                }
+            }
+        }
+    }
+
+    drop(socket);
+    // Without receivers there is no connection to tell.
+    let _ = end.send(true);
+    let drained =
+        tokio::time::timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
+    if drained.is_err() {
+        info!(connections = connections.len(), "closing connections whose requests did not finish in time");
+    }
+}
+
+async fn connection<V: Verbs>(
+    stream: UnixStream,
+    peer: Peer,
+    server: Arc<Server<V>>,
+    _permit: OwnedSemaphorePermit,
+) {
+    let service = service_fn(|request| http::answer(request, &server, &peer));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(64 << 10)
+        .serve_connection(TokioIo::new(deadline::WriteDeadline::new(stream, WRITE_TIMEOUT)), service);
+    let mut connection = std::pin::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = server.ended() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        debug!(%peer, %error, "a connection ended early");
+    }
+}
+
+/// Says why. Its request is read first and the rest of it afterwards: an answer before the request confuses clients,
+/// and closing with something unread would reset the connection.
+async fn refuse(mut stream: UnixStream, _permit: OwnedSemaphorePermit) {
+    let text = "too many open connections to the broker's socket; close some and try again\n";
+    let answer = format!(
+        "HTTP/1.0 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{text}",
+        text.len()
+    );
+    let mut rest = [0; 4096];
+    let farewell = async {
+        stream.read(&mut rest).await?;
+        stream.write_all(answer.as_bytes()).await?;
+        stream.shutdown().await?;
+        while stream.read(&mut rest).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    // Whether it heard or not, it is gone now.
+    let _ = tokio::time::timeout(REFUSAL_TIMEOUT, farewell).await;
+}

@@ -1,0 +1,143 @@
+//! Who may change something through the socket.
+//!
+//! The kernel says who connects (`SO_PEERCRED`); nothing that a client sends is believed. Root and the broker's own
+//! user (the agent's) may always write; other users when the configuration names them; everybody may read.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use tokio::net::UnixStream;
+
+/// Where user names are looked up.
+const PASSWD: &str = "/etc/passwd";
+
+/// Who is on the other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// The user that connected.
+    pub uid: u32,
+    /// The process that connected, as far as it can be seen from our namespace.
+    pub pid: Option<i32>,
+}
+
+impl Peer {
+    /// Asks the kernel.
+    pub(super) fn of(stream: &UnixStream) -> io::Result<Self> {
+        let credentials = stream.peer_cred()?;
+        Ok(Self { uid: credentials.uid(), pid: credentials.pid() })
+    }
+
+    /// The user by name and number, for people.
+    pub(super) fn user(self) -> String {
+        let passwd = std::fs::read_to_string(PASSWD).unwrap_or_default();
+        match users(&passwd).find(|(_, uid)| *uid == self.uid) {
+            Some((name, uid)) => format!("{name} (uid {uid})"),
+            None => format!("uid {}", self.uid),
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pid {
+            Some(pid) => write!(f, "uid {} pid {pid}", self.uid),
+            None => write!(f, "uid {}", self.uid),
+        }
+    }
+}
+
+/// A user of the configuration that does not exist.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    /// Neither a number nor a known name.
+    #[error(
+        "{name:?} may not be given write access to the broker's socket: no such user in {PASSWD}; use its number"
+    )]
+    UnknownUser {
+        /// As configured.
+        name: String,
+    },
+    /// The list of users cannot be read.
+    #[error("cannot read {PASSWD} to look up user {name:?}: {source}")]
+    Passwd {
+        /// The user that was looked up.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The users that may write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriterPolicy {
+    uids: BTreeSet<u32>,
+}
+
+impl Default for WriterPolicy {
+    /// Root and the user that this process runs as.
+    fn default() -> Self {
+        Self { uids: BTreeSet::from([0, rustix::process::geteuid().as_raw()]) }
+    }
+}
+
+impl WriterPolicy {
+    /// Root, this process's user, and `users`: names of /etc/passwd, or numbers.
+    pub fn with_users<S: AsRef<str>>(users: &[S]) -> Result<Self, PolicyError> {
+        Self::with_users_of(users, Path::new(PASSWD))
+    }
+
+    fn with_users_of<S: AsRef<str>>(names: &[S], passwd: &Path) -> Result<Self, PolicyError> {
+        let mut policy = Self::default();
+        for name in names.iter().map(|name| name.as_ref().trim()) {
+            if let Ok(uid) = name.parse() {
+                policy.uids.insert(uid);
+                continue;
+            }
+            let text = std::fs::read_to_string(passwd)
+                .map_err(|source| PolicyError::Passwd { name: name.to_owned(), source })?;
+            let found = users(&text).find(|(known, _)| *known == name);
+            let (_, uid) = found.ok_or_else(|| PolicyError::UnknownUser { name: name.to_owned() })?;
+            policy.uids.insert(uid);
+        }
+        Ok(policy)
+    }
+
+    /// Whether this peer may use the verbs that change something.
+    pub fn may_write(&self, peer: &Peer) -> bool {
+        self.uids.contains(&peer.uid)
+    }
+}
+
+/// Names and numbers in the text of a passwd file.
+fn users(passwd: &str) -> impl Iterator<Item = (&str, u32)> {
+    passwd.lines().filter_map(|line| {
+        let mut fields = line.split(':');
+        Some((fields.next()?, fields.nth(1)?.parse().ok()?))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn peer(uid: u32) -> Peer {
+        Peer { uid, pid: None }
+    }
+
+    #[test]
+    fn root_and_configured_users_may_write_and_nobody_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let passwd = dir.path().join("passwd");
+        std::fs::write(&passwd, "root:x:0:0::/:/bin/sh\nbroken\nvdsm:x:36:36::/:/bin/sh\n").unwrap();
+        let policy = WriterPolicy::with_users_of(&["vdsm", " 4242 "], &passwd).unwrap();
+        for uid in [0, 36, 4242] {
+            assert!(policy.may_write(&peer(uid)), "{uid}");
+        }
+        assert!(!policy.may_write(&peer(4243)));
+        let error = WriterPolicy::with_users_of(&["nosuch"], &passwd).unwrap_err().to_string();
+        assert!(error.contains("\"nosuch\""), "{error}");
+        assert!(WriterPolicy::with_users_of(&["1", ""], &passwd).is_err());
+    }
+}
