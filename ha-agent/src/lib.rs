@@ -1,7 +1,13 @@
 //! The agent of a hosted-engine host: decides where the engine VM runs, and acts on it.
 //!
-//! [`core`] decides and touches nothing; [`replay`] feeds it recorded observations.
+//! [`core`] decides and touches nothing; [`agent`] is the loop around it, which meets the world through [`ports`];
+//! [`replay`] feeds recorded observations to the core.
 
+pub mod agent;
+pub mod blocks;
 pub mod core;
+pub mod explain;
+pub mod monitors;
+pub mod ports;
 pub mod replay;
-pub mod wall;
+pub mod settings;

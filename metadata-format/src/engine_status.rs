@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::text;
+
 /// Whether the engine VM runs on the host that says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -20,6 +22,17 @@ pub enum VmState {
 }
 
 impl VmState {
+    /// The state for a block's word; any other word is [`VmState::Unknown`].
+    pub fn from_word(word: &str) -> Self {
+        match word {
+            "up" => Self::Up,
+            "down" => Self::Down,
+            "down_unexpected" => Self::DownUnexpected,
+            "down_missing" => Self::DownMissing,
+            _ => Self::Unknown,
+        }
+    }
+
     /// Any of the forms of "not running here".
     pub const fn is_down(self) -> bool {
         matches!(self, Self::Down | Self::DownUnexpected | Self::DownMissing)
@@ -39,6 +52,17 @@ pub enum Health {
     Unknown,
 }
 
+impl Health {
+    /// The health for a block's word; any other word is [`Health::Unknown`].
+    pub fn from_word(word: &str) -> Self {
+        match word {
+            "good" => Self::Good,
+            "bad" => Self::Bad,
+            _ => Self::Unknown,
+        }
+    }
+}
+
 /// The engine status object: `{"vm": …, "health": …, "detail": …, "reason": …}`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct EngineStatus {
@@ -55,6 +79,45 @@ pub struct EngineStatus {
 }
 
 impl EngineStatus {
+    /// The status of a host whose word about the VM is missing or cannot be read, and why.
+    pub fn unknown(reason: impl Into<String>) -> Self {
+        Self {
+            vm: VmState::Unknown,
+            health: Health::Unknown,
+            detail: "unknown".to_owned(),
+            reason: Some(reason.into()),
+        }
+    }
+
+    /// Reads either form of field 5: the JSON object, or the plain text of 2013 (`vm-up good-health-status`,
+    /// `vm-up bad-health-status`, `vm-down`, `None`). It never fails: what cannot be understood is
+    /// [`EngineStatus::unknown`] with the reason, because the rest of the block is still worth having.
+    pub fn parse(field: &str) -> Self {
+        let field = field.trim();
+        let plain = |vm, health, detail: &str| Self { vm, health, detail: detail.to_owned(), reason: None };
+        match field {
+            "vm-up good-health-status" => return plain(VmState::Up, Health::Good, "Up"),
+            "vm-up bad-health-status" => return plain(VmState::Up, Health::Bad, "Up"),
+            "vm-down" => return plain(VmState::Down, Health::Bad, "Down"),
+            "None" | "null" | "" => return Self::unknown("the host's agent could not say"),
+            _ => {}
+        }
+        let Ok(serde_json::Value::Object(object)) = serde_json::from_str(field) else {
+            let seen = text::excerpt(field.as_bytes(), 60);
+            return Self::unknown(format!(
+                "the host's block has an engine status that cannot be read: {seen}"
+            ));
+        };
+        // Key by key, so that a missing or odd one costs only itself.
+        let word = |key| object.get(key).and_then(serde_json::Value::as_str);
+        Self {
+            vm: word("vm").map_or(VmState::Unknown, VmState::from_word),
+            health: word("health").map_or(Health::Unknown, Health::from_word),
+            detail: word("detail").unwrap_or("unknown").to_owned(),
+            reason: word("reason").map(str::to_owned),
+        }
+    }
+
     /// How much engine there is, for comparing hosts: unknown 0, any down 1, up and paused 2, up with bad
     /// health 3, up with good health 4.
     pub fn rank(&self) -> u8 {
@@ -65,5 +128,38 @@ impl EngineStatus {
             (VmState::Up, Health::Good) => 4,
             (VmState::Up, Health::Bad | Health::Unknown) => 3,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_are_read() {
+        let json = EngineStatus::parse(r#"{"vm": "up", "health": "good", "detail": "Up"}"#);
+        assert_eq!(json, EngineStatus::parse("vm-up good-health-status"));
+        assert_eq!(json.rank(), 4);
+        assert_eq!(EngineStatus::parse("vm-up bad-health-status").rank(), 3);
+        assert_eq!(EngineStatus::parse("vm-down").rank(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_unknown_with_a_reason() {
+        for field in ["null", "None", "", "{", "[1]", "\"up\"", "{\"vm\": 5}", "{}", "vm-sideways"] {
+            let status = EngineStatus::parse(field);
+            assert_eq!((status.vm, status.health), (VmState::Unknown, Health::Unknown), "{field}");
+            assert_eq!(status.rank(), 0, "{field}");
+        }
+        assert!(EngineStatus::parse("vm-sideways").reason.is_some_and(|r| r.contains("vm-sideways")));
+    }
+
+    #[test]
+    fn an_odd_key_costs_only_itself() {
+        let status = EngineStatus::parse(r#"{"vm": "up", "health": 7, "reason": "x", "new": []}"#);
+        assert_eq!(
+            (status.vm, status.health, status.reason.as_deref()),
+            (VmState::Up, Health::Unknown, Some("x"))
+        );
     }
 }

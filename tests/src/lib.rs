@@ -1,1 +1,4 @@
 //! Tests of the whole: what needs more than one crate, real daemons, or another program as its peer.
+
+pub mod sanlock;
+pub mod wait;

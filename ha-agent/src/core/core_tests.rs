@@ -1,1 +1,386 @@
+use std::collections::BTreeSet;
+
+use metadata_format::{Health, VmState};
+use proptest::prelude::*;
+
 use super::*;
+
+const NOW: u64 = 10_000;
+const OTHER: u16 = 2;
+
+fn host(id: u16) -> HostId {
+    HostId::new(id).expect("a valid id")
+}
+
+fn settings(policy: Policy) -> Settings {
+    Settings { host_id: host(1), weights: Weights::of(Profile::Ovirt45), policy, limits: Limits::default() }
+}
+
+fn engine(vm: VmState, health: Health, detail: &str) -> Option<EngineStatus> {
+    Some(EngineStatus { vm, health, detail: detail.to_owned(), reason: None })
+}
+
+fn engines() -> Vec<Option<EngineStatus>> {
+    vec![
+        None,
+        engine(VmState::Up, Health::Good, "Up"),
+        engine(VmState::Up, Health::Bad, "Up"),
+        engine(VmState::Up, Health::Bad, "Paused"),
+        engine(VmState::Down, Health::Bad, "unknown"),
+        engine(VmState::DownUnexpected, Health::Bad, "Down"),
+        engine(VmState::DownMissing, Health::Bad, "unknown"),
+        engine(VmState::Unknown, Health::Unknown, "unknown"),
+    ]
+}
+
+fn remote(ts: i64, score: u32, engine: Option<EngineStatus>) -> RemoteHost {
+    let block = RemoteBlock { host_ts: ts, score: Score(score), engine, hostname: "other".to_owned() };
+    RemoteHost { id: host(OTHER), block: Some(block) }
+}
+
+fn look(at: u64, hosts: Vec<RemoteHost>, engine: Option<EngineStatus>) -> Observation {
+    Observation {
+        started: Secs(at),
+        finished: Secs(at),
+        wall_offset: 1_700_000_000,
+        global_maintenance: false,
+        hosts,
+        local: Local {
+            network: Some(1.0),
+            bridge: Some(true),
+            mem_free: Some(8000.0),
+            cpu_load: Some(0.0),
+            engine,
+            min_memory: 4000,
+            conf_up_to_date: true,
+            ..Local::default()
+        },
+        footing: Footing::default(),
+    }
+}
+
+/// A core in `state` that has looked around for long enough.
+fn core_in(state: State, timer: Option<Secs>, settings: &Settings) -> Core {
+    let mut core = Core { state, timer, ..Core::default() };
+    core.absorb(look(NOW - 100, vec![remote(0, 0, None)], None), settings);
+    core.compute_score(settings);
+    core
+}
+
+/// Takes a whole step: does what is asked for, with the given result. Gives the actions asked for.
+fn whole_step(
+    core: Core,
+    look: Observation,
+    works: bool,
+    settings: &Settings,
+) -> (Core, Decision, Vec<Action>) {
+    let mut actions = Vec::new();
+    let (mut core, mut decision) = decide(core, Input::Look(Box::new(look)), settings);
+    while let Then::Act(action) = decision.then {
+        actions.push(action);
+        let result =
+            if works { ActionResult::Done } else { ActionResult::Failed { detail: "no".to_owned() } };
+        (core, decision) = decide(core, Input::Done(result), settings);
+    }
+    (core, decision, actions)
+}
+
+type Edge = (State, State, Wait);
+
+/// All looks that matter to the rules.
+fn worlds() -> Vec<Observation> {
+    let others = [
+        Vec::new(),
+        vec![remote(1, 100, engine(VmState::Down, Health::Bad, "Down"))],
+        vec![remote(1, 9000, engine(VmState::Down, Health::Bad, "Down"))],
+        vec![remote(1, 100, engine(VmState::Up, Health::Good, "Up"))],
+    ];
+    let mut worlds = Vec::new();
+    for others in others {
+        for local in engines() {
+            for (global, own) in [(false, false), (false, true), (true, false), (true, true)] {
+                for migration in
+                    [None, Some(Migration::InProgress), Some(Migration::Finished), Some(Migration::Failed)]
+                {
+                    let mut world = look(NOW, others.clone(), local.clone());
+                    world.global_maintenance = global;
+                    world.local.maintenance = own;
+                    world.local.migration = migration;
+                    worlds.push(world);
+                }
+            }
+        }
+    }
+    worlds
+}
+
+/// Walks every state through every world and collects the edges that the rules take.
+fn walked(policy: Policy) -> BTreeSet<Edge> {
+    let settings = settings(policy);
+    let mut edges = BTreeSet::new();
+    for state in State::ALL {
+        let timers: &[_] = if state.timer(&settings.limits).is_some() {
+            &[None, Some(Secs(NOW - 1)), Some(Secs(NOW - 1000))]
+        } else {
+            &[None]
+        };
+        for (timer, world) in timers.iter().flat_map(|timer| worlds().into_iter().map(move |w| (timer, w))) {
+            for works in [true, false] {
+                let core = core_in(state, *timer, &settings);
+                let (_, decision, _) = whole_step(core, world.clone(), works, &settings);
+                let Then::Next(wait) = decision.then else { panic!("a whole step ends") };
+                edges.insert((state, decision.to, wait));
+            }
+        }
+    }
+    edges
+}
+
+/// The edges that the module text of `state` draws.
+fn drawn() -> BTreeSet<Edge> {
+    let text = include_str!("state.rs");
+    let block = text.split("//! ```edges\n").nth(1).and_then(|rest| rest.split("//! ```").next());
+    let mut edges = BTreeSet::new();
+    for line in block.expect("the text has a block of edges").lines() {
+        let (from, to) = line.trim_start_matches("//!").split_once("->").expect("from -> to");
+        let from = State::from_name(from.trim()).expect("a state");
+        for to in to.split_whitespace() {
+            let wait = if to.ends_with('!') { Wait::No } else { Wait::Delay };
+            let name = to.trim_end_matches('!');
+            let to = State::from_name(name).unwrap_or_else(|| panic!("{name} is no state"));
+            edges.insert((from, to, wait));
+        }
+    }
+    edges
+}
+
+#[test]
+fn the_drawn_edges_are_the_edges_of_the_rules() {
+    let mut edges = walked(Policy::plain());
+    edges.extend(walked(Policy::default()));
+    let only_drawn: Vec<_> = drawn().difference(&edges).copied().collect();
+    let not_drawn: Vec<_> = edges.difference(&drawn()).copied().collect();
+    assert!(
+        only_drawn.is_empty() && not_drawn.is_empty(),
+        "drawn only: {only_drawn:?}; rules only: {not_drawn:?}"
+    );
+}
+
+#[test]
+fn the_plain_rules_have_the_edges_of_the_existing_release() {
+    let new = [State::EngineMigratingAway, State::AgentStopped];
+    let plain: Vec<_> = walked(Policy::plain()).into_iter().filter(|edge| !new.contains(&edge.0)).collect();
+    assert_eq!(plain.len(), 77, "{plain:#?}");
+}
+
+#[test]
+fn names_are_unique_and_found_again() {
+    for state in State::ALL {
+        assert_eq!(State::from_name(state.name()), Some(state));
+        assert!(!state.meaning().is_empty());
+    }
+}
+
+#[test]
+fn a_timer_starts_with_the_first_step_that_keeps_the_state_and_fires_after_its_limit() {
+    let settings = settings(Policy::plain());
+    let vanished = || engine(VmState::DownMissing, Health::Bad, "unknown");
+    let mut core = core_in(State::EngineMaybeAway, None, &settings);
+    (core, ..) = whole_step(core, look(NOW, vec![], vanished()), true, &settings);
+    assert_eq!((core.state, core.timer), (State::EngineMaybeAway, Some(Secs(NOW))));
+    (core, ..) = whole_step(core, look(NOW + 40, vec![], vanished()), true, &settings);
+    assert_eq!(core.state, State::EngineMaybeAway, "40 s are not more than 40 s");
+    assert_eq!(core.deadline(&settings.limits), Some(Secs(NOW + 40)));
+    (core, ..) = whole_step(core, look(NOW + 41, vec![], vanished()), true, &settings);
+    assert_eq!((core.state, core.timer, core.score.total), (State::EngineUnexpectedlyDown, None, Score(0)));
+}
+
+#[test]
+fn failed_starts_are_counted_and_forgotten_by_the_monotonic_clock() {
+    let settings = settings(Policy::default());
+    let down = || engine(VmState::Down, Health::Bad, "unknown");
+    let mut core = core_in(State::EngineStart, None, &settings);
+    for failures in 1..=4 {
+        core.state = State::EngineStart;
+        let at = NOW + u64::from(failures);
+        (core, ..) = whole_step(core, look(at, vec![], down()), false, &settings);
+        assert_eq!((core.state, core.retries.count), (State::EngineDown, failures));
+    }
+    assert_eq!(core.score.total, Score(0));
+    core.state = State::LocalMaintenance;
+    (core, ..) = whole_step(core, look(NOW + 603, vec![], down()), true, &settings);
+    assert_eq!(core.retries.count, 4);
+    (core, ..) = whole_step(core, look(NOW + 604, vec![], down()), true, &settings);
+    assert_eq!(core.retries, Retries::default());
+}
+
+#[test]
+fn local_maintenance_moves_the_vm_only_when_somebody_can_take_it() {
+    let settings = settings(Policy::default());
+    let run = |other: u32| {
+        let others = vec![remote(1, other, engine(VmState::Down, Health::Bad, "Down"))];
+        let mut world = look(NOW, others, engine(VmState::Up, Health::Good, "Up"));
+        world.local.maintenance = true;
+        let (core, decision, actions) =
+            whole_step(core_in(State::EngineUp, None, &settings), world, true, &settings);
+        assert_eq!(core.score.total, Score(0), "maintenance counts at once");
+        assert!(actions.is_empty());
+        (core.state, decision.reasons)
+    };
+    let (state, reasons) = run(1000);
+    assert_eq!(state, State::EngineStop);
+    assert!(matches!(reasons.last(), Some(Reason::MaintenanceMovesVm { .. })));
+    let (state, reasons) = run(0);
+    assert_eq!(state, State::EngineUp);
+    assert_eq!(reasons, [Reason::MaintenanceWaits, Reason::EngineRuns]);
+}
+
+#[test]
+fn a_stop_for_local_maintenance_is_carried_through() {
+    let settings = settings(Policy::default());
+    let world = |at, vm| {
+        let others = vec![remote(1, 1000, engine(VmState::Down, Health::Bad, "Down"))];
+        let mut world = look(at, others, engine(vm, Health::Good, "Up"));
+        world.local.maintenance = true;
+        world
+    };
+    let core = core_in(State::EngineStop, None, &settings);
+    let (core, _, actions) = whole_step(core, world(NOW, VmState::Up), true, &settings);
+    assert_eq!((core.state, actions), (State::EngineStop, vec![Action::StopVm]));
+    let (core, _, actions) = whole_step(core, world(NOW + 10, VmState::Down), true, &settings);
+    assert_eq!((core.state, actions), (State::LocalMaintenance, vec![]));
+}
+
+#[test]
+fn a_host_without_footing_does_not_start_the_vm_and_says_why() {
+    let settings = settings(Policy::default());
+    let run = |footing: Footing| {
+        let mut world = look(NOW, vec![], engine(VmState::Down, Health::Bad, "Down"));
+        world.footing = footing;
+        let (core, decision, _) =
+            whole_step(core_in(State::EngineDown, None, &settings), world, true, &settings);
+        (core.state, decision.reasons.last().map(ToString::to_string).unwrap_or_default())
+    };
+    let good =
+        Footing { last_acknowledged: Some(Secs(NOW - 60)), host_lease: Some(true), storage_stuck: None };
+    assert_eq!(run(good).0, State::EngineStart);
+    for (footing, word) in [
+        (Footing { last_acknowledged: Some(Secs(NOW - 61)), ..good }, "not written for 61 s"),
+        (Footing { host_lease: Some(false), ..good }, "host id lease"),
+        (Footing { storage_stuck: Some(12), ..good }, "has not worked for 12 s"),
+    ] {
+        let (state, reason) = run(footing);
+        assert_eq!(state, State::EngineDown);
+        assert!(reason.contains(word), "{reason}");
+    }
+}
+
+#[test]
+fn a_step_before_the_first_look_decides_nothing() {
+    let settings = settings(Policy::default());
+    for input in [Input::SameLook, Input::Done(ActionResult::Done)] {
+        let (core, decision) = decide(Core::default(), input, &settings);
+        assert_eq!(core.state, State::StartState);
+        assert_eq!(decision.then, Then::Next(Wait::Delay));
+    }
+}
+
+#[test]
+fn a_stopped_agent_has_score_0_and_says_so() {
+    let settings = settings(Policy::default());
+    let core = core_in(State::EngineUp, None, &settings).stopped(&settings);
+    let metadata = core.metadata(&settings.limits);
+    assert_eq!((core.score.total, metadata.stopped, metadata.maintenance), (Score(0), true, false));
+}
+
+fn any_engine() -> impl Strategy<Value = Option<EngineStatus>> {
+    prop::sample::select(engines())
+}
+
+fn any_number() -> impl Strategy<Value = Option<f64>> {
+    prop::option::of(prop_oneof![Just(f64::NAN), Just(f64::INFINITY), -1e12..1e12, 0.0..1.0])
+}
+
+prop_compose! {
+    fn any_host()(id in 2_u16..6, ts in any::<i64>(), score in any::<u32>(), engine in any_engine(), parses in prop::bool::weighted(0.9))
+        -> RemoteHost
+    {
+        let block = RemoteBlock { host_ts: ts, score: Score(score), engine, hostname: "h\u{1b}[31m".to_owned() };
+        RemoteHost { id: host(id), block: parses.then_some(block) }
+    }
+}
+
+prop_compose! {
+    fn any_look()(
+        started in prop_oneof![any::<u64>(), 0_u64..2000],
+        took in 0_u64..100,
+        wall_offset in any::<i64>(),
+        global in prop::bool::weighted(0.2),
+        hosts in prop::collection::vec(any_host(), 0..6),
+        numbers in [any_number(), any_number(), any_number(), any_number()],
+        bridge in any::<Option<bool>>(),
+        engine in any_engine(),
+        maintenance in prop::bool::weighted(0.2),
+        min_memory in any::<u64>(),
+        footing in (any::<Option<u64>>(), any::<Option<bool>>(), any::<Option<u64>>()),
+    ) -> Observation {
+        Observation {
+            started: Secs(started),
+            finished: Secs(started).plus(took),
+            wall_offset,
+            global_maintenance: global,
+            hosts,
+            local: Local {
+                network: numbers[0], mem_free: numbers[1], cpu_load: numbers[2], mem_load: numbers[3],
+                bridge, engine, maintenance, min_memory, conf_up_to_date: bridge.is_some(), migration: None,
+            },
+            footing: Footing {
+                last_acknowledged: footing.0.map(Secs), host_lease: footing.1, storage_stuck: footing.2,
+            },
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// From any state, through any looks: no panic, and what must always hold does.
+    #[test]
+    fn what_must_always_hold_holds(
+        start in prop::sample::select(State::ALL.to_vec()),
+        looks in prop::collection::vec((any_look(), any::<bool>()), 1..12),
+        plain in any::<bool>(),
+    ) {
+        let settings = settings(if plain { Policy::plain() } else { Policy::default() });
+        let mut core = core_in(start, None, &settings);
+        for (look, works) in looks {
+            let (global, vm) = (look.global_maintenance, look.local.vm());
+            let from = core.state;
+            let (next, decision, actions) = whole_step(core, look, works, &settings);
+            core = next;
+            prop_assert!(!global || actions.is_empty(), "an action in global maintenance");
+            prop_assert!(vm != VmState::Unknown || actions.is_empty(), "an action on a VM that nobody knows");
+            for action in &actions {
+                let asked_by = match action {
+                    Action::StartVm => State::EngineStart,
+                    Action::StopVm => State::EngineStop,
+                    Action::ForceStopVm => State::EngineForceStop,
+                };
+                prop_assert_eq!(from, asked_by);
+            }
+            prop_assert!(actions.len() <= 1, "one action a step");
+            prop_assert!(!decision.reasons.is_empty(), "a decision without a reason");
+            let sum: i64 = core.score.terms.iter().map(|term| term.points).sum();
+            prop_assert_eq!(sum, i64::from(core.score.total.0), "the terms add up");
+            let must_be_zero = [
+                State::LocalMaintenance, State::EngineUnexpectedlyDown, State::AgentStopped,
+                State::ReinitializeFSM, State::StartState,
+            ];
+            prop_assert!(!must_be_zero.contains(&core.state) || core.score.total == Score(0));
+            prop_assert!(core.timer.is_none() || core.state.timer(&settings.limits).is_some());
+            for reason in &decision.reasons {
+                prop_assert!(!reason.to_string().contains('\u{1b}'), "a host's name reaches the terminal raw");
+            }
+        }
+    }
+}

@@ -171,10 +171,9 @@ impl fmt::Display for Reason {
             Self::VmVanished { detail } => {
                 write!(f, "the engine VM is gone from this host ({detail}); looking where it is")
             }
-            Self::VmDown { detail } => write!(
-                f,
-                "the engine VM went down on this host ({detail}); it probably runs on another host"
-            ),
+            Self::VmDown { detail } => {
+                write!(f, "the engine VM went down on this host ({detail}); it probably runs on another host")
+            }
             Self::VmDiedUnexpectedly { detail } => {
                 write!(f, "the engine VM ended without being asked to ({detail})")
             }
@@ -216,9 +215,7 @@ impl fmt::Display for Reason {
             Self::MigrationFailed => f.write_str("moving the engine VM failed; it goes on here"),
             Self::NotMigrating => f.write_str("the engine VM is not being moved any more"),
             Self::MigrationGoesOn => f.write_str("the engine VM is moving to another host"),
-            Self::ResultLost => {
-                f.write_str("the result of the last action is not known; it counts as failed")
-            }
+            Self::ResultLost => f.write_str("the result of the last action is not known; looking again"),
         }
     }
 }

@@ -100,9 +100,7 @@ impl Step<'_> {
                 Some(Migration::Finished) => To(State::EngineDown, Delay, Reason::MigrationFinished),
                 Some(Migration::Failed) => To(State::ReinitializeFSM, No, Reason::MigrationFailed),
                 None => To(State::ReinitializeFSM, No, Reason::NotMigrating),
-                Some(Migration::InProgress) => {
-                    To(State::EngineMigratingAway, Delay, Reason::MigrationGoesOn)
-                }
+                Some(Migration::InProgress) => To(State::EngineMigratingAway, Delay, Reason::MigrationGoesOn),
             },
             State::AgentStopped => To(State::AgentStopped, Delay, Reason::AgentStopping),
         }
@@ -164,9 +162,7 @@ impl Step<'_> {
                     To(State::EngineStarting, Delay, reason)
                 }
             }
-            VmState::Down => {
-                To(State::EngineForceStop, No, Reason::TakenOver { detail: self.vm_detail() })
-            }
+            VmState::Down => To(State::EngineForceStop, No, Reason::TakenOver { detail: self.vm_detail() }),
             VmState::DownUnexpected | VmState::DownMissing | VmState::Unknown => {
                 To(State::EngineMaybeAway, No, Reason::VmVanished { detail: self.vm_detail() })
             }

@@ -143,8 +143,7 @@ impl Weights {
 
     /// Sets one number by its key in agent.conf.
     pub fn set(&mut self, key: &str, value: &str) -> Result<(), WeightError> {
-        let bad =
-            |expected| WeightError::BadValue { key: key.to_owned(), value: value.to_owned(), expected };
+        let bad = |expected| WeightError::BadValue { key: key.to_owned(), value: value.to_owned(), expected };
         let points = || {
             let number = value.trim().parse::<i64>().ok().filter(|number| (0..=1_000_000).contains(number));
             number.ok_or_else(|| bad("must be a whole number from 0 to 1000000"))
@@ -334,9 +333,7 @@ pub fn score(facts: &Facts<'_>, weights: &Weights, limits: &Limits) -> ScoreShee
         sum.take(Factor::Bridge { known: local.bridge.is_some() }, weights.bridge);
     }
     sum.take(Factor::CpuLoad { load: facts.load }, cpu_penalty(facts.load, weights));
-    if founding
-        && let Some(load) = local.mem_load.filter(|load| *load >= MEM_LOAD_LIMIT)
-    {
+    if founding && let Some(load) = local.mem_load.filter(|load| *load >= MEM_LOAD_LIMIT) {
         sum.take(Factor::MemLoad { load }, weights.mem_load);
     }
     if (founding || memory_matters(facts.state)) && short_of_memory(local) {

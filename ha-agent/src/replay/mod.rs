@@ -44,6 +44,16 @@ struct Run {
     steps: Vec<Value>,
 }
 
+/// What is recorded of a step beside the core's own state.
+struct Step {
+    tick: usize,
+    clock: Secs,
+    refreshed: bool,
+    wait: Wait,
+    actions: Vec<Value>,
+    reasons: Vec<String>,
+}
+
 impl Run {
     fn tick(&mut self, scenario: &Scenario, index: usize) -> Result<(), ScenarioError> {
         for step in 0..STEPS_MAX {
@@ -59,9 +69,10 @@ impl Run {
     }
 
     fn step(&mut self, scenario: &Scenario, tick: &Tick, index: usize) -> Wait {
-        let refreshed = self.core.needs_look(self.now);
+        let clock = self.now;
+        let refreshed = self.core.needs_look(clock);
         let mut input = if refreshed {
-            let look = scenario.observation(tick, self.now);
+            let look = scenario.observation(tick, clock);
             self.now = look.finished;
             Input::Look(Box::new(look))
         } else {
@@ -76,7 +87,8 @@ impl Run {
             let action = match decision.then {
                 Then::Act(action) => action,
                 Then::Next(wait) => {
-                    self.record(&decision, wait, &actions, &reasons, refreshed, index);
+                    let step = Step { tick: index, clock, refreshed, wait, actions, reasons };
+                    self.record(&decision, step);
                     return wait;
                 }
             };
@@ -98,15 +110,7 @@ impl Run {
         }
     }
 
-    fn record(
-        &mut self,
-        decision: &Decision,
-        wait: Wait,
-        actions: &[Value],
-        reasons: &[String],
-        refreshed: bool,
-        tick: usize,
-    ) {
+    fn record(&mut self, decision: &Decision, step: Step) {
         let core = &self.core;
         let view = core.view.as_ref();
         let secs = |at: Option<Secs>| at.map(|at| at.0);
@@ -125,15 +129,15 @@ impl Run {
         }
         let engine = view.and_then(|view| view.best_engine.engine.as_ref());
         self.steps.push(json!({
-            "tick": tick,
-            "clock": self.now.0,
-            "refreshed": refreshed,
+            "tick": step.tick,
+            "clock": step.clock.0,
+            "refreshed": step.refreshed,
             "from": decision.from.name(),
             "state": core.state.name(),
-            "delay": if wait == Wait::Delay { DELAY } else { 0 },
+            "delay": if step.wait == Wait::Delay { DELAY } else { 0 },
             "score": core.score.total,
-            "actions": actions,
-            "reasons": reasons,
+            "actions": step.actions,
+            "reasons": step.reasons,
             "metadata": metadata,
             "data": {
                 "timeout_start_time": secs(core.timer),

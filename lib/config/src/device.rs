@@ -100,7 +100,11 @@ impl Device {
 
 fn clean(text: &str, name: bool) -> String {
     text.chars()
-        .filter(|c| !matches!(c, '{' | '}' | ',' | '#') && !c.is_whitespace() && !(name && *c == ':'))
+        .filter(|c| match c {
+            '{' | '}' | ',' | '#' => false,
+            ':' => !name,
+            c => !c.is_whitespace(),
+        })
         .collect()
 }
 

@@ -62,8 +62,9 @@ pub enum Refusal {
     /// -243: the owner renewed its host id lately.
     #[error("another host that is alive holds it; wait until that host lets it go or dies")]
     HeldByLiveHost,
-    /// -247, only with no-wait: the owner has been silent, but not long enough to be dead.
-    #[error("its owner is silent but not yet provably dead; try again later")]
+    /// -247, only with no-wait: the owner is not provably dead, and was not seen to renew: it is silent, or this
+    /// host joined too lately to have seen it (then it may well be alive).
+    #[error("its owner was not seen renewing lately, nor is it provably dead; try again later")]
     OwnerSilent,
     /// -244, -245, -211 to -213: another host took it in the same moment.
     #[error("another host took it in the same moment; it is that host's now")]

@@ -45,40 +45,44 @@ pub(super) fn refuse_unknown(path: &Path, text: &str) -> Result<()> {
     for (table, value) in document.get_ref() {
         let name: &str = table.get_ref();
         let Some((_, keys)) = KNOWN.iter().find(|(known, _)| *known == name) else {
-            let mut reason = format!("there is no {name:?} in this file");
-            if let Some((home, _)) = KNOWN.iter().find(|(_, keys)| keys.contains(&name)) {
-                reason += &format!("; {name} belongs into the table [{home}]");
-            } else if let Some(near) = nearest(name, KNOWN.iter().map(|(known, _)| *known)) {
-                reason += &format!("; did you mean [{near}]?");
-            } else {
-                reason += &format!("; its tables are {}", list(KNOWN.iter().map(|(known, _)| *known)));
-            }
-            return unknown(table.span().start, reason);
+            return unknown(table.span().start, unknown_table(name));
         };
         let DeValue::Table(entries) = value.get_ref() else { continue };
-        for key in entries.keys() {
-            let key_name: &str = key.get_ref();
-            if keys.contains(&key_name) {
-                continue;
-            }
-            let mut reason = format!("there is no key {key_name:?} in [{name}]");
-            if let Some(near) = nearest(key_name, keys.iter().copied()) {
-                reason += &format!("; did you mean {near}?");
-            } else if let Some((home, _)) = KNOWN.iter().find(|(_, keys)| keys.contains(&key_name)) {
-                reason += &format!("; it belongs into the table [{home}]");
-            } else if keys.is_empty() {
-                reason += "; this table has no keys yet";
-            } else {
-                reason += &format!("; its keys are {}", list(keys.iter().copied()));
-            }
-            return unknown(key.span().start, reason);
+        if let Some(key) = entries.keys().find(|key| !keys.contains(&key.get_ref().as_ref())) {
+            return unknown(key.span().start, unknown_key(name, keys, key.get_ref()));
         }
     }
     Ok(())
 }
 
-fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    names.collect::<Vec<_>>().join(", ")
+fn unknown_table(name: &str) -> String {
+    let tables = || KNOWN.iter().map(|(known, _)| *known);
+    let advice = if let Some(home) = home_of(name) {
+        format!("{name} belongs into the table [{home}]")
+    } else if let Some(near) = nearest(name, tables()) {
+        format!("did you mean [{near}]?")
+    } else {
+        format!("its tables are {}", tables().collect::<Vec<_>>().join(", "))
+    };
+    format!("there is no {name:?} in this file; {advice}")
+}
+
+fn unknown_key(table: &str, keys: &[&str], name: &str) -> String {
+    let advice = if let Some(near) = nearest(name, keys.iter().copied()) {
+        format!("did you mean {near}?")
+    } else if let Some(home) = home_of(name) {
+        format!("it belongs into the table [{home}]")
+    } else if keys.is_empty() {
+        "this table has no keys yet".to_owned()
+    } else {
+        format!("its keys are {}", keys.join(", "))
+    };
+    format!("there is no key {name:?} in [{table}]; {advice}")
+}
+
+/// The table that has a key of this name.
+fn home_of(key: &str) -> Option<&'static str> {
+    KNOWN.iter().find(|(_, keys)| keys.contains(&key)).map(|(table, _)| *table)
 }
 
 /// The error of the TOML reader with the line it is about.

@@ -66,6 +66,8 @@ fn a_lockspace_comes_back_as_it_went() {
 
 #[test]
 fn hosts_are_read_and_an_unknown_state_is_unknown() {
+    use HostState::{Dead, Fail, Free, Live, Unknown};
+
     let mut body = Vec::new();
     for flags in [1u32, 2, 3, 4, 5, 9] {
         body.extend(7u64.to_le_bytes());
@@ -75,7 +77,6 @@ fn hosts_are_read_and_an_unknown_state_is_unknown() {
         body.extend(flags.to_le_bytes());
     }
     let states: Vec<_> = hosts(&body, 6).unwrap().into_iter().map(|host| host.state).collect();
-    use HostState::{Dead, Fail, Free, Live, Unknown};
     assert_eq!(states, [Unknown, Free, Live, Fail, Dead, Unknown]);
     let error = hosts(&body, 2000).unwrap_err();
     assert_eq!(error.0, "the list of hosts announces 2000 items of 32 bytes and carries 192 bytes");

@@ -1,0 +1,121 @@
+//! What the agent does to the VM: what the core asks for, and the one thing that needs no decision.
+
+use std::future::Future;
+use std::time::Duration;
+
+use engine_vm::{LeaseHolding, StartMode, VmError, VmStatus};
+use tracing::{error, info, warn};
+
+use super::{ATTEND_EVERY, Agent, STOP_GRACE};
+use crate::core::{Action, ActionResult, Reason};
+use crate::explain;
+
+/// Longest time that starting the VM may take: reaching its lease, and QEMU up.
+const START_DEADLINE: Duration = Duration::from_secs(120);
+/// Longest time that asking the guest to power down may take (not: the powering down).
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(30);
+/// Longest time that ending the VM's process may take.
+const DESTROY_DEADLINE: Duration = Duration::from_secs(60);
+/// Longest time that a look at the VM may take.
+const STATUS_DEADLINE: Duration = Duration::from_secs(10);
+
+impl Agent {
+    /// Looks at the VM. One that exists without its lease is ended at once, in every mode: somebody else may
+    /// hold the lease now. `None` when nobody knows.
+    pub(super) async fn guard_vm(&mut self) -> Option<VmStatus> {
+        let vm = self.ports.vm.clone();
+        let status = match tokio::time::timeout(STATUS_DEADLINE, vm.status()).await {
+            Ok(Ok(status)) => status,
+            Ok(Err(error)) => {
+                self.warnings.push(format!("the engine VM cannot be looked at: {error}"));
+                return None;
+            }
+            Err(_) => {
+                let secs = STATUS_DEADLINE.as_secs();
+                self.warnings.push(format!("the engine VM cannot be looked at: no answer within {secs} s"));
+                return None;
+            }
+        };
+        match &status.lease {
+            LeaseHolding::Lost { detail } if status.exists() => {
+                let text = format!("the engine VM runs here without its lease ({detail}): it is ended at once");
+                error!("{text}");
+                self.warnings.push(text);
+                match self.attend(DESTROY_DEADLINE, vm.destroy()).await {
+                    Ok(()) => info!("the engine VM was ended"),
+                    Err(detail) => {
+                        self.warnings.push(format!("ending the engine VM failed: {detail}"));
+                    }
+                }
+                return None;
+            }
+            LeaseHolding::Unknown { detail } if status.exists() => {
+                self.warnings.push(format!("nobody knows whether the engine VM's lease is held: {detail}"));
+            }
+            LeaseHolding::Lost { .. }
+            | LeaseHolding::Unknown { .. }
+            | LeaseHolding::Held
+            | LeaseHolding::NoVm => {}
+        }
+        Some(status)
+    }
+
+    /// Does what the core asks for.
+    pub(super) async fn act(&mut self, action: Action, reasons: &[Reason]) -> ActionResult {
+        info!("{}", explain::one_line(reasons));
+        let vm = self.ports.vm.clone();
+        let result = match action {
+            Action::StartVm => self.attend(START_DEADLINE, vm.start(StartMode::Run)).await,
+            Action::StopVm => {
+                let message = "The high-availability agent shuts the hosted engine down on this host";
+                self.attend(SHUTDOWN_DEADLINE, vm.shutdown(Duration::ZERO, message)).await
+            }
+            Action::ForceStopVm => self.attend(DESTROY_DEADLINE, vm.destroy()).await,
+        };
+        match result {
+            Ok(()) => ActionResult::Done,
+            Err(detail) => {
+                warn!("{action:?} failed: {detail}");
+                ActionResult::Failed { detail }
+            }
+        }
+    }
+
+    /// Waits for an action within `deadline`. The service manager hears that the wait is a bounded one; an agent
+    /// that is told to stop waits only a little longer. What is already so counts as done.
+    async fn attend(
+        &self,
+        deadline: Duration,
+        action: impl Future<Output = Result<(), VmError>>,
+    ) -> Result<(), String> {
+        let mut action = std::pin::pin!(action);
+        let mut end = std::pin::pin!(tokio::time::sleep(deadline));
+        let mut beat = tokio::time::interval(ATTEND_EVERY);
+        let mut stop = self.stop.clone();
+        let mut stopping = false;
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut action => return match result {
+                    Ok(()) | Err(VmError::AlreadyExists { .. } | VmError::NotRunning) => Ok(()),
+                    Err(error) => Err(error.to_string()),
+                },
+                () = &mut end => {
+                    return Err(if stopping {
+                        "the agent was told to stop meanwhile".to_owned()
+                    } else {
+                        format!("not done within {} s", deadline.as_secs())
+                    });
+                }
+                _ = stop.wait_for(|stop| *stop), if !stopping => {
+                    stopping = true;
+                    let soon = tokio::time::Instant::now() + STOP_GRACE;
+                    if soon < end.deadline() {
+                        end.as_mut().reset(soon);
+                    }
+                }
+                _ = beat.tick() => self.ports.service.alive(),
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! One look at the world: blocks, monitors, files, the hypervisor. Reads only.
+
+use broker_api::status::{StatusDocument, StorageState};
+use engine_vm::{MigrationProgress, VmActivity, VmStatus};
+use tracing::debug;
+
+use super::{Agent, CALL_DEADLINE};
+use crate::core::{Footing, Local, Migration, Observation, Secs, State};
+use crate::monitors::{self, Readings};
+use crate::ports::BrokerError;
+use crate::blocks;
+
+impl Agent {
+    /// Collects an observation. `status` is the broker's, `vm` what the hypervisor said in this loop.
+    pub(super) async fn look(
+        &mut self,
+        status: Option<StatusDocument>,
+        vm: Option<&VmStatus>,
+    ) -> Result<Observation, BrokerError> {
+        let started = Secs::from(self.ports.clock.monotonic());
+        let raw = match self.ask("get_stats", CALL_DEADLINE, self.ports.broker.get_stats()).await {
+            Ok(raw) => raw,
+            Err(error) => {
+                self.broker_lost();
+                return Err(error);
+            }
+        };
+        let settings = &self.config.settings;
+        let blocks = blocks::read(&raw, settings.host_id, settings.weights.profile, settings.weights.base);
+        self.warnings.extend(blocks.warnings);
+        // A cluster block that cannot be read ends no maintenance.
+        self.global_maintenance = blocks.global_maintenance.unwrap_or(self.global_maintenance);
+
+        let readings = match &status {
+            Some(document) => self.readings_of(document),
+            None => self.ask_monitors().await?,
+        };
+        let mut local = Local {
+            maintenance: self.local_maintenance(),
+            min_memory: self.memory(started),
+            conf_up_to_date: self.config.conf_on_shared_storage,
+            migration: self.migration(vm).await,
+            ..Local::default()
+        };
+        self.warnings.extend(monitors::read(&readings, &mut local));
+        if let Some(vm) = vm {
+            monitors::correct_stale_health(&mut local, vm);
+        }
+
+        let now = self.ports.clock.monotonic();
+        let offset = |secs: u64| self.ports.clock.wall().0.saturating_sub_unsigned(secs);
+        Ok(Observation {
+            started,
+            finished: Secs::from(now),
+            wall_offset: offset(now.as_secs()),
+            global_maintenance: self.global_maintenance,
+            hosts: blocks.hosts,
+            local,
+            footing: Footing {
+                last_acknowledged: Some(self.last_acknowledged),
+                host_lease: self.leases_held(),
+                storage_stuck: self.storage_stuck(status.as_ref()),
+            },
+        })
+    }
+
+    fn readings_of(&mut self, document: &StatusDocument) -> Readings {
+        let mut readings = Readings::new();
+        for (field, id) in &self.monitors {
+            let Some(row) = document.monitors.get(id) else { continue };
+            if let Some(error) = &row.error {
+                self.warnings.push(format!("the monitor {id} has no new result: {error}"));
+            }
+            if let Some(value) = &row.value {
+                readings.insert(*field, value.clone());
+            }
+        }
+        readings
+    }
+
+    /// From a broker that has no status document.
+    async fn ask_monitors(&mut self) -> Result<Readings, BrokerError> {
+        let mut readings = Readings::new();
+        for (field, id) in self.monitors.clone() {
+            match self.ask("status_monitor", CALL_DEADLINE, self.ports.broker.status_monitor(&id)).await {
+                Ok(Some(value)) => {
+                    readings.insert(field, value);
+                }
+                Ok(None) => {}
+                // A restarted broker does not know the id: have it started again.
+                Err(error) if error.refused => {
+                    self.warnings.push(error.to_string());
+                    self.monitors.remove(&field);
+                }
+                Err(error) => {
+                    self.broker_lost();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(readings)
+    }
+
+    fn local_maintenance(&mut self) -> bool {
+        match self.ports.files.local_maintenance() {
+            Ok(on) => on,
+            Err(error) => {
+                // Keep what was known: a file that cannot be read ends no maintenance and begins none.
+                self.warnings.push(error);
+                self.core.view.as_ref().is_some_and(|view| view.look.local.maintenance)
+            }
+        }
+    }
+
+    fn memory(&mut self, now: Secs) -> u64 {
+        match self.ports.files.vm_memory() {
+            Ok(memory) => {
+                self.vm_memory = memory;
+                self.vm_conf_refreshed = now;
+            }
+            Err(error) => self.warnings.push(error),
+        }
+        self.vm_memory
+    }
+
+    async fn migration(&self, vm: Option<&VmStatus>) -> Option<Migration> {
+        let leaving = vm.is_some_and(|vm| vm.activity == VmActivity::MigrationSource);
+        if self.core.state != State::EngineMigratingAway && !leaving {
+            return None;
+        }
+        match tokio::time::timeout(CALL_DEADLINE, self.ports.vm.migration_progress()).await {
+            Ok(Ok(MigrationProgress::Active { .. })) => Some(Migration::InProgress),
+            Ok(Ok(MigrationProgress::Completed)) => Some(Migration::Finished),
+            Ok(Ok(MigrationProgress::Failed { .. })) => Some(Migration::Failed),
+            Ok(Ok(MigrationProgress::None)) => None,
+            Ok(Err(error)) => {
+                debug!("migration: {error}");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    fn storage_stuck(&mut self, status: Option<&StatusDocument>) -> Option<u64> {
+        let (since, what) = match &status?.storage {
+            StorageState::Good { .. } | StorageState::Starting => return None,
+            StorageState::Stuck { since, operation } => (*since, format!("stuck in {operation}")),
+            StorageState::Failed { since, error } => (*since, error.clone()),
+        };
+        let secs = u64::try_from(self.ports.clock.wall().0.saturating_sub(since)).unwrap_or(0);
+        let when = metadata_format::ctime(since, &self.zone);
+        self.warnings.push(format!("shared storage does not work since {when}: {what}"));
+        Some(secs)
+    }
+}

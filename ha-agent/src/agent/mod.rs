@@ -1,0 +1,279 @@
+//! The loop of the agent: prepare, look, decide, act, publish, wait.
+//!
+//! It owns the decision core and every call to the ports, one at a time; nothing runs beside it, and time is
+//! read through the clock port only, so that the simulator can run it as it is. It never ends because of an
+//! error: whatever does not answer is asked again, and what is wrong is said in the status.
+//!
+//! ```text
+//!        ┌────────────────────────────────────────────────────────────────────┐
+//!        ▼                                                                    │
+//!   guard the VM ─▶ prepare ─▶ look ─▶ decide ──act──▶ VM ──result─▶ decide ─▶ publish ─▶ wait
+//!   (lease lost:    (monitors,  │ failed: no step; say why, wait ─────────────────────▶ 10 s, or woken,
+//!    end it)        host id)                                                           or at once
+//! ```
+
+mod act;
+mod look;
+mod prepare;
+mod publish;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::core::{Core, Decision, Input, Reason, Secs, State, Then, Wait, decide};
+use crate::ports::{BrokerError, Ports};
+use crate::settings::{AgentConfig, Field};
+
+/// Longest time that one ordinary request to the broker may take.
+const CALL_DEADLINE: Duration = Duration::from_secs(10);
+/// How often the service manager hears from a long but bounded action.
+const ATTEND_EVERY: Duration = Duration::from_secs(5);
+/// Longest time that the agent lets a started action go on after it was told to stop.
+const STOP_GRACE: Duration = Duration::from_secs(3);
+
+/// The agent of one host.
+pub struct Agent {
+    ports: Ports,
+    config: AgentConfig,
+    zone: TimeZone,
+    core: Core,
+    /// Ids of the monitors that the broker runs for us.
+    monitors: BTreeMap<Field, String>,
+    /// The storage domain's lockspace is joined.
+    domain_joined: bool,
+    /// The host id lease, as far as it is known.
+    host_lease: Option<bool>,
+    /// The broker's wake counter; `None` when it has none or has not said it yet.
+    wake: Option<u64>,
+    /// When the own block was last written and read back; when the agent started, before.
+    last_acknowledged: Secs,
+    vm_conf_refreshed: Secs,
+    vm_memory: u64,
+    global_maintenance: bool,
+    /// What to show to operators beside the decision's reasons, from the running loop.
+    warnings: Vec<String>,
+    /// The warnings of the loop before, so that each is logged once.
+    warned: Vec<String>,
+    /// Reasons of the last step, and whether they were logged.
+    reasons: Vec<Reason>,
+    logged: Option<(State, String)>,
+    stop: watch::Receiver<bool>,
+}
+
+/// How a loop ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loop {
+    /// A step was taken.
+    Step(Wait),
+    /// The world could not be looked at.
+    Blind,
+    /// The agent was told to stop.
+    Stop,
+}
+
+impl Agent {
+    /// An agent that has done nothing yet. It runs until `stop` becomes true (or its sender is gone).
+    pub fn new(ports: Ports, config: AgentConfig, zone: TimeZone, stop: watch::Receiver<bool>) -> Self {
+        let now = Secs::from(ports.clock.monotonic());
+        Self {
+            ports,
+            config,
+            zone,
+            core: Core::default(),
+            monitors: BTreeMap::new(),
+            domain_joined: false,
+            host_lease: None,
+            wake: None,
+            last_acknowledged: now,
+            vm_conf_refreshed: now,
+            vm_memory: 0,
+            global_maintenance: false,
+            warnings: Vec::new(),
+            warned: Vec::new(),
+            reasons: Vec::new(),
+            logged: None,
+            stop,
+        }
+    }
+
+    /// Runs until told to stop, then ends cleanly. Never ends for another reason.
+    pub async fn run(mut self) {
+        info!("agent of host {} ({}) started", self.config.settings.host_id, self.config.hostname);
+        self.ports.service.ready();
+        loop {
+            let began = self.ports.clock.monotonic();
+            let ended = self.one_loop().await;
+            self.ports.service.alive();
+            match ended {
+                Loop::Stop => break,
+                Loop::Step(Wait::No) => {}
+                Loop::Step(Wait::Delay) | Loop::Blind => {
+                    let spent = self.ports.clock.monotonic().saturating_since(began);
+                    let left = self.config.interval.saturating_sub(spent).max(Duration::from_millis(100));
+                    if !self.rest(left).await {
+                        break;
+                    }
+                }
+            }
+        }
+        self.end().await;
+    }
+
+    async fn one_loop(&mut self) -> Loop {
+        self.warnings.clear();
+        let vm = self.guard_vm().await;
+        if self.must_stop() {
+            return Loop::Stop;
+        }
+        let prepared = self.prepare().await;
+        if self.must_stop() {
+            return Loop::Stop;
+        }
+        let now = Secs::from(self.ports.clock.monotonic());
+        let input = match prepared {
+            Ok(status) if self.core.needs_look(now) => {
+                self.look(status, vm.as_ref()).await.map(|look| Input::Look(Box::new(look)))
+            }
+            Ok(_) => Ok(Input::SameLook),
+            Err(error) => Err(error),
+        };
+        let ended = match input {
+            Ok(input) => match self.step(input).await {
+                Some(decision) => {
+                    self.publish(&decision).await;
+                    match decision.then {
+                        Then::Next(wait) => Loop::Step(wait),
+                        // Not reached: a step runs until it is over.
+                        Then::Act(_) => Loop::Step(Wait::Delay),
+                    }
+                }
+                None => Loop::Stop,
+            },
+            Err(error) => {
+                let text = format!("no decision now, the engine VM is left as it is: {error}");
+                self.ports.service.status(&text);
+                self.warnings.push(text);
+                self.report().await;
+                Loop::Blind
+            }
+        };
+        self.log_warnings();
+        ended
+    }
+
+    /// Takes one step, with what it asks to be done. `None` when the agent was told to stop instead of acting.
+    async fn step(&mut self, input: Input) -> Option<Decision> {
+        let from = self.core.state;
+        let mut reasons = Vec::new();
+        let mut input = input;
+        loop {
+            let (core, mut decision) =
+                decide(std::mem::take(&mut self.core), input, &self.config.settings);
+            self.core = core;
+            reasons.append(&mut decision.reasons);
+            let Then::Act(action) = decision.then else {
+                decision.from = from;
+                decision.reasons.clone_from(&reasons);
+                self.reasons = reasons;
+                return Some(decision);
+            };
+            if self.must_stop() {
+                return None;
+            }
+            input = Input::Done(self.act(action, &reasons).await);
+        }
+    }
+
+    /// Waits until the next loop is due: `left` has passed, or the broker woke us. False when told to stop.
+    async fn rest(&mut self, left: Duration) -> bool {
+        let until = tokio::time::Instant::now() + left;
+        while !self.must_stop() {
+            let left = until.saturating_duration_since(tokio::time::Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            let Some(known) = self.wake else {
+                self.sleep(left).await;
+                continue;
+            };
+            let broker = self.ports.broker.clone();
+            let woken = self.unless_stopped(tokio::time::timeout(left, broker.wake(known, left))).await;
+            match woken {
+                Some(Ok(Ok(Some(wake)))) if wake.counter == known => {
+                    // The broker waits for a shorter time than asked; never ask in a hot loop.
+                    self.sleep(Duration::from_millis(50).min(left)).await;
+                }
+                Some(Ok(Ok(Some(wake)))) => {
+                    self.wake = Some(wake.counter);
+                    self.until_next_second().await;
+                    return !self.must_stop();
+                }
+                Some(Err(_)) | None => {}
+                // It does not know the call, or it is gone: the timer alone, and the next loop asks again.
+                Some(Ok(Ok(None) | Err(_))) => self.wake = None,
+            }
+        }
+        false
+    }
+
+    /// The core looks afresh once a second; a wake within the same second would see nothing new.
+    async fn until_next_second(&mut self) {
+        let now = self.ports.clock.monotonic();
+        if !self.core.needs_look(Secs::from(now)) {
+            let next = Duration::from_secs(now.as_secs() + 1);
+            self.sleep(next.saturating_sub(now.since_start())).await;
+        }
+    }
+
+    async fn sleep(&mut self, time: Duration) {
+        self.unless_stopped(tokio::time::sleep(time)).await;
+    }
+
+    fn must_stop(&self) -> bool {
+        *self.stop.borrow() || self.stop.has_changed().is_err()
+    }
+
+    /// `future`, unless the agent is told to stop first.
+    async fn unless_stopped<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            biased;
+            result = future => Some(result),
+            _ = stop.wait_for(|stop| *stop) => None,
+        }
+    }
+
+    /// A request to the broker with a deadline; ends early when the agent is told to stop.
+    async fn ask<T>(
+        &self,
+        request: &str,
+        deadline: Duration,
+        future: impl Future<Output = Result<T, BrokerError>>,
+    ) -> Result<T, BrokerError> {
+        match self.unless_stopped(tokio::time::timeout(deadline, future)).await {
+            Some(Ok(result)) => result,
+            Some(Err(_)) => Err(BrokerError::timeout(request, deadline)),
+            None => Err(BrokerError { refused: false, detail: "the agent is stopping".to_owned() }),
+        }
+    }
+
+    /// Logs each warning when it appears, and when it is gone.
+    fn log_warnings(&mut self) {
+        for warning in self.warnings.iter().filter(|warning| !self.warned.contains(warning)) {
+            warn!("{warning}");
+        }
+        for gone in self.warned.iter().filter(|warning| !self.warnings.contains(warning)) {
+            info!("no longer: {gone}");
+        }
+        self.warned.clone_from(&self.warnings);
+    }
+}
+
+#[cfg(test)]
+#[path = "../agent_tests/mod.rs"]
+mod tests;

@@ -1,0 +1,124 @@
+//! Between blocks of shared storage and what decisions need of them. Pure: bytes in, data out, and back.
+
+use std::collections::BTreeMap;
+
+use jiff::tz::TimeZone;
+use metadata_format::{EncodeError, EngineStatus, GlobalBlock, HostBlock, HostId, HostRecord, ctime};
+
+use crate::core::{Core, Limits, Profile, RemoteBlock, RemoteHost, Secs};
+
+/// Line for people that names the score profile, written by hosts that do not use the existing release's.
+const PROFILE_KEY: &str = "score_profile";
+
+/// What the blocks say.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Blocks {
+    /// Global maintenance; `None` when the cluster's block is not there or cannot be read.
+    pub global_maintenance: Option<bool>,
+    /// The other hosts.
+    pub hosts: Vec<RemoteHost>,
+    /// What an operator should see: blocks that cannot be read, hosts that score by another profile.
+    pub warnings: Vec<String>,
+}
+
+/// Reads the blocks that the broker gave. `own` is left out: what this host wrote earlier is no news.
+pub fn read(raw: &BTreeMap<u16, Vec<u8>>, own: HostId, profile: Profile, base: i64) -> Blocks {
+    let mut blocks = Blocks::default();
+    for (&number, bytes) in raw {
+        if number == 0 {
+            match GlobalBlock::parse(bytes) {
+                Ok(global) => blocks.global_maintenance = Some(global.maintenance()),
+                Err(error) => blocks.warnings.push(error.to_string()),
+            }
+            continue;
+        }
+        let Ok(id) = HostId::new(number) else { continue };
+        if id == own {
+            continue;
+        }
+        match HostBlock::parse(id, bytes) {
+            Ok(None) => {}
+            Ok(Some(block)) => {
+                blocks.warnings.extend(other_profile(&block, profile, base));
+                blocks.hosts.push(RemoteHost { id, block: Some(remote(block)) });
+            }
+            Err(error) => {
+                blocks.warnings.push(error.to_string());
+                blocks.hosts.push(RemoteHost { id, block: None });
+            }
+        }
+    }
+    blocks
+}
+
+fn remote(block: HostBlock) -> RemoteBlock {
+    RemoteBlock {
+        host_ts: block.host_ts,
+        score: block.score,
+        engine: Some(block.engine_status),
+        hostname: block.hostname,
+    }
+}
+
+/// Scores of different profiles cannot be compared: a host that sees another one must say so.
+fn other_profile(block: &HostBlock, profile: Profile, base: i64) -> Option<String> {
+    let named = block.extra.lines().find_map(|line| line.strip_prefix(PROFILE_KEY)?.strip_prefix('='));
+    let theirs = named.unwrap_or(Profile::Ovirt45.name());
+    let host = format!("host {} (id {})", block.hostname, block.host_id);
+    let advice = "all hosts of a cluster must use the same [score] settings in ha.toml and agent.conf";
+    if theirs != profile.name() {
+        return Some(format!(
+            "{host} scores by the profile {theirs}, this host by {}: {advice}",
+            profile.name()
+        ));
+    }
+    (i64::from(block.score.0) > base).then(|| {
+        format!("{host} has the score {}, above this host's highest of {base}: {advice}", block.score)
+    })
+}
+
+/// What the driver adds to the core's own state for the host's block.
+#[derive(Debug, Clone)]
+pub struct Own<'a> {
+    /// This host.
+    pub host_id: HostId,
+    /// Its name.
+    pub hostname: &'a str,
+    /// The score's profile.
+    pub profile: Profile,
+    /// The configuration is on shared storage.
+    pub conf_on_shared_storage: bool,
+    /// When vm.conf was last read well.
+    pub vm_conf_refreshed: Secs,
+    /// The time zone of the texts.
+    pub zone: &'a TimeZone,
+}
+
+/// The bytes of this host's block. `None` before the first look.
+pub fn write(core: &Core, limits: &Limits, own: &Own<'_>) -> Option<Result<Vec<u8>, EncodeError>> {
+    let look = &core.view.as_ref()?.look;
+    let metadata = core.metadata(limits);
+    let seconds = |at: Secs| i64::try_from(at.0).unwrap_or(i64::MAX);
+    let text = |at: Secs| ctime(at.on_wall(look.wall_offset), own.zone);
+    let mut notes = BTreeMap::new();
+    if own.profile != Profile::Ovirt45 {
+        notes.insert(PROFILE_KEY.to_owned(), own.profile.name().to_owned());
+    }
+    let record = HostRecord {
+        host_ts: seconds(look.started),
+        host_time: text(look.started),
+        host_id: own.host_id,
+        score: core.score.total,
+        engine_status: look.local.engine.clone().unwrap_or_else(EngineStatus::unknown),
+        hostname: own.hostname.to_owned(),
+        maintenance: metadata.maintenance,
+        stopped: metadata.stopped,
+        conf_on_shared_storage: own.conf_on_shared_storage,
+        vm_conf_refresh_ts: seconds(own.vm_conf_refreshed),
+        vm_conf_refresh_time: text(own.vm_conf_refreshed),
+        state: metadata.state.name().to_owned(),
+        timeout: metadata.timeout.map(text),
+        notes,
+    };
+    Some(record.encode())
+}

@@ -1,0 +1,232 @@
+//! What the agent's loop may ask of the world, as traits, and the adapters to the real one.
+//!
+//! The loop reads time, talks to the broker, looks at files and at the service manager only through these, so
+//! that tests and the simulator can stand in for each. The VM's port is [`engine_vm::EngineVm`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use broker_api::status::{AgentReport, StatusDocument, Wake};
+use broker_api::{BrokerClient, ClientError};
+use clock::Clock;
+use engine_vm::EngineVm;
+use ha_config::{HaConf, HostedEngineConf, Paths, VmConf};
+use metadata_format::HostId;
+
+/// Everything that the loop is connected to.
+#[derive(Clone)]
+pub struct Ports {
+    /// The broker of this host.
+    pub broker: Arc<dyn Broker>,
+    /// The engine VM on this host.
+    pub vm: Arc<dyn EngineVm>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// This host's small files.
+    pub files: Arc<dyn Files>,
+    /// The service manager.
+    pub service: Arc<dyn Service>,
+}
+
+/// Why the broker did not do what it was asked. In words; the loop only needs to know whether it was there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct BrokerError {
+    /// The broker itself refused: it is there, and asking again at once will not help.
+    pub refused: bool,
+    /// What happened and what to do.
+    pub detail: String,
+}
+
+impl BrokerError {
+    /// The broker took longer than `after` for `request`.
+    pub fn timeout(request: &str, after: Duration) -> Self {
+        let detail = format!("the broker did not answer {request} within {} s", after.as_secs());
+        Self { refused: false, detail }
+    }
+}
+
+impl From<ClientError> for BrokerError {
+    fn from(error: ClientError) -> Self {
+        Self { refused: error.fault_code().is_some(), detail: error.to_string() }
+    }
+}
+
+/// The broker, as far as the agent needs it. Verbs as on its socket.
+#[async_trait]
+#[allow(missing_docs, reason = "the verbs are described with the client")]
+pub trait Broker: Send + Sync {
+    async fn start_monitor(
+        &self,
+        kind: &str,
+        options: &BTreeMap<String, Option<String>>,
+    ) -> Result<String, BrokerError>;
+    async fn status_monitor(&self, id: &str) -> Result<Option<String>, BrokerError>;
+    async fn get_stats(&self) -> Result<BTreeMap<u16, Vec<u8>>, BrokerError>;
+    async fn put_stats(&self, host: HostId, bytes: &[u8]) -> Result<(), BrokerError>;
+    async fn push_hosts_state(&self, alive: &[HostId]) -> Result<(), BrokerError>;
+    async fn notify(
+        &self,
+        event: &str,
+        detail: &str,
+        options: &BTreeMap<String, String>,
+    ) -> Result<bool, BrokerError>;
+    async fn start_domain_monitor(&self, host: HostId) -> Result<(), BrokerError>;
+    async fn stop_domain_monitor(&self) -> Result<(), BrokerError>;
+    async fn lock_host_id(&self, host: HostId) -> Result<(), BrokerError>;
+    async fn release_host_id(&self) -> Result<(), BrokerError>;
+    /// `None` from a broker that does not know it.
+    async fn status(&self) -> Result<Option<StatusDocument>, BrokerError>;
+    async fn put_agent_report(&self, report: &AgentReport) -> Result<(), BrokerError>;
+    /// `None` from a broker that does not know it.
+    async fn wake(&self, after: u64, timeout: Duration) -> Result<Option<Wake>, BrokerError>;
+}
+
+#[async_trait]
+impl Broker for BrokerClient {
+    async fn start_monitor(
+        &self,
+        kind: &str,
+        options: &BTreeMap<String, Option<String>>,
+    ) -> Result<String, BrokerError> {
+        Ok(Self::start_monitor(self, kind, options).await?)
+    }
+
+    async fn status_monitor(&self, id: &str) -> Result<Option<String>, BrokerError> {
+        Ok(Self::status_monitor(self, id).await?)
+    }
+
+    async fn get_stats(&self) -> Result<BTreeMap<u16, Vec<u8>>, BrokerError> {
+        Ok(Self::get_stats(self).await?)
+    }
+
+    async fn put_stats(&self, host: HostId, bytes: &[u8]) -> Result<(), BrokerError> {
+        Ok(Self::put_stats(self, host.get(), bytes).await?)
+    }
+
+    async fn push_hosts_state(&self, alive: &[HostId]) -> Result<(), BrokerError> {
+        let ids: Vec<u16> = alive.iter().map(|id| id.get()).collect();
+        Ok(Self::push_hosts_state(self, &ids).await?)
+    }
+
+    async fn notify(
+        &self,
+        event: &str,
+        detail: &str,
+        options: &BTreeMap<String, String>,
+    ) -> Result<bool, BrokerError> {
+        Ok(Self::notify(self, event, detail, options).await?)
+    }
+
+    async fn start_domain_monitor(&self, host: HostId) -> Result<(), BrokerError> {
+        Ok(Self::start_domain_monitor(self, host.get()).await?)
+    }
+
+    async fn stop_domain_monitor(&self) -> Result<(), BrokerError> {
+        Ok(Self::stop_domain_monitor(self).await?)
+    }
+
+    async fn lock_host_id(&self, host: HostId) -> Result<(), BrokerError> {
+        Ok(Self::lock_host_id(self, host.get()).await?)
+    }
+
+    async fn release_host_id(&self) -> Result<(), BrokerError> {
+        Ok(Self::release_host_id(self).await?)
+    }
+
+    async fn status(&self) -> Result<Option<StatusDocument>, BrokerError> {
+        Ok(Self::status(self).await?)
+    }
+
+    async fn put_agent_report(&self, report: &AgentReport) -> Result<(), BrokerError> {
+        Self::put_agent_report(self, report).await?;
+        Ok(())
+    }
+
+    async fn wake(&self, after: u64, timeout: Duration) -> Result<Option<Wake>, BrokerError> {
+        Ok(Self::wake(self, after, timeout).await?)
+    }
+}
+
+/// This host's files that may change while the agent runs. Errors are texts that name the file.
+pub trait Files: Send + Sync {
+    /// Local maintenance, from ha.conf.
+    fn local_maintenance(&self) -> Result<bool, String>;
+    /// Memory that the VM needs in MB, from vm.conf.
+    fn vm_memory(&self) -> Result<u64, String>;
+}
+
+/// The real files.
+#[derive(Debug, Clone)]
+pub struct HostFiles {
+    conf: HostedEngineConf,
+}
+
+impl HostFiles {
+    /// The files of the host that `conf` describes.
+    pub const fn new(conf: HostedEngineConf) -> Self {
+        Self { conf }
+    }
+
+    fn paths(&self) -> &Paths {
+        self.conf.paths()
+    }
+}
+
+impl Files for HostFiles {
+    fn local_maintenance(&self) -> Result<bool, String> {
+        HaConf::load(self.paths()).map(HaConf::is_maintenance).map_err(|error| error.to_string())
+    }
+
+    fn vm_memory(&self) -> Result<u64, String> {
+        let conf = match VmConf::load(self.conf.vm_conf_path()) {
+            Err(error) if error.is_not_found() => VmConf::load_active(self.paths()),
+            other => other,
+        };
+        conf.and_then(|conf| conf.mem_size()).map_err(|error| error.to_string())
+    }
+}
+
+/// The service manager that started the agent.
+pub trait Service: Send + Sync {
+    /// The agent is up.
+    fn ready(&self);
+    /// The loop has made progress.
+    fn alive(&self);
+    /// One line for `systemctl status`.
+    fn status(&self, text: &str);
+    /// The agent is stopping.
+    fn stopping(&self);
+}
+
+/// systemd, when it runs the agent; nothing otherwise.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Systemd;
+
+impl Systemd {
+    fn notify(state: sd_notify::NotifyState<'_>) {
+        if let Err(error) = sd_notify::notify(false, &[state]) {
+            tracing::debug!("cannot tell systemd: {error}");
+        }
+    }
+}
+
+impl Service for Systemd {
+    fn ready(&self) {
+        Self::notify(sd_notify::NotifyState::Ready);
+    }
+
+    fn alive(&self) {
+        Self::notify(sd_notify::NotifyState::Watchdog);
+    }
+
+    fn status(&self, text: &str) {
+        Self::notify(sd_notify::NotifyState::Status(text));
+    }
+
+    fn stopping(&self) {
+        Self::notify(sd_notify::NotifyState::Stopping);
+    }
+}

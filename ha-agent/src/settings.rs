@@ -1,0 +1,284 @@
+//! What the agent's configuration files say, as the loop needs it. Reads files once; decides nothing.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ha_config::ha_toml::{ScoreProfile, Timers};
+use ha_config::{AgentConf, ConfigError, HaToml, HostedEngineConf, NetworkTest, Paths, ScoreOverlay};
+use metadata_format::HostId;
+
+use crate::core::{Limits, Policy, Profile, Settings, Weights};
+
+/// A storage pool uuid that means: none, as current releases write it.
+const NO_POOL: &str = "00000000-0000-0000-0000-000000000000";
+
+/// Everything that does not change while the agent runs.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// This host's name, as the others see it.
+    pub hostname: String,
+    /// For the decision core.
+    pub settings: Settings,
+    /// Pause between two loops.
+    pub interval: Duration,
+    /// The monitors that the broker must run.
+    pub monitors: Vec<MonitorSpec>,
+    /// The configuration is on shared storage and in today's form.
+    pub conf_on_shared_storage: bool,
+}
+
+/// A monitor to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MonitorSpec {
+    /// What its result is used for.
+    pub field: Field,
+    /// Its type in the broker.
+    pub kind: &'static str,
+    /// Its options, with the names and forms that existing agents use.
+    pub options: BTreeMap<String, Option<String>>,
+}
+
+/// What a monitor's result is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs, reason = "named after the fields of the local observation")]
+pub enum Field {
+    Network,
+    Bridge,
+    MemFree,
+    CpuLoad,
+    MemLoad,
+    EngineHealth,
+    StorageDomain,
+}
+
+/// Why the agent cannot work on this host.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// There is no configuration.
+    #[error(
+        "this host is not set up for the hosted engine: {} does not exist; run `hosted-engine --deploy` on it, \
+         or disable ovirt-ha-agent here",
+        .0.display()
+    )]
+    NotDeployed(PathBuf),
+    /// There is one that says so.
+    #[error(
+        "this host is not set up for the hosted engine: {} has no host_id, or configured=False; \
+         finish `hosted-engine --deploy`, or disable ovirt-ha-agent here",
+        .0.display()
+    )]
+    NotConfigured(PathBuf),
+    /// A file cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The score's weights contradict each other.
+    #[error("{}: {source}", path.display())]
+    Weights {
+        /// agent.conf.
+        path: PathBuf,
+        /// What is wrong.
+        source: crate::core::score::WeightError,
+    },
+}
+
+/// Reads hosted-engine.conf of a configured host.
+pub fn load_conf(paths: &Paths) -> Result<HostedEngineConf, SetupError> {
+    let conf = match HostedEngineConf::load(paths) {
+        Err(error) if error.is_not_found() => {
+            return Err(SetupError::NotDeployed(paths.hosted_engine_conf()));
+        }
+        other => other?,
+    };
+    if !conf.is_configured()? {
+        return Err(SetupError::NotConfigured(paths.hosted_engine_conf()));
+    }
+    Ok(conf)
+}
+
+impl AgentConfig {
+    /// From the three files; `hostname` is what the host calls itself.
+    pub fn new(
+        conf: &HostedEngineConf,
+        agent: &AgentConf,
+        toml: &HaToml,
+        hostname: String,
+    ) -> Result<Self, SetupError> {
+        let host_id: HostId = conf.require_host_id()?;
+        let profile = match toml.score.profile {
+            ScoreProfile::Founding => Profile::Founding,
+            ScoreProfile::Ovirt45 => Profile::Ovirt45,
+        };
+        let weights = overlaid(Weights::of(profile), &agent.score);
+        weights
+            .validate()
+            .map_err(|source| SetupError::Weights { path: conf.paths().agent_conf(), source })?;
+        Ok(Self {
+            hostname,
+            settings: Settings {
+                host_id,
+                weights,
+                policy: Policy::default(),
+                limits: limits(&toml.timers),
+            },
+            interval: toml.timers.loop_interval,
+            monitors: monitors(conf, profile)?,
+            conf_on_shared_storage: conf.conf_volume().is_some()
+                && conf.conf_image().is_some()
+                && conf.sp_uuid() == Some(NO_POOL),
+        })
+    }
+}
+
+fn overlaid(mut weights: Weights, overlay: &ScoreOverlay) -> Weights {
+    let points = |own: &mut i64, set: Option<u32>| *own = set.map_or(*own, i64::from);
+    points(&mut weights.base, overlay.base_score);
+    points(&mut weights.network, overlay.network_score_penalty);
+    points(&mut weights.config, overlay.not_uptodate_config_penalty);
+    points(&mut weights.bridge, overlay.mgmt_bridge_score_penalty);
+    points(&mut weights.memory, overlay.free_memory_score_penalty);
+    points(&mut weights.cpu, overlay.cpu_load_score_penalty);
+    points(&mut weights.retry, overlay.engine_retry_score_penalty);
+    weights.cpu_min = overlay.cpu_load_penalty_min.unwrap_or(weights.cpu_min);
+    weights.cpu_max = overlay.cpu_load_penalty_max.unwrap_or(weights.cpu_max);
+    weights
+}
+
+/// The core counts whole seconds: a part of one counts as a whole.
+fn limits(timers: &Timers) -> Limits {
+    let secs = |time: Duration| time.as_secs() + u64::from(time.subsec_nanos() > 0);
+    Limits {
+        alive: secs(timers.host_alive),
+        history: secs(timers.history),
+        retry_window: secs(timers.retry_clear),
+        starting: secs(timers.engine_starting),
+        bad_health: secs(timers.bad_health),
+        stop: secs(timers.engine_stop),
+        away: secs(timers.maybe_away),
+        unexpected_down: secs(timers.unexpectedly_down),
+        ..Limits::default()
+    }
+}
+
+fn monitors(conf: &HostedEngineConf, profile: Profile) -> Result<Vec<MonitorSpec>, ConfigError> {
+    let (test, address, port) = match conf.network_test()? {
+        NetworkTest::Ping => ("ping", None, None),
+        NetworkTest::Dns => ("dns", None, None),
+        NetworkTest::Tcp { address, port } => ("tcp", Some(address), Some(port.to_string())),
+        NetworkTest::None => ("none", None, None),
+    };
+    let text = |value: &str| Some(value.to_owned());
+    let hypervisor = || {
+        let ssl = conf.file().get("vdsm_use_ssl").unwrap_or("true");
+        vec![("address", text("0")), ("use_ssl", text(ssl))]
+    };
+    let with = |mut options: Vec<(&'static str, Option<String>)>, name, value| {
+        options.push((name, value));
+        options
+    };
+    let spec = |field, kind, options: Vec<(&str, Option<String>)>| MonitorSpec {
+        field,
+        kind,
+        options: options.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+    };
+    let vm = || conf.vmid().map(text);
+    let network = vec![
+        ("addr", conf.gateway().map(ToOwned::to_owned)),
+        ("network_test", text(test)),
+        ("tcp_t_address", address),
+        ("tcp_t_port", port),
+    ];
+    let mut specs = vec![
+        spec(Field::Network, "network", network),
+        spec(Field::Bridge, "mgmt-bridge", with(hypervisor(), "bridge_name", text(conf.bridge()?))),
+        spec(Field::MemFree, "mem-free", hypervisor()),
+        spec(Field::CpuLoad, "cpu-load-no-engine", with(hypervisor(), "vm_uuid", vm()?)),
+        spec(Field::EngineHealth, "engine-health", with(hypervisor(), "vm_uuid", vm()?)),
+        spec(Field::StorageDomain, "storage-domain", vec![("sd_uuid", text(conf.sd_uuid()?))]),
+    ];
+    if profile == Profile::Founding {
+        specs.push(spec(Field::MemLoad, "mem-load", hypervisor()));
+    }
+    Ok(specs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONF: &str = "fqdn=engine.example\nhost_id=2\nvmid=VM\nvm_disk_id=D\nvm_disk_vol_id=V\nstorage=s:/p\n\
+        domainType=nfs\nsdUUID=SD\ngateway=192.0.2.1\nbridge=ovirtmgmt\nvdsm_use_ssl=true\n";
+
+    fn config(conf: &str, agent: &str, toml: &str) -> Result<AgentConfig, SetupError> {
+        let paths = Paths::default();
+        let conf = HostedEngineConf::parse(&paths, conf);
+        let agent = AgentConf::parse(&paths, agent)?;
+        AgentConfig::new(&conf, &agent, &HaToml::parse(&paths, toml)?, "h2".to_owned())
+    }
+
+    #[test]
+    fn monitors_are_started_as_existing_agents_start_them() {
+        let config = config(CONF, "", "").expect("a good configuration");
+        let wanted = [
+            (
+                "network",
+                vec![
+                    ("addr", Some("192.0.2.1")),
+                    ("network_test", Some("ping")),
+                    ("tcp_t_address", None),
+                    ("tcp_t_port", None),
+                ],
+            ),
+            (
+                "mgmt-bridge",
+                vec![("address", Some("0")), ("bridge_name", Some("ovirtmgmt")), ("use_ssl", Some("true"))],
+            ),
+            ("mem-free", vec![("address", Some("0")), ("use_ssl", Some("true"))]),
+            (
+                "cpu-load-no-engine",
+                vec![("address", Some("0")), ("use_ssl", Some("true")), ("vm_uuid", Some("VM"))],
+            ),
+            (
+                "engine-health",
+                vec![("address", Some("0")), ("use_ssl", Some("true")), ("vm_uuid", Some("VM"))],
+            ),
+            ("storage-domain", vec![("sd_uuid", Some("SD"))]),
+        ];
+        let found: Vec<_> = config
+            .monitors
+            .iter()
+            .map(|spec| {
+                let options = spec.options.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
+                (spec.kind, options.collect::<Vec<_>>())
+            })
+            .collect();
+        assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn the_profile_and_its_overrides_reach_the_weights() {
+        let settings = |agent, toml| config(CONF, agent, toml).expect("good").settings.weights;
+        assert_eq!(settings("", ""), Weights::of(Profile::Ovirt45));
+        let founding = settings("[score]\nbase-score=2000\n", "[score]\nprofile = \"founding\"\n");
+        assert_eq!(founding, Weights { base: 2000, ..Weights::of(Profile::Founding) });
+        assert!(config(CONF, "[score]\ncpu-load-penalty-min=0.95\n", "").is_err());
+    }
+
+    #[test]
+    fn fractions_of_a_second_count_as_whole_ones() {
+        let toml = "[timers]\nloop = 0.5\nhost_alive = 2.5\n";
+        assert_eq!(config(CONF, "", toml).expect("good").settings.limits.alive, 3);
+    }
+
+    #[test]
+    fn a_host_that_is_not_deployed_is_told_what_to_do() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let paths = Paths::new(dir.path());
+        let error = load_conf(&paths).expect_err("no file").to_string();
+        assert!(error.contains("hosted-engine.conf does not exist"), "{error}");
+        std::fs::create_dir_all(paths.hosted_engine_conf_dir()).expect("made");
+        std::fs::write(paths.hosted_engine_conf(), "fqdn=x\n").expect("written");
+        let error = load_conf(&paths).expect_err("not configured").to_string();
+        assert!(error.contains("has no host_id"), "{error}");
+    }
+}
