@@ -79,9 +79,10 @@ pub async fn run(
             Err(error) => Some(error.clone()),
         };
         if error != last_error {
-            match &error {
-                Some(error) => tracing::warn!(monitor = kind, "{error}"),
-                None => tracing::info!(monitor = kind, "good again"),
+            if let Some(error) = &error {
+                tracing::warn!(monitor = kind, "{error}");
+            } else {
+                tracing::info!(monitor = kind, "good again");
             }
             last_error = error;
         }
