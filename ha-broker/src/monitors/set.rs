@@ -93,6 +93,8 @@ pub struct Surroundings {
     pub clock: Arc<dyn Clock>,
     /// Addresses of the engine's liveliness page, see SPEC §5; one good answer is enough.
     pub liveliness_urls: Vec<String>,
+    /// PEM file with the CA of the engine's HTTPS, if there is one: `ca_cert` of hosted-engine.conf.
+    pub liveliness_ca: Option<PathBuf>,
     /// A file of the storage domain whose first block is read: `<SD>/dom_md/metadata`.
     pub storage_file: PathBuf,
     /// The management bridge when a caller does not name one: `ovirtmgmt`.
@@ -175,7 +177,8 @@ impl MonitorSet {
                 meter: Meter::default(),
             }),
             Kind::EngineHealth => {
-                let page: Arc<dyn Liveliness> = Arc::new(HealthPage::new(&at.liveliness_urls)?);
+                let page: Arc<dyn Liveliness> =
+                    Arc::new(HealthPage::new(&at.liveliness_urls, at.liveliness_ca.as_deref())?);
                 Box::new(EngineHealth::new(Arc::clone(&at.vm), page))
             }
             Kind::MemFree => memory(MemoryResult::FreeMb),

@@ -12,6 +12,7 @@ fn set(vm: Arc<FakeVm>) -> MonitorSet {
         clock: TokioClock::new(),
         // The discard port of this machine: nobody answers, at once.
         liveliness_urls: vec!["http://127.0.0.1:9/ovirt-engine/services/health".to_owned()],
+        liveliness_ca: None,
         storage_file: PathBuf::from("/nonexistent/dom_md/metadata"),
         default_bridge: "ovirtmgmt".to_owned(),
         resolv_conf: PathBuf::from("/etc/resolv.conf"),

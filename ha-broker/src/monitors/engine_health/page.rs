@@ -1,10 +1,11 @@
 //! The engine's liveliness page: asked over HTTP or HTTPS, believed only with the right text.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reqwest::{Client, Url, redirect};
+use reqwest::{Certificate, Client, Url, redirect};
 
 use crate::monitors::options::MonitorError;
 
@@ -30,8 +31,10 @@ pub struct HealthPage {
 }
 
 impl HealthPage {
-    /// Asks all of `urls` at once; one good answer is enough. HTTPS is verified against the system's certificates.
-    pub fn new(urls: &[String]) -> Result<Self, MonitorError> {
+    /// Asks all of `urls` at once; one good answer is enough. HTTPS is verified against the system's certificates
+    /// and those in the PEM file `ca`: the engine signs its own. A file that cannot be used is logged and left out,
+    /// as HTTP may still work.
+    pub fn new(urls: &[String], ca: Option<&Path>) -> Result<Self, MonitorError> {
         let problem = |problem: String| MonitorError::Setup { kind: "engine-health", problem };
         let urls: Arc<[Url]> = urls
             .iter()
@@ -51,6 +54,7 @@ impl HealthPage {
         }
         // Fails when another part of the process has chosen one: that one is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        let own = ca.map(certificates).unwrap_or_default();
         let builder = || {
             Client::builder()
                 .no_proxy()
@@ -59,9 +63,10 @@ impl HealthPage {
                 .redirect(redirect::Policy::limited(3))
         };
         let client = builder()
+            .tls_certs_merge(own.clone())
             .build()
-            // A host without any CA certificates can still ask over HTTP.
-            .or_else(|_| builder().tls_certs_only([]).build())
+            // A host without any CA certificates of the system can still ask over HTTP, or with the engine's own.
+            .or_else(|_| builder().tls_certs_only(own).build())
             .map_err(|e| problem(format!("no HTTP client: {e}")))?;
         Ok(Self { client, urls })
     }
@@ -86,6 +91,14 @@ impl HealthPage {
         let shown: String = text.chars().take(80).collect();
         Err(format!("liveliness page {url} says '{}' instead of '{GOOD_TEXT}'", shown.escape_debug()))
     }
+}
+
+fn certificates(path: &Path) -> Vec<Certificate> {
+    let read = std::fs::read(path).map_err(|e| e.to_string());
+    read.and_then(|pem| Certificate::from_pem_bundle(&pem).map_err(|e| e.to_string())).unwrap_or_else(|e| {
+        tracing::warn!("cannot use the CA certificates in {}: {e}", path.display());
+        Vec::new()
+    })
 }
 
 /// An error with its innermost cause, which alone says what happened.
