@@ -2,5 +2,6 @@
 
 pub mod delta_lease;
 pub mod repair;
+pub mod sandbox;
 pub mod setup;
 pub mod shared_file;
