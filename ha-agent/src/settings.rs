@@ -115,12 +115,7 @@ impl AgentConfig {
             .map_err(|source| SetupError::Weights { path: conf.paths().agent_conf(), source })?;
         Ok(Self {
             hostname,
-            settings: Settings {
-                host_id,
-                weights,
-                policy: Policy::default(),
-                limits: limits(&toml.timers),
-            },
+            settings: Settings { host_id, weights, policy: Policy::default(), limits: limits(&toml.timers) },
             interval: toml.timers.loop_interval,
             monitors: monitors(conf, profile)?,
             conf_on_shared_storage: conf.conf_volume().is_some()
@@ -161,7 +156,7 @@ fn limits(timers: &Timers) -> Limits {
 }
 
 fn monitors(conf: &HostedEngineConf, profile: Profile) -> Result<Vec<MonitorSpec>, ConfigError> {
-    let (test, address, port) = match conf.network_test()? {
+    let (network_test, address, port) = match conf.network_test()? {
         NetworkTest::Ping => ("ping", None, None),
         NetworkTest::Dns => ("dns", None, None),
         NetworkTest::Tcp { address, port } => ("tcp", Some(address), Some(port.to_string())),
@@ -184,7 +179,7 @@ fn monitors(conf: &HostedEngineConf, profile: Profile) -> Result<Vec<MonitorSpec
     let vm = || conf.vmid().map(text);
     let network = vec![
         ("addr", conf.gateway().map(ToOwned::to_owned)),
-        ("network_test", text(test)),
+        ("network_test", text(network_test)),
         ("tcp_t_address", address),
         ("tcp_t_port", port),
     ];
@@ -266,8 +261,8 @@ mod tests {
 
     #[test]
     fn fractions_of_a_second_count_as_whole_ones() {
-        let toml = "[timers]\nloop = 0.5\nhost_alive = 2.5\n";
-        assert_eq!(config(CONF, "", toml).expect("good").settings.limits.alive, 3);
+        let toml = "[timers]\nhost_alive = 30.5\n";
+        assert_eq!(config(CONF, "", toml).expect("good").settings.limits.alive, 31);
     }
 
     #[test]
