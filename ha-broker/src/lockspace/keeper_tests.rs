@@ -1,0 +1,75 @@
+//! The keeper on the simulated lock manager.
+
+use clock::SystemClock;
+
+use super::super::memory::MemoryLockspace;
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn keeper() -> (Arc<MemoryLockspace>, Keeper, WakeCounter) {
+    let port = Arc::new(MemoryLockspace::default());
+    let wake = WakeCounter::default();
+    let quick = Duration::from_millis(5);
+    let pace = Pace { poll: quick, retry: quick, hosts: quick };
+    let keeper =
+        Keeper::start(Arc::<MemoryLockspace>::clone(&port), Arc::new(SystemClock), wake.clone(), pace);
+    (port, keeper.unwrap(), wake)
+}
+
+fn id(number: u16) -> HostId {
+    HostId::new(number).unwrap()
+}
+
+async fn until(keeper: &Keeper, wanted: impl FnMut(&Kept) -> bool) {
+    let mut watch = keeper.watch();
+    tokio::time::timeout(PATIENCE, watch.wait_for(wanted)).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_id_is_taken_kept_lost_at_once_and_taken_again() {
+    let (port, keeper, wake) = keeper();
+    assert!(keeper.held_now(id(1)).unwrap_err().contains("nobody asked"));
+    keeper.hold(id(1)).await.unwrap();
+    assert_eq!(keeper.held_now(id(1)), Ok(()));
+    assert!(keeper.held_now(id(2)).unwrap_err().contains("the id held here is 1"));
+    let before = wake.get();
+    port.set_broken(Some("sanlock is gone"));
+    assert!(keeper.held_now(id(1)).unwrap_err().contains("gone"), "not only after the next poll");
+    until(&keeper, |kept| matches!(&kept.state, LeaseState::Lost { error, .. } if error.contains("gone")))
+        .await;
+    assert!(wake.get() > before);
+    port.lose();
+    port.set_broken(None);
+    until(&keeper, |kept| matches!(kept.state, LeaseState::Held { .. })).await;
+    assert_eq!(port.joins(), 2);
+}
+
+#[tokio::test]
+async fn an_id_in_use_elsewhere_is_said_and_taken_when_free() {
+    let (port, keeper, _) = keeper();
+    port.take_elsewhere(id(3));
+    assert!(keeper.hold(id(3)).await.unwrap_err().contains("in use by another host"));
+    port.free_elsewhere(id(3));
+    until(&keeper, |kept| matches!(kept.state, LeaseState::Held { .. })).await;
+    until(&keeper, |kept| kept.live == [id(3)]).await;
+}
+
+#[tokio::test]
+async fn a_release_during_a_slow_join_leaves_nothing_behind() {
+    let (port, keeper, _) = keeper();
+    port.set_joins_hang(true);
+    let asked = keeper.clone();
+    let joining = tokio::spawn(async move { asked.hold(id(1)).await });
+    while port.joins() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    keeper.release(PATIENCE).await.unwrap();
+    joining.abort();
+    port.set_joins_hang(false);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(port.phase(id(1)), Ok(Phase::NotHeld));
+    keeper.hold(id(2)).await.unwrap();
+    keeper.hold(id(4)).await.unwrap();
+    assert_eq!(port.phase(id(4)), Ok(Phase::Held), "the other id was given up first");
+}

@@ -1,0 +1,83 @@
+//! Holding this host's id: the leases that say which host may write which block, and which carry the VM's lease.
+//!
+//! - [`Lockspace`] is the port: what a lock manager can be asked, each question with a deadline.
+//! - [`sanlock`] asks the sanlock daemon; [`file`] is the small stand-in for a single machine; [`memory`] is the
+//!   simulated one.
+//! - [`keeper`] joins, watches, says loss at once, and joins again by itself when that is possible.
+//!
+//! Nothing here breaks a lease of a live host, or kills anything.
+
+pub mod delta;
+pub mod file;
+pub mod keeper;
+pub mod memory;
+pub mod sanlock;
+
+use metadata_format::HostId;
+
+pub use keeper::Keeper;
+
+/// How far this host is with a host id, at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Ours.
+    Held,
+    /// Being taken or being given up.
+    Changing,
+    /// Not ours, and not on the way.
+    NotHeld,
+}
+
+/// Why the lock manager did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LockError {
+    /// Another host holds the id.
+    #[error("{0}")]
+    InUse(String),
+    /// This host holds another id in the same lockspace.
+    #[error("{0}")]
+    OtherId(String),
+    /// Hosts are live.
+    #[error("{0}")]
+    Live(String),
+    /// It cannot be asked, or failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// The port to the lock manager. All calls block; [`Lockspace::join`] for as long as sanlock's time-outs say,
+/// the others for a few seconds at most.
+pub trait Lockspace: Send + Sync + 'static {
+    /// What it is, for messages.
+    fn name(&self) -> String;
+
+    /// Takes the id. Returns when it is held.
+    ///
+    /// # Errors
+    /// [`LockError::InUse`] with the owner when another host has it.
+    fn join(&self, id: HostId) -> Result<(), LockError>;
+
+    /// Whether the id is held now.
+    ///
+    /// # Errors
+    /// When the lock manager cannot be asked: then nobody may take the id for held.
+    fn phase(&self, id: HostId) -> Result<Phase, LockError>;
+
+    /// Begins to give the id up; does not wait for it. Fine when it is not held.
+    ///
+    /// # Errors
+    /// When the lock manager refuses or cannot be asked.
+    fn leave(&self, id: HostId) -> Result<(), LockError>;
+
+    /// The ids of hosts that renewed their lease lately. Only while an id is held.
+    ///
+    /// # Errors
+    /// When the lock manager cannot say.
+    fn live_hosts(&self) -> Result<Vec<HostId>, LockError>;
+
+    /// Writes an empty lockspace, after it was watched for long enough to see that no host renews a lease.
+    ///
+    /// # Errors
+    /// [`LockError::Live`] with the hosts when some do.
+    fn reset(&self) -> Result<(), LockError>;
+}
