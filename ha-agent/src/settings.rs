@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ha_config::ha_toml::{ScoreProfile, Timers};
+use ha_config::ha_toml::{PolicyTable, ScoreProfile, Timers};
 use ha_config::{AgentConf, ConfigError, HaToml, HostedEngineConf, NetworkTest, Paths, ScoreOverlay};
 use metadata_format::HostId;
 
@@ -115,7 +115,12 @@ impl AgentConfig {
             .map_err(|source| SetupError::Weights { path: conf.paths().agent_conf(), source })?;
         Ok(Self {
             hostname,
-            settings: Settings { host_id, weights, policy: Policy::default(), limits: limits(&toml.timers) },
+            settings: Settings {
+                host_id,
+                weights,
+                policy: policy(toml.policy),
+                limits: limits(&toml.timers),
+            },
             interval: toml.timers.loop_interval,
             monitors: monitors(conf, profile)?,
             conf_on_shared_storage: conf.conf_volume().is_some()
@@ -137,6 +142,15 @@ fn overlaid(mut weights: Weights, overlay: &ScoreOverlay) -> Weights {
     weights.cpu_min = overlay.cpu_load_penalty_min.unwrap_or(weights.cpu_min);
     weights.cpu_max = overlay.cpu_load_penalty_max.unwrap_or(weights.cpu_max);
     weights
+}
+
+const fn policy(table: PolicyTable) -> Policy {
+    Policy {
+        retry_window_by_monotonic_clock: table.retry_window_by_monotonic_clock,
+        start_waits_for_liveness: table.start_waits_for_liveness,
+        local_maintenance_moves_vm: table.local_maintenance_moves_vm,
+        start_needs_footing: table.start_needs_footing,
+    }
 }
 
 /// The core counts whole seconds: a part of one counts as a whole.
@@ -257,6 +271,15 @@ mod tests {
         let founding = settings("[score]\nbase-score=2000\n", "[score]\nprofile = \"founding\"\n");
         assert_eq!(founding, Weights { base: 2000, ..Weights::of(Profile::Founding) });
         assert!(config(CONF, "[score]\ncpu-load-penalty-min=0.95\n", "").is_err());
+    }
+
+    #[test]
+    fn the_switches_are_on_unless_ha_toml_turns_them_off() {
+        let policy = |toml| config(CONF, "", toml).expect("good").settings.policy;
+        assert_eq!(policy(""), Policy::default());
+        let off = "[policy]\nretry_window_by_monotonic_clock = false\nstart_waits_for_liveness = false\n\
+            local_maintenance_moves_vm = false\nstart_needs_footing = false\n";
+        assert_eq!(policy(off), Policy::plain());
     }
 
     #[test]
