@@ -4,6 +4,7 @@ pub mod alive;
 pub mod broker;
 pub mod daemon;
 pub mod lockspace;
+pub mod monitors;
 pub mod notify;
 pub mod socket;
 pub mod verbs;

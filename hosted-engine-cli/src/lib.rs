@@ -1,1 +1,5 @@
-//! Placeholder until the first commit of this crate.
+//! The operator's command `hosted-engine`.
+
+pub mod delta_lease;
+pub mod setup;
+pub mod shared_file;

@@ -151,8 +151,6 @@ optional_texts! {
     gateway = "gateway";
     /// The engine's CA certificate.
     ca_cert = "ca_cert";
-    /// Subject of the certificate that SPICE presents.
-    ca_subject = "ca_subject";
     /// Volume of the configuration archive.
     conf_volume = "conf_volume_UUID";
     /// Image of the configuration archive.
@@ -245,6 +243,11 @@ impl HostedEngineConf {
         self.file.get("password").map(Secret::new)
     }
 
+    /// Subject of the certificate that SPICE presents, without the quotes that deploy puts around it.
+    pub fn ca_subject(&self) -> Option<&str> {
+        self.file.get("ca_subject").map(|text| text.trim_matches('"')).filter(|text| !text.is_empty())
+    }
+
     /// The iSCSI port.
     pub fn iscsi_port(&self) -> Result<Option<u16>> {
         self.file.get_as("port", "a TCP port from 1 to 65535", |text| text.parse().ok())
@@ -306,6 +309,15 @@ impl HostedEngineConf {
             return Ok(domain.join(image).join(volume));
         }
         Ok(self.storage_domain_dir()?.join("images").join(image).join(volume))
+    }
+
+    /// The configuration volume, whose content [`crate::conf_archive`] reads; `None` when the cluster has none.
+    pub fn conf_volume_path(&self) -> Result<Option<PathBuf>> {
+        if self.conf_image().is_none() || self.conf_volume().is_none() {
+            return Ok(None);
+        }
+        let image = plain_name(&self.file, "conf_image_UUID")?;
+        self.volume_path(image, plain_name(&self.file, "conf_volume_UUID")?).map(Some)
     }
 
     /// The VM's disk.

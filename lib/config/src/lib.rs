@@ -4,6 +4,7 @@
 //! - [`HostedEngineConf`], [`HaConf`], [`VmConf`]: files whose form is older than this program; kept as they are.
 //! - [`AgentConf`], [`BrokerConf`]: the daemons' INI files.
 //! - [`HaToml`]: what is new.
+//! - [`conf_archive`]: the copy of these files on shared storage.
 //! - [`atomic`]: how files are replaced.
 //!
 //! Nothing here decides anything or talks to anybody.
@@ -11,6 +12,7 @@
 pub mod agent_conf;
 pub mod atomic;
 pub mod broker_conf;
+pub mod conf_archive;
 pub mod device;
 pub mod error;
 pub mod ha_toml;

@@ -1,0 +1,106 @@
+//! Setting up a cluster: the storage domain's layout and leases, and each host's configuration.
+//!
+//! ```text
+//!  create_storage ── MNT/.<sdUUID>.setup ── volumes, leases, configuration ── rename ── MNT/<sdUUID>
+//!                                                                                         │
+//!  configure_host ── read the configuration volume ── host id free? ── /etc, /run, /var ──┘
+//! ```
+//!
+//! The storage appears under its final name only when it is complete; an interrupted run leaves a directory that the
+//! next one recognises as its own and removes. A host's hosted-engine.conf is written last: with it the host counts as
+//! deployed. Nothing that exists is overwritten unless it was made by the same set-up. No VM is started here.
+
+mod args;
+mod domain;
+mod find;
+mod host;
+mod leases;
+mod report;
+mod vm;
+mod volume;
+
+#[cfg(test)]
+mod tests;
+
+pub use args::{SetupArgs, run};
+pub use domain::{DiskSource, StorageSpec, create_storage};
+pub use find::{ClusterConf, find_cluster};
+pub use host::{HostSpec, configure_host};
+pub use leases::{LOCKSPACE_NAME, Leases};
+pub use report::{Lines, Quiet, Report};
+pub use vm::VmSpec;
+
+use std::path::{Path, PathBuf};
+
+use ha_config::ConfigError;
+use ha_config::conf_archive::ArchiveError;
+use sanlock_client::SanlockError;
+
+use crate::shared_file::SharedFileError;
+
+/// What all hosts of a cluster share, apart from the storage.
+#[derive(Debug, Clone)]
+pub struct ClusterSpec {
+    /// The engine's fully qualified domain name.
+    pub fqdn: String,
+    /// The management bridge.
+    pub bridge: String,
+    /// Address that the network monitor pings.
+    pub gateway: Option<String>,
+    /// `ping`, `dns`, `tcp` or `none`.
+    pub network_test: String,
+    /// `HOST:PORT` for the test `tcp`.
+    pub tcp_target: Option<(String, u16)>,
+    /// The engine VM.
+    pub vm: VmSpec,
+    /// ha.toml of every host, checked before anything is written.
+    pub ha_toml: String,
+}
+
+/// Why set-up stopped. What it had done so far is taken up or removed by the next run.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// Something is in the way.
+    #[error("{} exists already: {advice}", path.display())]
+    Exists {
+        /// What.
+        path: PathBuf,
+        /// What to do.
+        advice: String,
+    },
+    /// The request cannot be carried out.
+    #[error("{0}")]
+    Refused(String),
+    /// A configuration file.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The configuration volume.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// A volume.
+    #[error(transparent)]
+    Shared(#[from] SharedFileError),
+    /// The lock manager.
+    #[error("{what}: {source}")]
+    Sanlock {
+        /// What was being done.
+        what: String,
+        /// Its words.
+        source: SanlockError,
+    },
+    /// The operating system.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
+}
+
+/// Makes [`SetupError::Io`]; for `map_err`.
+fn io<'p>(action: &'static str, path: &'p Path) -> impl FnOnce(std::io::Error) -> SetupError + use<'p> {
+    move |source| SetupError::Io { action, path: path.to_owned(), source }
+}

@@ -1,0 +1,174 @@
+//! Volumes of a file storage domain, in the layout that VDSM uses: `images/<image>/<volume>` with a `.meta` beside it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use super::{SetupError, io as io_error};
+
+pub(super) const BLANK_UUID: &str = "00000000-0000-0000-0000-000000000000";
+
+/// One MiB.
+pub(super) const MIB: u64 = 1 << 20;
+
+/// Description of the volume with the hosts' blocks.
+pub(super) const METADATA: &str = "hosted-engine.metadata";
+/// Description of the volume with the `hosted-engine` lockspace.
+pub(super) const LOCKSPACE: &str = "hosted-engine.lockspace";
+/// Description of the volume with the cluster's configuration files.
+pub(super) const CONFIGURATION: &str = "HostedEngineConfigurationImage";
+/// Description of the VM's disk.
+pub(super) const DISK: &str = "HostedEngine";
+
+/// Where a volume is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct VolumeId {
+    pub image: Uuid,
+    pub volume: Uuid,
+}
+
+impl VolumeId {
+    pub fn new() -> Self {
+        Self { image: Uuid::new_v4(), volume: Uuid::new_v4() }
+    }
+
+    pub fn path(&self, sd: &Path) -> PathBuf {
+        sd.join("images").join(self.image.to_string()).join(self.volume.to_string())
+    }
+}
+
+/// Owner of everything that set-up makes on the storage: that of the mounted directory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Owner {
+    pub uid: u32,
+    pub gid: u32,
+}
+
+impl Owner {
+    /// Gives an open file or directory to the owner. Not possible for a user other than root, who owns it then.
+    pub fn give(self, file: &File, path: &Path) -> Result<(), SetupError> {
+        match fchown(file, Some(self.uid), Some(self.gid)) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            other => other.map_err(io_error("set the owner of", path)),
+        }
+    }
+}
+
+/// Makes a directory and gives it to the owner.
+pub(super) fn directory(path: &Path, owner: Owner) -> Result<(), SetupError> {
+    fs::create_dir(path).map_err(io_error("create the directory", path))?;
+    let dir = File::open(path).map_err(io_error("open", path))?;
+    owner.give(&dir, path)
+}
+
+/// Makes a new file of zeros, with all of its space reserved when `reserve`.
+pub(super) fn zeros(path: &Path, bytes: u64, reserve: bool, owner: Owner) -> Result<(), SetupError> {
+    let mut file = create(path, owner)?;
+    if reserve {
+        // Written, not only reserved: sanlock and the broker read and write it with direct I/O from now on.
+        let chunk = vec![0; usize::try_from(MIB).unwrap_or(1 << 20)];
+        let mut left = bytes;
+        while left > 0 {
+            let part = left.min(MIB);
+            let part_len = usize::try_from(part).unwrap_or(chunk.len());
+            file.write_all(&chunk[..part_len]).map_err(io_error("write", path))?;
+            left -= part;
+        }
+    } else {
+        file.set_len(bytes).map_err(io_error("set the size of", path))?;
+    }
+    file.sync_all().map_err(io_error("sync", path))
+}
+
+/// Copies a disk image, leaving holes where the source has only zeros; made at least `bytes` long.
+pub(super) fn copy(source: &Path, path: &Path, bytes: u64, owner: Owner) -> Result<u64, SetupError> {
+    let mut from = File::open(source).map_err(io_error("open", source))?;
+    let file = create(path, owner)?;
+    let mut chunk = vec![0; 1 << 20];
+    let mut at = 0_u64;
+    loop {
+        let got = fill(&mut from, &mut chunk).map_err(io_error("read", source))?;
+        if got == 0 {
+            break;
+        }
+        if chunk[..got].iter().any(|byte| *byte != 0) {
+            std::os::unix::fs::FileExt::write_all_at(&file, &chunk[..got], at)
+                .map_err(io_error("write", path))?;
+        }
+        at += got as u64;
+    }
+    let size = at.max(bytes).next_multiple_of(4096);
+    file.set_len(size).map_err(io_error("set the size of", path))?;
+    file.sync_all().map_err(io_error("sync", path))?;
+    Ok(size)
+}
+
+fn fill(from: &mut File, chunk: &mut [u8]) -> io::Result<usize> {
+    use std::io::Read;
+    let mut have = 0;
+    while have < chunk.len() {
+        match from.read(&mut chunk[have..]) {
+            Ok(0) => break,
+            Ok(got) => have += got,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(have)
+}
+
+fn create(path: &Path, owner: Owner) -> Result<File, SetupError> {
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o660)
+        .open(path)
+        .map_err(io_error("create", path))?;
+    owner.give(&file, path)?;
+    Ok(file)
+}
+
+/// What VDSM keeps about a volume beside it.
+pub(super) fn write_meta(
+    sd: &Path,
+    sd_uuid: Uuid,
+    id: VolumeId,
+    description: &str,
+    bytes: u64,
+    time: u64,
+    owner: Owner,
+) -> Result<(), SetupError> {
+    let path = id.path(sd).with_extension("meta");
+    let allocation = if description == DISK { "SPARSE" } else { "PREALLOCATED" };
+    let text = format!(
+        "CAP={bytes}\nCTIME={time}\nDESCRIPTION={description}\nDISKTYPE=DATA\nDOMAIN={sd_uuid}\nFORMAT=RAW\nGEN=0\n\
+         IMAGE={}\nLEGALITY=LEGAL\nPUUID={BLANK_UUID}\nTYPE={allocation}\nVOLTYPE=LEAF\nEOF\n",
+        id.image
+    );
+    let mut file = create(&path, owner)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io_error("write", &path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn a_copy_is_equal_and_keeps_holes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("a"), dir.path().join("b"));
+        let mut bytes = vec![0; 8 << 20];
+        bytes[5 << 20] = 7;
+        fs::write(&from, &bytes).unwrap();
+        let meta = fs::metadata(dir.path()).unwrap();
+        let owner = Owner { uid: meta.uid(), gid: meta.gid() };
+        assert_eq!(copy(&from, &to, 0, owner).unwrap(), 8 << 20);
+        assert!(fs::read(&to).unwrap() == bytes);
+        assert!(fs::metadata(&to).unwrap().blocks() * 512 < 4 << 20);
+        assert!(copy(&from, &to, 0, owner).is_err(), "never over an existing file");
+    }
+}
