@@ -14,16 +14,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 struct NoMonitors;
 
-#[async_trait]
 impl Monitors for NoMonitors {
-    async fn start(&self, kind: &str, _: MonitorOptions) -> Result<String, VerbError> {
+    fn start(&self, kind: &str, _: MonitorOptions) -> Result<String, MonitorError> {
         Ok(kind.to_owned())
     }
-    async fn stop(&self, _: &str) -> Result<(), VerbError> {
+    fn stop(&self, _: &str) -> Result<(), MonitorError> {
         Ok(())
     }
-    async fn value(&self, _: &str) -> Result<Option<String>, VerbError> {
-        Ok(None)
+    fn value(&self, id: &str) -> Result<Option<String>, MonitorError> {
+        Err(MonitorError::NotRunning { id: id.to_owned(), running: "none".to_owned() })
     }
     fn rows(&self) -> BTreeMap<String, MonitorRow> {
         BTreeMap::from([("ping".to_owned(), MonitorRow { value: None, age_secs: Some(3), error: None })])
@@ -170,6 +169,8 @@ async fn what_no_reader_could_use_is_refused_with_the_reason() {
         let error = bench.broker.put_stats(block, bytes).await.unwrap_err();
         assert!(matches!(&error, VerbError::BadArgument(text) if text.contains(word)), "{error}");
     }
+    let error = bench.broker.status_monitor("nosuch").await.unwrap_err();
+    assert!(matches!(&error, VerbError::BadArgument(text) if text.contains("nosuch")), "{error}");
     assert!(bench.board.written().is_empty());
     bench.broker.put_stats(1, record(1)).await.unwrap();
     bench.broker.put_stats(1, Vec::new()).await.unwrap();
