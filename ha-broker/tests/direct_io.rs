@@ -1,4 +1,4 @@
-//! The whiteboard's real adapter on real files, with O_DIRECT. The temporary directory must be on a file system that
+//! The whiteboard's real adapter on real files, with `O_DIRECT`. The temporary directory must be on a file system that
 //! supports it (most do).
 
 use std::fs::{File, OpenOptions};

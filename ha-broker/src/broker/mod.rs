@@ -156,6 +156,7 @@ fn monitor_error(error: MonitorError) -> VerbError {
     VerbError::BadArgument(error.to_string())
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn put_error(error: PutError) -> VerbError {
     let text = error.to_string();
     match error {

@@ -137,9 +137,9 @@ async fn a_host_block_needs_its_lease_and_the_cluster_block_none() {
     bench.broker.put_stats(1, record(1)).await.unwrap();
     let error = bench.broker.put_stats(2, record(2)).await.unwrap_err();
     assert!(matches!(error, VerbError::NotHeld(_)), "{error}");
-    let stats = bench.broker.get_stats().await.unwrap();
-    assert_eq!(stats.keys().copied().collect::<Vec<_>>(), [0, 1]);
-    assert_eq!(stats[&1].len(), 4096);
+    let blocks = bench.broker.get_stats().await.unwrap();
+    assert_eq!(blocks.keys().copied().collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(blocks[&1].len(), 4096);
     bench.locks.lose();
     bench.locks.take_elsewhere(HostId::new(1).unwrap());
     let error = bench.broker.put_stats(1, record(1)).await.unwrap_err();

@@ -276,7 +276,7 @@ impl Thread {
         let name = self.port.name();
         match (&before.state, &state) {
             (_, LeaseState::Held { .. }) => {
-                tracing::info!(id = ?wanted, "host id of lockspace {name} is held")
+                tracing::info!(id = ?wanted, "host id of lockspace {name} is held");
             }
             (LeaseState::Held { .. }, LeaseState::Lost { error, .. }) => {
                 tracing::error!(id = ?wanted, "host id of lockspace {name} is LOST: {error}");

@@ -1,0 +1,280 @@
+//! The sandbox as a whole: bringing it up, looking at it, taking it down.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use rustix::process::Signal;
+
+use super::host::Host;
+use super::init::timestamp;
+use super::layout::{ENGINE, ENGINE_FQDN, HostNumber, Layout};
+use super::procs::{self, Process};
+use super::services::Service;
+use super::shell::wait_for;
+use super::state::{Lock, State};
+use super::{cgroup, faultfs, net};
+
+/// What `up` was asked for.
+#[derive(Debug, Clone)]
+pub struct UpOptions {
+    /// How many hosts.
+    pub hosts: u8,
+    /// sanlock's `io_timeout`, in seconds.
+    pub io_timeout: u32,
+    /// Directory of the guest's `vmlinuz` and `initramfs`.
+    pub guest: PathBuf,
+    /// Stop before anything is deployed.
+    pub bare: bool,
+}
+
+/// One line of progress.
+pub fn say(line: &str) {
+    println!("{}  {line}", timestamp());
+}
+
+/// Brings a sandbox up. Leftovers of an earlier one in the same place are removed first, unless it is whole: then
+/// nothing changes.
+pub fn up(layout: &Layout, options: &UpOptions) -> anyhow::Result<()> {
+    require_programs(options)?;
+    let _lock = Lock::take(layout)?;
+    if let Ok(state) = State::load(layout) {
+        let running = procs::inits(layout);
+        if state.hosts == options.hosts && state.numbers().all(|number| running.contains_key(&number)) {
+            say(&format!("the sandbox in {} is up already", layout.dir().display()));
+            return Ok(());
+        }
+    }
+    remove(layout).context("cannot remove what is left of an earlier sandbox")?;
+
+    say(&format!("making a sandbox of {} hosts in {}", options.hosts, layout.dir().display()));
+    fs::create_dir_all(layout.storage())?;
+    let state = State {
+        hosts: options.hosts,
+        io_timeout: options.io_timeout,
+        guest: options.guest.clone(),
+        cgroup: cgroup::create(layout),
+    };
+    state.save(layout)?;
+    net::create_switch(layout)?;
+    let cluster = Cluster { layout: layout.clone(), state };
+    for host in cluster.hosts() {
+        host.start()?;
+        say(&format!(
+            "host {} is up: {}, {}, sanlock runs",
+            host.number,
+            host.number.name(),
+            host.number.address()
+        ));
+    }
+    Ok(())
+}
+
+fn require_programs(options: &UpOptions) -> anyhow::Result<()> {
+    for (program, package) in [
+        ("ip", "iproute2"),
+        ("unshare", "util-linux"),
+        ("nsenter", "util-linux"),
+        ("setsid", "util-linux"),
+        ("sanlock", "sanlock"),
+        ("qemu-system-x86_64", "qemu-system-x86"),
+    ] {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let mut places = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+        anyhow::ensure!(
+            places.any(|dir| dir.join(program).is_file()),
+            "{program} is missing; install it with: apt-get install {package}"
+        );
+    }
+    for file in ["vmlinuz", "initramfs"] {
+        anyhow::ensure!(
+            options.bare || options.guest.join(file).is_file(),
+            "the guest's {file} is missing in {}; make it with: etc/sandbox/build-guest {0}",
+            options.guest.display()
+        );
+    }
+    Ok(())
+}
+
+/// Takes a sandbox down, whatever is left of it.
+pub fn down(layout: &Layout) -> anyhow::Result<()> {
+    if !layout.dir().exists() {
+        say(&format!("there is no sandbox in {}", layout.dir().display()));
+        return Ok(());
+    }
+    let lock = Lock::take(layout)?;
+    remove(layout)?;
+    let _ = fs::remove_file(layout.lock_file());
+    drop(lock);
+    // Only when nothing foreign is in it.
+    let _ = fs::remove_dir(layout.dir());
+    say("the sandbox is gone");
+    Ok(())
+}
+
+/// Removes everything that may be there, in an order that works from any state.
+fn remove(layout: &Layout) -> anyhow::Result<()> {
+    let groups = cgroup::create(layout);
+    let inits = procs::inits(layout);
+    for init in inits.values() {
+        init.signal(Signal::KILL);
+    }
+    if let Some(groups) = &groups {
+        for entry in fs::read_dir(groups)?.flatten().filter(|entry| entry.path().is_dir()) {
+            // Frozen processes die only when they thaw.
+            cgroup::thaw(&entry.path())?;
+        }
+    }
+    wait_for(Duration::from_secs(20), Duration::from_millis(20), || {
+        let all = procs::all();
+        let left =
+            inits.values().any(|init| all.iter().any(|p| p.namespace == init.namespace && !p.is_zombie()));
+        Ok((!left).then_some(()))
+    })?
+    .context("some processes of the sandbox do not die")?;
+    net::remove_switch(layout)?;
+    if let Some(groups) = &groups {
+        // The kernel empties a group shortly after its last process is gone.
+        wait_for(Duration::from_secs(5), Duration::from_millis(20), || Ok(cgroup::remove(groups).ok()))?
+            .with_context(|| format!("cannot remove the control groups in {}", groups.display()))?;
+    }
+    let mut ours = vec![layout.storage(), layout.state_file(), layout.dir().join("sandbox.json.new")];
+    ours.extend((1..=super::layout::MAX_HOSTS).map(|n| layout.host(HostNumber(n)).root().to_owned()));
+    for path in ours {
+        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        match removed {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", path.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A sandbox that is there.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    layout: Layout,
+    state: State,
+}
+
+impl Cluster {
+    /// The sandbox in `layout`; an error when there is none.
+    pub fn open(layout: &Layout) -> anyhow::Result<Self> {
+        Ok(Self { layout: layout.clone(), state: State::load(layout)? })
+    }
+
+    /// Where it is.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// What it is made of.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Host `number`; an error when it has no such host.
+    pub fn host(&self, number: u8) -> anyhow::Result<Host> {
+        Ok(Host::new(&self.layout, &self.state, self.state.host(number)?))
+    }
+
+    /// All hosts.
+    pub fn hosts(&self) -> Vec<Host> {
+        self.state.numbers().map(|number| Host::new(&self.layout, &self.state, number)).collect()
+    }
+
+    /// Every QEMU process of every host at this moment, frozen and stopped ones included.
+    pub fn qemus(&self) -> Vec<(HostNumber, Process)> {
+        let all = procs::all();
+        let hosts: BTreeMap<String, HostNumber> =
+            procs::inits(&self.layout).into_iter().map(|(number, init)| (init.namespace, number)).collect();
+        all.into_iter()
+            .filter(|process| process.name.starts_with("qemu-system") && !process.is_zombie())
+            .filter_map(|process| Some((*hosts.get(&process.namespace)?, process)))
+            .collect()
+    }
+
+    /// What is where, for people.
+    pub fn status(&self) -> String {
+        let mut text = format!(
+            "Sandbox in {}: {} hosts, io_timeout {} s, engine {ENGINE_FQDN} {ENGINE}\n",
+            self.layout.dir().display(),
+            self.state.hosts,
+            self.state.io_timeout
+        );
+        let qemus = self.qemus();
+        for host in self.hosts() {
+            // Writing to a String cannot fail.
+            let _ =
+                write!(text, "\nHost {} ({}, {}): ", host.number, host.number.name(), host.number.address());
+            let Some(init) = host.init() else {
+                text += "not running\n";
+                continue;
+            };
+            if host.is_frozen() {
+                text += "frozen\n";
+                continue;
+            }
+            let _ = writeln!(text, "runs (init {})", init.pid);
+            let storage = faultfs::ask(&self.layout.fault_socket(host.number))
+                .map_or_else(|error| format!("{error:#}"), |mode| mode.to_string());
+            let gateway = match net::is_cut(&self.layout, host.number) {
+                Ok(false) => "answers".to_owned(),
+                Ok(true) => "cut".to_owned(),
+                Err(error) => format!("{error:#}"),
+            };
+            let _ = writeln!(text, "  storage: {storage}; gateway: {gateway}");
+            match host.services() {
+                Err(error) => {
+                    let _ = writeln!(text, "  {error:#}");
+                }
+                Ok(services) => {
+                    for status in services.iter().filter(|status| status.service != Service::Storage) {
+                        let state = match (status.pid, &status.last_end) {
+                            (Some(pid), _) => format!("runs as {pid}"),
+                            (None, Some(end)) => format!("ended: {end}"),
+                            (None, None) => "not started".to_owned(),
+                        };
+                        let _ = writeln!(
+                            text,
+                            "  {:16} {state}, {} restarts",
+                            status.service.name(),
+                            status.restarts
+                        );
+                    }
+                }
+            }
+            for (_, qemu) in qemus.iter().filter(|(number, _)| *number == host.number) {
+                let _ = writeln!(text, "  {:16} runs as {}", "engine VM", qemu.inner_pid);
+            }
+        }
+        text
+    }
+
+    /// Prints the ends of a host's logs.
+    pub fn logs(&self, number: HostNumber, service: Option<&str>, lines: usize) -> anyhow::Result<()> {
+        let names: Vec<&str> = match service {
+            Some("init") => vec!["init"],
+            Some(name) => {
+                vec![Service::named(name).with_context(|| format!("there is no log of \"{name}\""))?.name()]
+            }
+            None => std::iter::once("init").chain(Service::ALL.map(Service::name)).collect(),
+        };
+        for name in names {
+            let file = self.layout.log(number, name);
+            let text = fs::read(&file).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text);
+            let all: Vec<&str> = text.lines().collect();
+            println!("==> {} <==", file.display());
+            for line in &all[all.len().saturating_sub(lines)..] {
+                println!("{line}");
+            }
+        }
+        Ok(())
+    }
+}
