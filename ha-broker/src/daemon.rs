@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clock::{Clock, SystemClock};
 use engine_vm::EngineVm;
-use ha_config::ha_toml::LeaseAdapter;
+use ha_config::ha_toml::{Hypervisor, LeaseAdapter};
 use ha_config::{ConfigError, HaToml, HostedEngineConf, Paths};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -180,7 +180,9 @@ async fn serve(setup: &Setup) -> anyhow::Result<()> {
         warn!("the socket's task failed: {error}");
     }
     let last = Arc::clone(&broker);
-    let given_up = tokio::task::spawn_blocking(move || last.give_up_ids());
+    // VDSM joins the storage domain's lockspace for purposes of its own.
+    let domain = setup.toml.vm.hypervisor != Hypervisor::Vdsm;
+    let given_up = tokio::task::spawn_blocking(move || last.give_up_ids(domain));
     if tokio::time::timeout(LAST_WORDS, given_up).await.is_err() {
         warn!("the lock manager does not answer: the host ids stay until it, or this host, ends");
     }

@@ -125,12 +125,15 @@ impl Broker {
         }
     }
 
-    /// Gives up both host ids without waiting, for a clean stop: as the existing broker does, so that this host's
-    /// lock manager can be stopped, and another host need not wait to use the id. Sanlock refuses it for the
-    /// storage domain's while a VM here has its lease in it; the VM goes on undisturbed.
-    pub fn give_up_ids(&self) {
+    /// Gives up the host ids without waiting, for a clean stop: as the existing broker does, so that this host's
+    /// lock manager can be stopped, and another host need not wait to use the id. `domain` says whether the
+    /// storage domain's is ours to give up. Sanlock refuses that one while a VM here has its lease in it; the VM
+    /// goes on undisturbed.
+    pub fn give_up_ids(&self, domain: bool) {
         self.parts.lease.abandon();
-        self.parts.domain.abandon();
+        if domain {
+            self.parts.domain.abandon();
+        }
     }
 
     /// The state of storage in a few words, for the service manager's status line.

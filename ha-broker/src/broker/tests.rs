@@ -80,7 +80,7 @@ fn bench() -> Bench {
         notifications: Arc::new(NoMail),
         wake,
         clock: Arc::<ManualClock>::clone(&clock),
-        alive_list: Duration::from_secs(60),
+        alive_list: Duration::from_mins(1),
     }));
     let runs = Arc::clone(&broker);
     let task = tokio::spawn(async move { runs.run().await });
