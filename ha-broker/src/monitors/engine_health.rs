@@ -196,7 +196,7 @@ impl EngineHealth {
 /// Completes at the next event; never when no more can come.
 async fn next_event(events: &mut Receiver<VmEvent>) {
     if matches!(events.recv().await, Err(RecvError::Closed)) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -19,7 +19,7 @@ use super::memory::{Memory, MemoryResult, proc_file};
 use super::network::Network;
 use super::options::{MonitorError, shown};
 use super::probe::Probe;
-use super::storage::StorageDomain;
+use super::storage::{Gate, StorageDomain};
 use crate::verbs::MonitorOptions;
 
 /// The types of monitors. A type's name is also the id of its monitor: there is one of each.
@@ -118,12 +118,18 @@ pub struct MonitorSet {
     surroundings: Surroundings,
     running: Mutex<BTreeMap<Kind, Running>>,
     changes: watch::Sender<u64>,
+    storage_gate: Arc<Gate>,
 }
 
 impl MonitorSet {
     /// A set in which nothing runs yet.
     pub fn new(surroundings: Surroundings) -> Self {
-        Self { surroundings, running: Mutex::default(), changes: watch::Sender::new(0) }
+        Self {
+            surroundings,
+            running: Mutex::default(),
+            changes: watch::Sender::new(0),
+            storage_gate: Arc::default(),
+        }
     }
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<Kind, Running>> {
@@ -183,6 +189,7 @@ impl MonitorSet {
                 options,
                 at.storage_file.clone(),
                 Arc::clone(&at.clock),
+                Arc::clone(&self.storage_gate),
             )?),
         })
     }

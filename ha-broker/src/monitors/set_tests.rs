@@ -94,6 +94,19 @@ async fn a_change_of_the_engines_health_is_told_and_a_repetition_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_chattering_hypervisor_is_looked_at_four_times_a_second() {
+    let vm = FakeVm::new(status_of(VmActivity::Down));
+    let set = set(vm.clone());
+    set.start("engine-health", MonitorOptions::new()).unwrap();
+    for _ in 0..200 {
+        time::sleep(Duration::from_millis(10)).await;
+        vm.tell(VmEvent::Changed(VmActivity::Down));
+    }
+    // Two seconds: the first look, and one each quarter of a second.
+    assert!((8..=9).contains(&vm.looks()), "{} looks", vm.looks());
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_that_hangs_does_not_hold_up_another() {
     let vm = FakeVm::new(status_of(VmActivity::Down));
     vm.hang();
