@@ -76,12 +76,20 @@ pub enum SetupError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The score's weights contradict each other.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {reason}", path.display())]
     Weights {
         /// agent.conf.
         path: PathBuf,
         /// What is wrong.
-        source: crate::core::score::WeightError,
+        reason: crate::core::score::WeightError,
+    },
+    /// No adapter for the hypervisor.
+    #[error("{}: [vm] hypervisor = \"{name}\" has no adapter in this build; it has \"qemu\"", path.display())]
+    Hypervisor {
+        /// ha.toml.
+        path: PathBuf,
+        /// As the file names it.
+        name: &'static str,
     },
 }
 
@@ -115,7 +123,7 @@ impl AgentConfig {
         let weights = overlaid(Weights::of(profile), &agent.score);
         weights
             .validate()
-            .map_err(|source| SetupError::Weights { path: conf.paths().agent_conf(), source })?;
+            .map_err(|reason| SetupError::Weights { path: conf.paths().agent_conf(), reason })?;
         Ok(Self {
             hostname,
             settings: Settings {

@@ -148,6 +148,7 @@ impl Agent {
         if self.must_stop() {
             return Loop::Stop;
         }
+        self.ports.service.alive();
         let now = Secs::from(self.ports.clock.monotonic());
         let input = match prepared {
             Ok(status) if self.core.needs_look(now) => {
@@ -156,6 +157,7 @@ impl Agent {
             Ok(_) => Ok(Input::SameLook),
             Err(error) => Err(error),
         };
+        self.ports.service.alive();
         let ended = match input {
             Ok(input) => match self.step(input).await {
                 Some(decision) => {
