@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ha_config::ha_toml::{ScoreProfile, Timers};
+use ha_config::ha_toml::{PolicyTable, ScoreProfile, Timers};
 use ha_config::{AgentConf, ConfigError, HaToml, HostedEngineConf, NetworkTest, Paths, ScoreOverlay};
 use metadata_format::HostId;
 
@@ -118,7 +118,7 @@ impl AgentConfig {
             settings: Settings {
                 host_id,
                 weights,
-                policy: Policy::default(),
+                policy: policy(toml.policy),
                 limits: limits(&toml.timers),
             },
             interval: toml.timers.loop_interval,
@@ -144,6 +144,15 @@ fn overlaid(mut weights: Weights, overlay: &ScoreOverlay) -> Weights {
     weights
 }
 
+const fn policy(table: PolicyTable) -> Policy {
+    Policy {
+        retry_window_by_monotonic_clock: table.retry_window_by_monotonic_clock,
+        start_waits_for_liveness: table.start_waits_for_liveness,
+        local_maintenance_moves_vm: table.local_maintenance_moves_vm,
+        start_needs_footing: table.start_needs_footing,
+    }
+}
+
 /// The core counts whole seconds: a part of one counts as a whole.
 fn limits(timers: &Timers) -> Limits {
     let secs = |time: Duration| time.as_secs() + u64::from(time.subsec_nanos() > 0);
@@ -161,7 +170,7 @@ fn limits(timers: &Timers) -> Limits {
 }
 
 fn monitors(conf: &HostedEngineConf, profile: Profile) -> Result<Vec<MonitorSpec>, ConfigError> {
-    let (test, address, port) = match conf.network_test()? {
+    let (network_test, address, port) = match conf.network_test()? {
         NetworkTest::Ping => ("ping", None, None),
         NetworkTest::Dns => ("dns", None, None),
         NetworkTest::Tcp { address, port } => ("tcp", Some(address), Some(port.to_string())),
@@ -184,7 +193,7 @@ fn monitors(conf: &HostedEngineConf, profile: Profile) -> Result<Vec<MonitorSpec
     let vm = || conf.vmid().map(text);
     let network = vec![
         ("addr", conf.gateway().map(ToOwned::to_owned)),
-        ("network_test", text(test)),
+        ("network_test", text(network_test)),
         ("tcp_t_address", address),
         ("tcp_t_port", port),
     ];
@@ -265,9 +274,18 @@ mod tests {
     }
 
     #[test]
+    fn the_switches_are_on_unless_ha_toml_turns_them_off() {
+        let policy = |toml| config(CONF, "", toml).expect("good").settings.policy;
+        assert_eq!(policy(""), Policy::default());
+        let off = "[policy]\nretry_window_by_monotonic_clock = false\nstart_waits_for_liveness = false\n\
+            local_maintenance_moves_vm = false\nstart_needs_footing = false\n";
+        assert_eq!(policy(off), Policy::plain());
+    }
+
+    #[test]
     fn fractions_of_a_second_count_as_whole_ones() {
-        let toml = "[timers]\nloop = 0.5\nhost_alive = 2.5\n";
-        assert_eq!(config(CONF, "", toml).expect("good").settings.limits.alive, 3);
+        let toml = "[timers]\nhost_alive = 30.5\n";
+        assert_eq!(config(CONF, "", toml).expect("good").settings.limits.alive, 31);
     }
 
     #[test]

@@ -1,6 +1,11 @@
 //! The broker: watches the host, owns the shared metadata file, holds the host's lease. It decides nothing.
 
+pub mod alive;
+pub mod broker;
+pub mod daemon;
 pub mod lockspace;
+pub mod monitors;
+pub mod notify;
 pub mod socket;
 pub mod verbs;
 pub mod wake;

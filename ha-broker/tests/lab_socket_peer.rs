@@ -11,6 +11,7 @@ use std::process::Command;
 
 use fake::Served;
 use ha_broker::socket::WriterPolicy;
+use ha_config::ha_toml::Writer;
 
 /// `nobody` on every Debian and Red Hat system.
 const NOBODY: u32 = 65534;
@@ -41,7 +42,8 @@ async fn a_reader_may_read_and_each_refusal_names_the_user_and_the_verb() {
 
 #[tokio::test]
 async fn a_user_that_the_configuration_names_may_write() {
-    let served = Served::start_with(WriterPolicy::with_users(&["nobody"]).unwrap(), "broker.socket");
+    let served =
+        Served::start_with(WriterPolicy::with_writers(&[Writer::Name("nobody".to_owned())]), "broker.socket");
     let script = include_str!("socket/client.py");
     let path = served.path.clone();
     let output = tokio::task::spawn_blocking(move || {

@@ -7,6 +7,7 @@
 //! | offset | bytes | field |
 //! | --- | --- | --- |
 //! | 0 | 4 | magic 0x12212010 |
+//! | 8 | 4 | flags: 0x10, 0x20, 0x40, 0x80 for an area of 1, 2, 4, 8 MiB |
 //! | 12 | 4 | sector size |
 //! | 32 | 8 | host id |
 //! | 40 | 8 | generation: grows with each join |
@@ -15,11 +16,15 @@
 //! | 152 | 8 | time of the last renewal by the owner's own monotonic clock, 0 when given up in order |
 //! | 174 | 2 | I/O time-out in seconds |
 
-use metadata_format::HostId;
+use std::collections::BTreeMap;
+
+use metadata_format::{HostId, MAX_HOST_ID};
+use sanlock_client::GridSize;
 
 use crate::shared_file::{SharedFile, SharedFileError, UNIT};
 
 const MAGIC: u32 = 0x1221_2010;
+const OFFSET_FLAGS: usize = 8;
 const OFFSET_SECTOR_SIZE: usize = 12;
 const OFFSET_GENERATION: usize = 40;
 const OFFSET_LOCKSPACE: usize = 56;
@@ -70,22 +75,47 @@ impl DeltaLease {
         })
     }
 
-    /// Reads the record of `host` from the lockspace at the start of `file`. `None` when there is no lockspace.
+    /// Reads the record of `host` from the lockspace at the start of `file`. `None` when there is none.
     pub fn read(file: &SharedFile, host: HostId) -> Result<Option<Self>, SharedFileError> {
-        let first = file.read(0, UNIT)?;
-        let sector = match u32_at(&first, 0)
-            .filter(|magic| *magic == MAGIC)
-            .and_then(|_| u32_at(&first, OFFSET_SECTOR_SIZE))
-        {
-            Some(4096) => 4096,
-            Some(_) => 512,
-            None => return Ok(None),
-        };
+        let Some(sector) = sector_size(&file.read(0, UNIT)?) else { return Ok(None) };
         let offset = sector * (usize::from(host.get()) - 1);
         let start = offset / UNIT * UNIT;
         let bytes = file.read(start as u64, UNIT)?;
         Ok(bytes.get(offset - start..).and_then(Self::parse))
     }
+
+    /// Reads the records of all hosts from the lockspace at the start of `file`.
+    pub fn read_all(file: &SharedFile) -> Result<BTreeMap<HostId, Self>, SharedFileError> {
+        let Some(sector) = sector_size(&file.read(0, UNIT)?) else { return Ok(BTreeMap::new()) };
+        let bytes = file.read(0, sector * usize::from(MAX_HOST_ID))?;
+        let ids = (1..=MAX_HOST_ID).filter_map(|id| HostId::new(id).ok());
+        Ok(ids
+            .zip(bytes.chunks(sector))
+            .filter_map(|(id, record)| Some((id, Self::parse(record)?)))
+            .collect())
+    }
+}
+
+/// Sector size of a lockspace, from its first record. `None` when there is no lockspace.
+fn sector_size(first: &[u8]) -> Option<usize> {
+    match (u32_at(first, 0)?, u32_at(first, OFFSET_SECTOR_SIZE)?) {
+        (MAGIC, 4096) => Some(4096),
+        (MAGIC, _) => Some(512),
+        _ => None,
+    }
+}
+
+/// Layout of a lockspace, from its first record. `None` when there is no lockspace. Records older than the flags are
+/// of 1 MiB with sectors of 512 bytes and of 8 MiB with those of 4096.
+pub fn grid(first: &[u8]) -> Option<GridSize> {
+    let flags = u32_at(first, OFFSET_FLAGS)?;
+    Some(match (sector_size(first)?, flags & 0xf0) {
+        (4096, 0x10) => GridSize::Sector4kAlign1M,
+        (4096, 0x20) => GridSize::Sector4kAlign2M,
+        (4096, 0x40) => GridSize::Sector4kAlign4M,
+        (4096, _) => GridSize::Sector4kAlign8M,
+        _ => GridSize::Sector512Align1M,
+    })
 }
 
 fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
@@ -132,6 +162,9 @@ mod tests {
         let read = |id| DeltaLease::read(&file, HostId::new(id).unwrap()).unwrap();
         assert!(read(1).unwrap().is_free());
         assert_eq!(read(2), None);
+        let all = DeltaLease::read_all(&file).unwrap();
+        assert_eq!(all.keys().map(|id| id.get()).collect::<Vec<_>>(), [1, 10]);
+        assert_eq!(all[&HostId::new(10).unwrap()], read(10).unwrap());
         let tenth = read(10).unwrap();
         assert_eq!((tenth.timestamp, tenth.generation, tenth.io_timeout), (99, 7, 10));
         assert_eq!((tenth.owner.as_str(), tenth.lockspace.as_str()), ("h3", "hosted-engine"));
@@ -140,10 +173,21 @@ mod tests {
         assert!(!tenth.renewed_until(&DeltaLease { timestamp: 0, ..tenth.clone() }));
     }
 
+    #[test]
+    fn the_layout_is_read_from_the_first_record() {
+        let mut first = sector(0);
+        assert_eq!(grid(&first), Some(GridSize::Sector512Align1M));
+        first[12..16].copy_from_slice(&4096_u32.to_le_bytes());
+        assert_eq!(grid(&first), Some(GridSize::Sector4kAlign8M));
+        first[8] = 0x20;
+        assert_eq!(grid(&first), Some(GridSize::Sector4kAlign2M));
+        assert_eq!(grid(&[0; 512]), None);
+    }
+
     proptest! {
         #[test]
         fn any_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
-            let _ = DeltaLease::parse(&bytes);
+            let _ = (DeltaLease::parse(&bytes), grid(&bytes));
         }
     }
 }

@@ -11,11 +11,11 @@ use crate::core::{Action, ActionResult, Reason};
 use crate::explain;
 
 /// Longest time that starting the VM may take: reaching its lease, and QEMU up.
-const START_DEADLINE: Duration = Duration::from_secs(120);
+const START_DEADLINE: Duration = Duration::from_mins(2);
 /// Longest time that asking the guest to power down may take (not: the powering down).
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(30);
 /// Longest time that ending the VM's process may take.
-const DESTROY_DEADLINE: Duration = Duration::from_secs(60);
+const DESTROY_DEADLINE: Duration = Duration::from_mins(1);
 /// Longest time that a look at the VM may take.
 const STATUS_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -38,7 +38,8 @@ impl Agent {
         };
         match &status.lease {
             LeaseHolding::Lost { detail } if status.exists() => {
-                let text = format!("the engine VM runs here without its lease ({detail}): it is ended at once");
+                let text =
+                    format!("the engine VM runs here without its lease ({detail}): it is ended at once");
                 error!("{text}");
                 self.warnings.push(text);
                 match self.attend(DESTROY_DEADLINE, vm.destroy()).await {

@@ -5,10 +5,10 @@ use engine_vm::{MigrationProgress, VmActivity, VmStatus};
 use tracing::debug;
 
 use super::{Agent, CALL_DEADLINE};
+use crate::blocks;
 use crate::core::{Footing, Local, Migration, Observation, Secs, State};
 use crate::monitors::{self, Readings};
 use crate::ports::BrokerError;
-use crate::blocks;
 
 impl Agent {
     /// Collects an observation. `status` is the broker's, `vm` what the hypervisor said in this loop.
@@ -132,12 +132,11 @@ impl Agent {
             Ok(Ok(MigrationProgress::Active { .. })) => Some(Migration::InProgress),
             Ok(Ok(MigrationProgress::Completed)) => Some(Migration::Finished),
             Ok(Ok(MigrationProgress::Failed { .. })) => Some(Migration::Failed),
-            Ok(Ok(MigrationProgress::None)) => None,
+            Ok(Ok(MigrationProgress::None)) | Err(_) => None,
             Ok(Err(error)) => {
                 debug!("migration: {error}");
                 None
             }
-            Err(_) => None,
         }
     }
 

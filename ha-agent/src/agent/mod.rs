@@ -33,6 +33,8 @@ use crate::settings::{AgentConfig, Field};
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
 /// How often the service manager hears from a long but bounded action.
 const ATTEND_EVERY: Duration = Duration::from_secs(5);
+/// Shortest pause between two loops, when a loop takes longer than the interval.
+const SHORTEST_REST: Duration = Duration::from_millis(100);
 /// Longest time that the agent lets a started action go on after it was told to stop.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 
@@ -105,19 +107,27 @@ impl Agent {
     pub async fn run(mut self) {
         info!("agent of host {} ({}) started", self.config.settings.host_id, self.config.hostname);
         self.ports.service.ready();
+        let mut blind: u32 = 0;
         loop {
             let began = self.ports.clock.monotonic();
             let ended = self.one_loop().await;
             self.ports.service.alive();
             match ended {
                 Loop::Stop => break,
-                Loop::Step(Wait::No) => {}
-                Loop::Step(Wait::Delay) | Loop::Blind => {
+                Loop::Step(Wait::No) => blind = 0,
+                Loop::Step(Wait::Delay) => {
+                    blind = 0;
                     let spent = self.ports.clock.monotonic().saturating_since(began);
-                    let left = self.config.interval.saturating_sub(spent).max(Duration::from_millis(100));
+                    let left = self.config.interval.saturating_sub(spent).max(SHORTEST_REST);
                     if !self.rest(left).await {
                         break;
                     }
+                }
+                Loop::Blind => {
+                    // Soon again at first, so that the boot's order does not matter; then as seldom as ever.
+                    let pause = Duration::from_secs(1 << blind.min(10)).min(self.config.interval);
+                    blind = blind.saturating_add(1);
+                    self.sleep(pause).await;
                 }
             }
         }
@@ -154,6 +164,7 @@ impl Agent {
                 }
                 None => Loop::Stop,
             },
+            Err(_) if self.must_stop() => Loop::Stop,
             Err(error) => {
                 let text = format!("no decision now, the engine VM is left as it is: {error}");
                 self.ports.service.status(&text);
@@ -172,8 +183,7 @@ impl Agent {
         let mut reasons = Vec::new();
         let mut input = input;
         loop {
-            let (core, mut decision) =
-                decide(std::mem::take(&mut self.core), input, &self.config.settings);
+            let (core, mut decision) = decide(std::mem::take(&mut self.core), input, &self.config.settings);
             self.core = core;
             reasons.append(&mut decision.reasons);
             let Then::Act(action) = decision.then else {

@@ -27,6 +27,10 @@ pub struct Policy {
     /// Forget failed starts 600 s after the last one by the monotonic clock. Plain compares the wall clock
     /// with a monotonic stamp, so that with a real date the count is forgotten at once and never exceeds 1.
     pub retry_window_by_monotonic_clock: bool,
+    /// Decide about a start only when the history tells which hosts are alive. Plain decides one look too early
+    /// when looks are exactly 10 s apart: after 60 s of history, while only a snapshot of more than 60 s ago
+    /// shows anybody alive. For that look every host finds itself alone and starts the VM.
+    pub start_waits_for_liveness: bool,
     /// Local maintenance on the host that runs the VM moves the VM away first (when another host can take it),
     /// and makes the score 0 at once. Plain ignores it while the engine is up, and otherwise leaves the VM
     /// running unwatched.
@@ -41,6 +45,7 @@ impl Policy {
     pub const fn plain() -> Self {
         Self {
             retry_window_by_monotonic_clock: false,
+            start_waits_for_liveness: false,
             local_maintenance_moves_vm: false,
             start_needs_footing: false,
         }
@@ -51,6 +56,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             retry_window_by_monotonic_clock: true,
+            start_waits_for_liveness: true,
             local_maintenance_moves_vm: true,
             start_needs_footing: true,
         }

@@ -134,12 +134,12 @@ impl fmt::Display for Reason {
                 write!(f, "nobody knows whether the engine VM runs here ({detail}); nothing is done")
             }
             Self::LocalVmKnown => f.write_str("the engine VM's state on this host is known again"),
-            Self::VmRunsHere => f.write_str("the engine VM runs on this host"),
+            Self::VmRunsHere | Self::EngineRuns => f.write_str("the engine VM runs on this host"),
             Self::NoVmHere => f.write_str("the engine VM does not run on this host"),
             Self::EngineElsewhere { host } => write!(f, "the engine VM runs on {host}"),
             Self::HistoryTooShort { secs, needed } => write!(
                 f,
-                "the engine VM runs nowhere; {secs} s of observation do not yet tell which hosts are alive (needs {needed} s)"
+                "the engine VM runs nowhere; {secs} s of observation do not yet tell which hosts are alive (needs more than {needed} s)"
             ),
             Self::BestHost { score, next: None } => write!(
                 f,
@@ -187,7 +187,6 @@ impl fmt::Display for Reason {
             Self::BadHealth { detail, left } => {
                 write!(f, "the engine in the VM is not healthy ({detail}{})", Left(*left))
             }
-            Self::EngineRuns => f.write_str("the engine VM runs on this host"),
             Self::ShuttingDown => f.write_str("asking the engine VM to power down"),
             Self::ShutdownAsked => f.write_str("the engine VM was asked to power down"),
             Self::ShutdownGoesOn { secs, limit } => {

@@ -198,22 +198,37 @@ impl Keeper {
     /// # Errors
     /// Why the id must not be taken for held, in words for a caller.
     pub fn held_now(&self, id: HostId) -> Result<(), String> {
+        self.held_lately(id)?;
+        match self.port.phase(id) {
+            Ok(Phase::Held) => Ok(()),
+            Ok(Phase::Changing) => Err(self.not_held(id, "it is just being given up")),
+            Ok(Phase::NotHeld) => Err(self.not_held(id, "it was just lost")),
+            Err(error) => Err(self.not_held(id, &error.to_string())),
+        }
+    }
+
+    /// Whether the id was held at the keeper's last look. Never blocks.
+    ///
+    /// # Errors
+    /// Why not, in words for a caller.
+    pub fn held_lately(&self, id: HostId) -> Result<(), String> {
         let kept = self.kept();
-        let why = match kept.state {
-            LeaseState::Held { .. } if kept.wanted == Some(id) => match self.port.phase(id) {
-                Ok(Phase::Held) => return Ok(()),
-                Ok(Phase::Changing) => "it is just being given up".to_owned(),
-                Ok(Phase::NotHeld) => "it was just lost".to_owned(),
-                Err(error) => error.to_string(),
-            },
+        let other;
+        let why = match &kept.state {
+            LeaseState::Held { .. } if kept.wanted == Some(id) => return Ok(()),
             LeaseState::Held { .. } => {
-                format!("the id held here is {}", kept.wanted.map_or_else(String::new, |id| id.to_string()))
+                other = kept.wanted.map(|id| format!("the id held here is {id}"));
+                other.as_deref().unwrap_or("none is held")
             }
-            LeaseState::NotRequested => "nobody asked for it (lock_host_id)".to_owned(),
-            LeaseState::Joining { .. } => "it is still being taken".to_owned(),
+            LeaseState::NotRequested => "nobody asked for it (lock_host_id)",
+            LeaseState::Joining { .. } => "it is still being taken",
             LeaseState::Lost { error, .. } => error,
         };
-        Err(format!("host id {id} of lockspace {} is not held by this host: {why}", self.port.name()))
+        Err(self.not_held(id, why))
+    }
+
+    fn not_held(&self, id: HostId, why: &str) -> String {
+        format!("host id {id} of lockspace {} is not held by this host: {why}", self.port.name())
     }
 }
 

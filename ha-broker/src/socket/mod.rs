@@ -28,7 +28,7 @@ use tracing::{debug, info, warn};
 
 pub use self::bind::{BoundSocket, SocketError, bind};
 pub use self::dispatch::Verb;
-pub use self::policy::{Peer, PolicyError, WriterPolicy};
+pub use self::policy::{Peer, WriterPolicy};
 use crate::verbs::Verbs;
 
 /// Connections at one time of users that may write: agents, the operator's command.
@@ -37,8 +37,11 @@ const MAX_WRITERS: usize = 64;
 /// Connections at one time of everybody else, so that they cannot shut the agent out.
 const MAX_READERS: usize = 32;
 
-/// Connections at one time that are being told that there are too many. More are closed without a word.
-const MAX_REFUSALS: usize = 16;
+/// Connections of a class that may wait for a place at one time. More are closed without a word.
+const MAX_WAITING: usize = 64;
+
+/// Time to wait for a place: others may just be closing.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Time for a refused client to take that answer.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -68,6 +71,23 @@ impl<V> Server<V> {
     }
 }
 
+/// Connections of users with the same rights.
+struct Class {
+    places: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+}
+
+impl Class {
+    fn new(places: usize) -> Self {
+        Self { places: Arc::new(Semaphore::new(places)), waiting: Arc::new(Semaphore::new(MAX_WAITING)) }
+    }
+
+    /// A place in the waiting room, if there is one.
+    fn enter(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.waiting).try_acquire_owned().ok()
+    }
+}
+
 /// Serves the socket until `shutdown` completes, then lets running requests finish for at most 0.8 s, and removes
 /// the socket file. Connections are independent of one another.
 pub async fn serve<V: Verbs>(
@@ -78,9 +98,8 @@ pub async fn serve<V: Verbs>(
 ) {
     let (end, ending) = watch::channel(false);
     let server = Arc::new(Server { verbs, policy, ending });
-    let writers = Arc::new(Semaphore::new(MAX_WRITERS));
-    let readers = Arc::new(Semaphore::new(MAX_READERS));
-    let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
+    let writers = Class::new(MAX_WRITERS);
+    let readers = Class::new(MAX_READERS);
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
     info!(path = %socket.path().display(), "serving the broker's socket");
@@ -107,16 +126,10 @@ pub async fn serve<V: Verbs>(
             }
         };
         let class = if server.policy.may_write(&peer) { &writers } else { &readers };
-        match Arc::clone(class).try_acquire_owned() {
-            Ok(permit) => {
-                connections.spawn(connection(stream, peer, Arc::clone(&server), permit));
-            }
-            Err(_) => {
-                warn!(%peer, "refused a connection: too many are open");
-                if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
-                    connections.spawn(refuse(stream, permit));
-                }
-            }
+        if let Some(waiting) = class.enter() {
+            connections.spawn(admit(stream, peer, Arc::clone(&server), Arc::clone(&class.places), waiting));
+        } else {
+            warn!(%peer, "closed a connection unheard: too many wait for a place");
         }
     }
 
@@ -130,12 +143,24 @@ pub async fn serve<V: Verbs>(
     }
 }
 
-async fn connection<V: Verbs>(
+/// Serves the connection once its class has a place, or says that there is none.
+async fn admit<V: Verbs>(
     stream: UnixStream,
     peer: Peer,
     server: Arc<Server<V>>,
-    _permit: OwnedSemaphorePermit,
+    places: Arc<Semaphore>,
+    waiting: OwnedSemaphorePermit,
 ) {
+    if let Ok(Ok(_place)) = tokio::time::timeout(PATIENCE, places.acquire_owned()).await {
+        drop(waiting);
+        connection(stream, peer, server).await;
+    } else {
+        warn!(%peer, "refused a connection: too many are open");
+        refuse(stream).await;
+    }
+}
+
+async fn connection<V: Verbs>(stream: UnixStream, peer: Peer, server: Arc<Server<V>>) {
     let service = service_fn(|request| http::answer(request, &server, &peer));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -157,7 +182,7 @@ async fn connection<V: Verbs>(
 
 /// Says why. Its request is read first and the rest of it afterwards: an answer before the request confuses clients,
 /// and closing with something unread would reset the connection.
-async fn refuse(mut stream: UnixStream, _permit: OwnedSemaphorePermit) {
+async fn refuse(mut stream: UnixStream) {
     let text = "too many open connections to the broker's socket; close some and try again\n";
     let answer = format!(
         "HTTP/1.0 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{text}",
@@ -165,7 +190,9 @@ async fn refuse(mut stream: UnixStream, _permit: OwnedSemaphorePermit) {
     );
     let mut rest = [0; 4096];
     let farewell = async {
-        stream.read(&mut rest).await?;
+        if stream.read(&mut rest).await? == 0 {
+            return Ok(());
+        }
         stream.write_all(answer.as_bytes()).await?;
         stream.shutdown().await?;
         while stream.read(&mut rest).await? > 0 {}

@@ -8,7 +8,9 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
+use ha_config::ha_toml::Writer;
 use tokio::net::UnixStream;
+use tracing::info;
 
 /// Where user names are looked up.
 const PASSWD: &str = "/etc/passwd";
@@ -48,27 +50,6 @@ impl fmt::Display for Peer {
     }
 }
 
-/// A user of the configuration that does not exist.
-#[derive(Debug, thiserror::Error)]
-pub enum PolicyError {
-    /// Neither a number nor a known name.
-    #[error(
-        "{name:?} may not be given write access to the broker's socket: no such user in {PASSWD}; use its number"
-    )]
-    UnknownUser {
-        /// As configured.
-        name: String,
-    },
-    /// The list of users cannot be read.
-    #[error("cannot read {PASSWD} to look up user {name:?}: {source}")]
-    Passwd {
-        /// The user that was looked up.
-        name: String,
-        /// Why.
-        source: io::Error,
-    },
-}
-
 /// The users that may write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WriterPolicy {
@@ -83,25 +64,36 @@ impl Default for WriterPolicy {
 }
 
 impl WriterPolicy {
-    /// Root, this process's user, and `users`: names of /etc/passwd, or numbers.
-    pub fn with_users<S: AsRef<str>>(users: &[S]) -> Result<Self, PolicyError> {
-        Self::with_users_of(users, Path::new(PASSWD))
+    /// Root, this process's user, and the `[socket] writers` of ha.toml. A name that this host does not have is passed
+    /// over: hosts without VDSM have no user `vdsm`.
+    pub fn with_writers(writers: &[Writer]) -> Self {
+        Self::with_writers_of(writers, Path::new(PASSWD))
     }
 
-    fn with_users_of<S: AsRef<str>>(names: &[S], passwd: &Path) -> Result<Self, PolicyError> {
+    fn with_writers_of(writers: &[Writer], passwd: &Path) -> Self {
+        let text = std::fs::read_to_string(passwd).unwrap_or_else(|error| {
+            tracing::warn!(path = %passwd.display(), %error, "cannot look up users");
+            String::new()
+        });
         let mut policy = Self::default();
-        for name in names.iter().map(|name| name.as_ref().trim()) {
-            if let Ok(uid) = name.parse() {
-                policy.uids.insert(uid);
-                continue;
+        for writer in writers {
+            match writer {
+                Writer::Uid(uid) => {
+                    policy.uids.insert(*uid);
+                }
+                Writer::Name(name) => {
+                    if let Some((_, uid)) = users(&text).find(|(known, _)| known == name) {
+                        policy.uids.insert(uid);
+                    } else {
+                        info!(
+                            name,
+                            "this host has no such user; it gets no write access to the broker's socket"
+                        );
+                    }
+                }
             }
-            let text = std::fs::read_to_string(passwd)
-                .map_err(|source| PolicyError::Passwd { name: name.to_owned(), source })?;
-            let found = users(&text).find(|(known, _)| *known == name);
-            let (_, uid) = found.ok_or_else(|| PolicyError::UnknownUser { name: name.to_owned() })?;
-            policy.uids.insert(uid);
         }
-        Ok(policy)
+        policy
     }
 
     /// Whether this peer may use the verbs that change something.
@@ -131,13 +123,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let passwd = dir.path().join("passwd");
         std::fs::write(&passwd, "root:x:0:0::/:/bin/sh\nbroken\nvdsm:x:36:36::/:/bin/sh\n").unwrap();
-        let policy = WriterPolicy::with_users_of(&["vdsm", " 4242 "], &passwd).unwrap();
+        let name = |name: &str| Writer::Name(name.to_owned());
+        let policy = WriterPolicy::with_writers_of(
+            &[name("vdsm"), Writer::Uid(4242), name("nosuch"), name("")],
+            &passwd,
+        );
         for uid in [0, 36, 4242] {
             assert!(policy.may_write(&peer(uid)), "{uid}");
         }
         assert!(!policy.may_write(&peer(4243)));
-        let error = WriterPolicy::with_users_of(&["nosuch"], &passwd).unwrap_err().to_string();
-        assert!(error.contains("\"nosuch\""), "{error}");
-        assert!(WriterPolicy::with_users_of(&["1", ""], &passwd).is_err());
+        let ours = WriterPolicy::default();
+        assert_eq!(WriterPolicy::with_writers_of(&[name("vdsm")], &dir.path().join("missing")), ours);
     }
 }

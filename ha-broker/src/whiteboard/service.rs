@@ -408,9 +408,10 @@ impl Inner {
                 }
                 Err(error) => {
                     counters.write_failures += 1;
-                    // A conflict with another host is not the storage's fault.
+                    // A conflict with another host is not the storage's fault; that a write hangs, the lane says
+                    // itself for as long as it does.
                     if let PutError::Storage(error) = error
-                        && !matches!(error, StorageError::Conflict { .. })
+                        && !matches!(error, StorageError::Conflict { .. } | StorageError::Stuck { .. })
                     {
                         note_failure(&mut health.write, error, self.clock.wall());
                     }

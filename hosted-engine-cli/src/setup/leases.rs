@@ -105,7 +105,7 @@ fn disk(path: &Path) -> Result<Disk, sanlock_client::SanlockError> {
 }
 
 /// The layout of lease areas on storage with sectors of this size.
-pub(super) const fn grid_for(sector: u32) -> GridSize {
+pub(crate) const fn grid_for(sector: u32) -> GridSize {
     if sector == 4096 { GridSize::Sector4kAlign8M } else { GridSize::Sector512Align1M }
 }
 

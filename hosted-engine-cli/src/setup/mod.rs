@@ -19,10 +19,14 @@ mod report;
 mod vm;
 mod volume;
 
+#[cfg(test)]
+mod tests;
+
 pub use args::{SetupArgs, run};
 pub use domain::{DiskSource, StorageSpec, create_storage};
 pub use find::{ClusterConf, find_cluster};
 pub use host::{HostSpec, configure_host};
+pub(crate) use leases::grid_for;
 pub use leases::{LOCKSPACE_NAME, Leases};
 pub use report::{Lines, Quiet, Report};
 pub use vm::VmSpec;

@@ -114,13 +114,16 @@ impl Paths {
     }
 
     /// Where an absolute path found in a configuration file is on this host. A path that is under the root
-    /// already stays as it is.
+    /// already stays as it is; `/var/run` is taken for `/run`, whose other name it is.
     pub fn resolve(&self, path: impl AsRef<Path>) -> PathBuf {
         let path = path.as_ref();
         if path.starts_with(&self.root) {
             return path.to_owned();
         }
-        self.root.join(path.strip_prefix("/").unwrap_or(path))
+        match path.strip_prefix("/var/run") {
+            Ok(below) => self.root.join("run").join(below),
+            Err(_) => self.root.join(path.strip_prefix("/").unwrap_or(path)),
+        }
     }
 
     /// Template of the notification for `event`.
@@ -196,6 +199,9 @@ mod tests {
         let paths = Paths::new("/box/h1");
         assert_eq!(paths.resolve("/run/x"), Path::new("/box/h1/run/x"));
         assert_eq!(paths.resolve("/box/h1/run/x"), Path::new("/box/h1/run/x"));
-        assert_eq!(Paths::default().resolve("/run/x"), Path::new("/run/x"));
+        assert_eq!(paths.resolve("/var/run/x"), Path::new("/box/h1/run/x"));
+        assert_eq!(paths.resolve("x"), Path::new("/box/h1/x"));
+        let real = Paths::default();
+        assert_eq!(real.resolve("/run/x"), Path::new("/run/x"));
     }
 }

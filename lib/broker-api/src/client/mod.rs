@@ -148,19 +148,19 @@ impl BrokerClient {
 
     /// `GET /v1/status`; `None` when the broker does not know it (the Python one).
     pub async fn status(&self) -> Result<Option<StatusDocument>, ClientError> {
-        let answer = self.send(&Request::get("/v1/status"), self.deadline(DEFAULT_TIMEOUT)).await?;
-        optional_json("/v1/status", answer)
+        let path = "/v1/status";
+        let answer = self.document(&Request::get(path), self.deadline(DEFAULT_TIMEOUT)).await?;
+        answer.map(|answer| json(path, answer)).transpose()
     }
 
     /// `PUT /v1/agent`: the agent's explanation of its last step. False when the broker does not know it.
     pub async fn put_agent_report(&self, report: &AgentReport) -> Result<bool, ClientError> {
         let path = "/v1/agent";
         let body = serde_json::to_vec(report).map_err(|e| protocol(path, &e.to_string()))?;
-        let answer = self.send(&Request::put(path, body), self.deadline(DEFAULT_TIMEOUT)).await?;
-        if answer.is_unknown() {
-            return Ok(false);
+        match self.document(&Request::put(path, body), self.deadline(DEFAULT_TIMEOUT)).await? {
+            Some(answer) => answer.success(path).map(|_| true),
+            None => Ok(false),
         }
-        answer.success(path).map(|_| true)
     }
 
     /// `GET /v1/wake`: returns when the broker's wake counter passed `after`, or after `timeout` (the broker may
@@ -168,17 +168,16 @@ impl BrokerClient {
     pub async fn wake(&self, after: u64, timeout: Duration) -> Result<Option<Wake>, ClientError> {
         let path = format!("/v1/wake?after={after}&timeout_ms={}", timeout.as_millis());
         let deadline = timeout.saturating_add(self.deadline(DEFAULT_TIMEOUT));
-        let answer = self.send(&Request::get(&path), deadline).await?;
-        optional_json("/v1/wake", answer)
+        let answer = self.document(&Request::get(&path), deadline).await?;
+        answer.map(|answer| json("/v1/wake", answer)).transpose()
     }
 
     /// `GET /metrics`: Prometheus text. `None` when the broker does not know it.
     pub async fn metrics(&self) -> Result<Option<String>, ClientError> {
         let path = "/metrics";
-        let answer = self.send(&Request::get(path), self.deadline(DEFAULT_TIMEOUT)).await?;
-        if answer.is_unknown() {
+        let Some(answer) = self.document(&Request::get(path), self.deadline(DEFAULT_TIMEOUT)).await? else {
             return Ok(None);
-        }
+        };
         let body = answer.success(path)?;
         String::from_utf8(body).map(Some).map_err(|_| protocol(path, "the text is not UTF-8"))
     }
@@ -223,6 +222,22 @@ impl BrokerClient {
         self.timeout.unwrap_or(default)
     }
 
+    /// Asks for one of our own documents; `None` when the broker does not know it.
+    ///
+    /// Python's broker drops the connection on GET and PUT: it fails while it logs that it does not know them. A
+    /// broker that does that and then answers a verb is that one.
+    async fn document(&self, request: &Request, deadline: Duration) -> Result<Option<Answer>, ClientError> {
+        match self.send(request, deadline).await {
+            Ok(answer) if answer.is_unknown() => Ok(None),
+            Ok(answer) => Ok(Some(answer)),
+            Err(dropped @ ClientError::Protocol { .. }) => match self.is_host_alive().await {
+                Ok(_) => Ok(None),
+                Err(_) => Err(dropped),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
     async fn send(&self, request: &Request, deadline: Duration) -> Result<Answer, ClientError> {
         match tokio::time::timeout(deadline, http::exchange(&self.path, request)).await {
             Ok(result) => result,
@@ -240,12 +255,9 @@ fn block(name: &str, value: Value) -> Result<(u16, Vec<u8>), ClientError> {
     }
 }
 
-fn optional_json<T: DeserializeOwned>(path: &str, answer: Answer) -> Result<Option<T>, ClientError> {
-    if answer.is_unknown() {
-        return Ok(None);
-    }
+fn json<T: DeserializeOwned>(path: &str, answer: Answer) -> Result<T, ClientError> {
     let body = answer.success(path)?;
-    serde_json::from_slice(&body).map(Some).map_err(|e| protocol(path, &e.to_string()))
+    serde_json::from_slice(&body).map_err(|e| protocol(path, &e.to_string()))
 }
 
 fn protocol(request: &str, detail: &str) -> ClientError {

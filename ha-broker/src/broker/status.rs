@@ -1,0 +1,100 @@
+//! `GET /v1/status`: what was seen, as rows. Reads no storage.
+
+use std::collections::BTreeMap;
+
+use broker_api::status::{AgentReport, GoodRow, HostRow, LeaseState, StatusDocument, StorageState};
+use clock::Monotonic;
+use metadata_format::{GlobalBlock, HostBlock, HostId};
+
+use super::Parts;
+use crate::whiteboard::Snapshot;
+
+/// The whole document.
+pub fn document(parts: &Parts, alive: &[u16], agent: Option<AgentReport>, now: Monotonic) -> StatusDocument {
+    let snapshot = parts.whiteboard.snapshot();
+    let (global_maintenance, unknown_global_keys) = cluster(&snapshot);
+    StatusDocument {
+        host_id: parts.host_id,
+        broker_version: env!("CARGO_PKG_VERSION").to_owned(),
+        global_maintenance,
+        unknown_global_keys,
+        hosts: hosts(&snapshot, alive, now),
+        storage: parts.whiteboard.state(),
+        lease: parts.lease.kept().state,
+        monitors: parts.monitors.rows(),
+        agent,
+    }
+}
+
+/// Global maintenance, and what else is in the cluster's block. A block that cannot be understood is said among
+/// the unknown keys.
+fn cluster(snapshot: &Snapshot) -> (Option<bool>, Vec<String>) {
+    if snapshot.read_at.is_none() {
+        return (None, Vec::new());
+    }
+    if let Some(error) = snapshot.unreadable.get(&crate::whiteboard::CLUSTER_BLOCK) {
+        return (None, vec![error.to_string()]);
+    }
+    match snapshot.cluster().map_or_else(|| Ok(GlobalBlock::default()), |block| GlobalBlock::parse(block)) {
+        Ok(block) => (Some(block.maintenance()), block.unknown_lines()),
+        Err(error) => (None, vec![error.to_string()]),
+    }
+}
+
+fn hosts(snapshot: &Snapshot, alive: &[u16], now: Monotonic) -> BTreeMap<HostId, HostRow> {
+    let mut rows = BTreeMap::new();
+    for (block, seen) in &snapshot.blocks {
+        // Block 0 is no host's.
+        let Ok(id) = HostId::new(*block) else { continue };
+        let unchanged_secs = seen.changed_at.map(|at| now.saturating_since(at).as_secs());
+        match HostBlock::parse(id, &*seen.bytes) {
+            Ok(Some(block)) => {
+                rows.insert(id, good_row(block, alive.contains(&id.get()), unchanged_secs));
+            }
+            Ok(None) => {}
+            Err(error) => {
+                rows.insert(id, HostRow::Bad { error: error.to_string() });
+            }
+        }
+    }
+    for (block, error) in &snapshot.unreadable {
+        if let Ok(id) = HostId::new(*block) {
+            rows.insert(id, HostRow::Bad { error: error.to_string() });
+        }
+    }
+    rows
+}
+
+fn good_row(block: HostBlock, live: bool, unchanged_secs: Option<u64>) -> HostRow {
+    HostRow::Good(Box::new(GoodRow {
+        host_ts: block.host_ts,
+        score: block.score,
+        engine_status: block.engine_status,
+        hostname: block.hostname,
+        maintenance: block.maintenance,
+        stopped: block.stopped,
+        crc32: block.crc32.map(|crc| format!("{crc:08x}")),
+        conf_on_shared_storage: block.conf_on_shared_storage,
+        local_conf_timestamp: block.local_conf_timestamp,
+        extra: block.extra,
+        live,
+        unchanged_secs,
+    }))
+}
+
+/// Storage and lease in one line.
+pub fn headline(parts: &Parts) -> String {
+    let storage = match parts.whiteboard.state() {
+        StorageState::Starting => "storage not read yet".to_owned(),
+        StorageState::Good { .. } => "storage good".to_owned(),
+        StorageState::Stuck { since, .. } => format!("storage stuck since {since}"),
+        StorageState::Failed { error, .. } => format!("storage failed: {error}"),
+    };
+    let lease = match parts.lease.kept().state {
+        LeaseState::NotRequested => "host id not requested",
+        LeaseState::Joining { .. } => "joining the lockspace",
+        LeaseState::Held { .. } => "host id held",
+        LeaseState::Lost { .. } => "host id LOST",
+    };
+    format!("{storage}; {lease}")
+}

@@ -1,0 +1,278 @@
+//! The daemon: builds the broker from this host's files, serves its socket, and tells the service manager how it
+//! goes.
+//!
+//! The watchdog is fed by a tick of the one thread that does everything but blocking I/O: a broker that hangs is
+//! restarted, a broker whose *storage* hangs is not. On a clean stop it gives up its host ids without waiting
+//! (see [`crate::broker::Broker::give_up_ids`]) and ends within about two seconds, whatever storage does. It never
+//! ends by itself because of storage, sanlock or the network.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clock::{Clock, SystemClock};
+use ha_config::ha_toml::LeaseAdapter;
+use ha_config::{ConfigError, HaToml, HostedEngineConf, Paths};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::broker::{Broker, Monitors, Notifications, Parts};
+use crate::lockspace::file::FileLockspace;
+use crate::lockspace::keeper::Pace;
+use crate::lockspace::sanlock::SanlockLockspace;
+use crate::lockspace::{Keeper, Lockspace};
+use crate::notify::{Notifier, Smtp};
+use crate::socket::{self, WriterPolicy};
+use crate::wake::WakeCounter;
+use crate::whiteboard::direct_io::DirectIo;
+use crate::whiteboard::{Service, Timing};
+
+/// The lockspace that protects the blocks of the metadata file.
+const BLOCK_LOCKSPACE: &str = "hosted-engine";
+
+/// How often the tick runs when no watchdog asks for it more often.
+const TICK: Duration = Duration::from_secs(5);
+
+/// What a clean stop gives the lock manager, and the mail server, to take the last request.
+const LAST_WORDS: Duration = Duration::from_millis(700);
+
+/// This host is not set up, or its files cannot be used: starting again does not help before somebody changes one.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// There is no hosted-engine.conf.
+    #[error(
+        "{} does not exist: this host is not deployed; run hosted-engine --deploy, or stop this service",
+        .0.display()
+    )]
+    NotDeployed(PathBuf),
+    /// Deploy has not finished.
+    #[error(
+        "{} says that this host is not configured (no host_id, or configured=False): finish hosted-engine --deploy",
+        .0.display()
+    )]
+    NotConfigured(PathBuf),
+    /// A value in one of the files.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A path or name that sanlock cannot take.
+    #[error("the lockspace cannot be used: {0}")]
+    Name(#[from] sanlock_client::NameError),
+}
+
+/// This host's files.
+pub struct Setup {
+    /// Where everything is.
+    pub paths: Paths,
+    /// hosted-engine.conf.
+    pub conf: HostedEngineConf,
+    /// ha.toml.
+    pub toml: HaToml,
+}
+
+impl Setup {
+    /// Reads and checks them.
+    ///
+    /// # Errors
+    /// Which file is wrong, where, and what to do.
+    pub fn load(paths: Paths) -> Result<Self, SetupError> {
+        let conf = match HostedEngineConf::load(&paths) {
+            Err(error) if error.is_not_found() => {
+                return Err(SetupError::NotDeployed(paths.hosted_engine_conf()));
+            }
+            other => other?,
+        };
+        if !conf.is_configured()? {
+            return Err(SetupError::NotConfigured(paths.hosted_engine_conf()));
+        }
+        let toml = HaToml::load(&paths)?;
+        Ok(Self { paths, conf, toml })
+    }
+
+    fn timing(&self) -> Timing {
+        let usual = Timing::default();
+        let deadline = self.toml.timers.storage_deadline;
+        Timing {
+            cycle: usual.cycle.min(self.toml.timers.loop_interval / 2),
+            deadline,
+            settle: usual.settle,
+            try_anew: deadline * 2,
+        }
+    }
+
+    fn lockspace(&self, name: &str, path: PathBuf) -> Result<Arc<dyn Lockspace>, SetupError> {
+        let table = &self.toml.lease;
+        Ok(match table.adapter {
+            LeaseAdapter::File => Arc::new(FileLockspace::new(path)),
+            LeaseAdapter::Sanlock => Arc::new(SanlockLockspace::new(
+                &self.paths.sanlock_socket(),
+                name,
+                &path,
+                table.io_timeout,
+                table.watchdog_timeout,
+            )?),
+        })
+    }
+}
+
+impl Notifications for Notifier {
+    fn notify(&self, event: &str, detail: &str, options: std::collections::BTreeMap<String, String>) -> bool {
+        Self::notify(self, event, detail, &options)
+    }
+}
+
+/// Runs the broker until it is told to stop. `monitors` makes the monitors inside the runtime.
+///
+/// # Errors
+/// Only at the start: files that cannot be used, a socket that cannot be served.
+pub fn run(
+    setup: &Setup,
+    monitors: impl FnOnce(&Setup, &WakeCounter, &Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Monitors>>,
+) -> anyhow::Result<()> {
+    // One thread: everything that blocks has threads of its own, and a tick of this one shows that it works.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(serve(setup, monitors));
+    // Threads that hang in storage or in the lock manager are not waited for.
+    runtime.shutdown_background();
+    result
+}
+
+async fn serve(
+    setup: &Setup,
+    monitors: impl FnOnce(&Setup, &WakeCounter, &Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Monitors>>,
+) -> anyhow::Result<()> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let wake = WakeCounter::default();
+    let notifier = Arc::new(Notifier::new(setup.paths.clone(), Smtp, Arc::clone(&clock)));
+    let parts = parts(setup, monitors, &wake, &clock, Arc::<Notifier>::clone(&notifier))?;
+    let broker = Arc::new(Broker::new(parts));
+
+    let run_dir = setup.paths.run_dir();
+    std::fs::create_dir_all(&run_dir).with_context(|| format!("cannot create {}", run_dir.display()))?;
+    let socket = socket::bind(&setup.paths.broker_socket())?;
+    let policy = WriterPolicy::with_writers(&setup.toml.socket.writers);
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (stop, mut stopping) = watch::channel(false);
+    let shutdown = async move {
+        // The sender lives to the end of this function.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    };
+    let serving = tokio::spawn(socket::serve(socket, Arc::clone(&broker), policy, shutdown));
+    let runs = Arc::clone(&broker);
+    let mut running = tokio::spawn(async move { runs.run().await });
+    info!(version = env!("CARGO_PKG_VERSION"), host_id = ?setup.conf.host_id()?, "broker started");
+    tell(&[sd_notify::NotifyState::Ready]);
+
+    let result = tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        () = tick(&broker) => Ok(()),
+        ended = &mut running => Err(anyhow::anyhow!("the broker's work ended by itself, which is a bug: {ended:?}")),
+    };
+    info!("stopping");
+    tell(&[sd_notify::NotifyState::Stopping]);
+    stop.send_replace(true);
+    // Requests that are under way get the time that the socket gives them.
+    if let Err(error) = serving.await {
+        warn!("the socket's task failed: {error}");
+    }
+    let last = Arc::clone(&broker);
+    let given_up = tokio::task::spawn_blocking(move || last.give_up_ids());
+    if tokio::time::timeout(LAST_WORDS, given_up).await.is_err() {
+        warn!("the lock manager does not answer: the host ids stay until it, or this host, ends");
+    }
+    running.abort();
+    let _ = running.await;
+    drop(broker);
+    if let Some(notifier) = Arc::into_inner(notifier) {
+        notifier.finish(LAST_WORDS).await;
+    }
+    info!("stopped");
+    result
+}
+
+fn parts(
+    setup: &Setup,
+    monitors: impl FnOnce(&Setup, &WakeCounter, &Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Monitors>>,
+    wake: &WakeCounter,
+    clock: &Arc<dyn Clock>,
+    notifications: Arc<dyn Notifications>,
+) -> anyhow::Result<Parts> {
+    let conf = &setup.conf;
+    let config = SetupError::Config;
+    let blocks = setup.lockspace(BLOCK_LOCKSPACE, conf.lockspace_path().map_err(config)?)?;
+    let domain = setup.lockspace(conf.sd_uuid().map_err(config)?, conf.ids_path().map_err(config)?)?;
+    let keeper = |port| Keeper::start(port, Arc::clone(clock), wake.clone(), Pace::default());
+    let lease = keeper(blocks).context("no thread for the lease")?;
+    let port = Arc::new(DirectIo::new(conf.metadata_path().map_err(config)?));
+    let whiteboard =
+        Service::new(port, Arc::new(lease.clone()), Arc::clone(clock), setup.timing(), wake.clone());
+    Ok(Parts {
+        host_id: conf.host_id().map_err(config)?,
+        whiteboard,
+        lease,
+        domain: keeper(domain).context("no thread for the lease")?,
+        monitors: monitors(setup, wake, clock)?,
+        notifications,
+        wake: wake.clone(),
+        clock: Arc::clone(clock),
+        alive_list: setup.toml.timers.alive_list,
+    })
+}
+
+/// Tells the service manager, again and again, that the broker works, and how storage and lease are.
+async fn tick(broker: &Broker) {
+    let mut usec = 0;
+    let watched = sd_notify::watchdog_enabled(false, &mut usec);
+    let pause = if watched { TICK.min(Duration::from_micros(usec / 3)) } else { TICK };
+    let mut shown = String::new();
+    loop {
+        tell(&[sd_notify::NotifyState::Watchdog]);
+        let headline = broker.headline();
+        if headline != shown {
+            tell(&[sd_notify::NotifyState::Status(&headline)]);
+            shown = headline;
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+fn tell(state: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(false, state) {
+        tracing::debug!("cannot tell the service manager: {error}");
+    }
+}
+
+/// The monitors.
+///
+/// # Errors
+/// None.
+pub fn monitors(_: &Setup, _: &WakeCounter, _: &Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Monitors>> {
+    Ok(Arc::new(NoMonitors))
+}
+
+/// In place of the monitors in a build without them.
+struct NoMonitors;
+
+#[async_trait::async_trait]
+impl Monitors for NoMonitors {
+    async fn start(
+        &self,
+        kind: &str,
+        _: crate::verbs::MonitorOptions,
+    ) -> Result<String, crate::verbs::VerbError> {
+        Err(crate::verbs::VerbError::BadArgument(format!("this build has no monitor {kind:?}")))
+    }
+    async fn stop(&self, id: &str) -> Result<(), crate::verbs::VerbError> {
+        Err(crate::verbs::VerbError::BadArgument(format!("no monitor {id:?} runs")))
+    }
+    async fn value(&self, id: &str) -> Result<Option<String>, crate::verbs::VerbError> {
+        Err(crate::verbs::VerbError::BadArgument(format!("no monitor {id:?} runs")))
+    }
+    fn rows(&self) -> std::collections::BTreeMap<String, broker_api::status::MonitorRow> {
+        std::collections::BTreeMap::new()
+    }
+}
