@@ -35,9 +35,6 @@ use crate::whiteboard::{Service, Timing};
 /// The lockspace that protects the blocks of the metadata file.
 const BLOCK_LOCKSPACE: &str = "hosted-engine";
 
-/// Names the resolvers, for the network monitor's DNS test.
-const RESOLV_CONF: &str = "/etc/resolv.conf";
-
 /// How often the tick runs when no watchdog asks for it more often.
 const TICK: Duration = Duration::from_secs(5);
 
@@ -253,23 +250,9 @@ fn monitors(
     wake: &WakeCounter,
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<dyn Monitors>, SetupError> {
-    let (conf, paths) = (&setup.conf, &setup.paths);
-    let own_resolvers = paths.resolve(RESOLV_CONF);
-    let set = MonitorSet::new(Surroundings {
-        vm: hypervisor(setup),
-        clock: Arc::clone(clock),
-        liveliness_urls: setup.toml.liveliness.urls_for(conf.fqdn()?),
-        storage_file: conf.storage_domain_dir()?.join("dom_md/metadata"),
-        default_bridge: conf.bridge().unwrap_or("ovirtmgmt").to_owned(),
-        // A host under a root prefix may do without a file of its own.
-        resolv_conf: if own_resolvers.exists() { own_resolvers } else { RESOLV_CONF.into() },
-    });
-    let (mut changes, wake) = (set.engine_health_changes(), wake.clone());
-    tokio::spawn(async move {
-        while changes.changed().await.is_ok() {
-            wake.bump();
-        }
-    });
+    let vm = hypervisor(setup);
+    let set = MonitorSet::new(Surroundings::of_host(&setup.conf, &setup.toml, vm, Arc::clone(clock))?);
+    set.wake_agents(wake.clone());
     Ok(Arc::new(set))
 }
 
