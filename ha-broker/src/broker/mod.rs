@@ -18,6 +18,7 @@ use metadata_format::{BLOCK_SIZE, BlockError, HostBlock, HostId};
 
 use crate::alive::Fresh;
 use crate::lockspace::{Keeper, LockError};
+use crate::monitors::{MonitorError, MonitorSet};
 use crate::verbs::{MonitorOptions, VerbError, Verbs};
 use crate::wake::WakeCounter;
 use crate::whiteboard::cluster::Change;
@@ -28,17 +29,31 @@ use crate::whiteboard::{CLUSTER_BLOCK, PutError, Service, zero_block};
 /// How long giving up a host id may take before the caller is told that it goes on.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the broker needs of the monitors.
-#[async_trait]
+/// What the broker needs of the monitors. No call waits for a measurement.
 pub trait Monitors: Send + Sync + 'static {
     /// Starts (or finds running) the monitor `kind`; gives its id.
-    async fn start(&self, kind: &str, options: MonitorOptions) -> Result<String, VerbError>;
+    fn start(&self, kind: &str, options: MonitorOptions) -> Result<String, MonitorError>;
     /// Stops it.
-    async fn stop(&self, id: &str) -> Result<(), VerbError>;
+    fn stop(&self, id: &str) -> Result<(), MonitorError>;
     /// Its last result as text; `None` before the first.
-    async fn value(&self, id: &str) -> Result<Option<String>, VerbError>;
+    fn value(&self, id: &str) -> Result<Option<String>, MonitorError>;
     /// All of them.
     fn rows(&self) -> BTreeMap<String, MonitorRow>;
+}
+
+impl Monitors for MonitorSet {
+    fn start(&self, kind: &str, options: MonitorOptions) -> Result<String, MonitorError> {
+        Self::start(self, kind, options)
+    }
+    fn stop(&self, id: &str) -> Result<(), MonitorError> {
+        Self::stop(self, id)
+    }
+    fn value(&self, id: &str) -> Result<Option<String>, MonitorError> {
+        self.status(id)
+    }
+    fn rows(&self) -> BTreeMap<String, MonitorRow> {
+        Self::rows(self)
+    }
 }
 
 /// What the broker needs of the notifications.
@@ -136,6 +151,12 @@ fn host_id(id: u16) -> Result<HostId, VerbError> {
     HostId::new(id).map_err(|error| VerbError::BadArgument(error.to_string()))
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+fn monitor_error(error: MonitorError) -> VerbError {
+    VerbError::BadArgument(error.to_string())
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn put_error(error: PutError) -> VerbError {
     let text = error.to_string();
     match error {
@@ -174,15 +195,15 @@ fn host_payload(id: HostId, bytes: &[u8]) -> Result<Payload, VerbError> {
 #[async_trait]
 impl Verbs for Broker {
     async fn start_monitor(&self, kind: &str, options: MonitorOptions) -> Result<String, VerbError> {
-        self.parts.monitors.start(kind, options).await
+        self.parts.monitors.start(kind, options).map_err(monitor_error)
     }
 
     async fn stop_monitor(&self, id: &str) -> Result<(), VerbError> {
-        self.parts.monitors.stop(id).await
+        self.parts.monitors.stop(id).map_err(monitor_error)
     }
 
     async fn status_monitor(&self, id: &str) -> Result<Option<String>, VerbError> {
-        self.parts.monitors.value(id).await
+        self.parts.monitors.value(id).map_err(monitor_error)
     }
 
     async fn get_stats(&self) -> Result<BTreeMap<u16, Vec<u8>>, VerbError> {

@@ -14,16 +14,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 struct NoMonitors;
 
-#[async_trait]
 impl Monitors for NoMonitors {
-    async fn start(&self, kind: &str, _: MonitorOptions) -> Result<String, VerbError> {
+    fn start(&self, kind: &str, _: MonitorOptions) -> Result<String, MonitorError> {
         Ok(kind.to_owned())
     }
-    async fn stop(&self, _: &str) -> Result<(), VerbError> {
+    fn stop(&self, _: &str) -> Result<(), MonitorError> {
         Ok(())
     }
-    async fn value(&self, _: &str) -> Result<Option<String>, VerbError> {
-        Ok(None)
+    fn value(&self, id: &str) -> Result<Option<String>, MonitorError> {
+        Err(MonitorError::NotRunning { id: id.to_owned(), running: "none".to_owned() })
     }
     fn rows(&self) -> BTreeMap<String, MonitorRow> {
         BTreeMap::from([("ping".to_owned(), MonitorRow { value: None, age_secs: Some(3), error: None })])
@@ -138,9 +137,9 @@ async fn a_host_block_needs_its_lease_and_the_cluster_block_none() {
     bench.broker.put_stats(1, record(1)).await.unwrap();
     let error = bench.broker.put_stats(2, record(2)).await.unwrap_err();
     assert!(matches!(error, VerbError::NotHeld(_)), "{error}");
-    let stats = bench.broker.get_stats().await.unwrap();
-    assert_eq!(stats.keys().copied().collect::<Vec<_>>(), [0, 1]);
-    assert_eq!(stats[&1].len(), 4096);
+    let blocks = bench.broker.get_stats().await.unwrap();
+    assert_eq!(blocks.keys().copied().collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(blocks[&1].len(), 4096);
     bench.locks.lose();
     bench.locks.take_elsewhere(HostId::new(1).unwrap());
     let error = bench.broker.put_stats(1, record(1)).await.unwrap_err();
@@ -170,6 +169,8 @@ async fn what_no_reader_could_use_is_refused_with_the_reason() {
         let error = bench.broker.put_stats(block, bytes).await.unwrap_err();
         assert!(matches!(&error, VerbError::BadArgument(text) if text.contains(word)), "{error}");
     }
+    let error = bench.broker.status_monitor("nosuch").await.unwrap_err();
+    assert!(matches!(&error, VerbError::BadArgument(text) if text.contains("nosuch")), "{error}");
     assert!(bench.board.written().is_empty());
     bench.broker.put_stats(1, record(1)).await.unwrap();
     bench.broker.put_stats(1, Vec::new()).await.unwrap();
