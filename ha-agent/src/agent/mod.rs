@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
+use clock::Monotonic;
 use jiff::tz::TimeZone;
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -48,6 +49,8 @@ pub struct Agent {
     monitors: BTreeMap<Field, String>,
     /// The storage domain's lockspace is joined.
     domain_joined: bool,
+    /// Since when nobody can say whether the running VM's lease is held.
+    lease_unknown_since: Option<Monotonic>,
     /// The host id lease, as far as it is known.
     host_lease: Option<bool>,
     /// The broker's wake counter; `None` when it has none or has not said it yet.
@@ -89,6 +92,7 @@ impl Agent {
             core: Core::default(),
             monitors: BTreeMap::new(),
             domain_joined: false,
+            lease_unknown_since: None,
             host_lease: None,
             wake: None,
             last_acknowledged: now,
@@ -144,6 +148,7 @@ impl Agent {
         if self.must_stop() {
             return Loop::Stop;
         }
+        self.ports.service.alive();
         let now = Secs::from(self.ports.clock.monotonic());
         let input = match prepared {
             Ok(status) if self.core.needs_look(now) => {
@@ -152,6 +157,7 @@ impl Agent {
             Ok(_) => Ok(Input::SameLook),
             Err(error) => Err(error),
         };
+        self.ports.service.alive();
         let ended = match input {
             Ok(input) => match self.step(input).await {
                 Some(decision) => {

@@ -25,7 +25,7 @@ const ASK: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How long a join waits for an earlier leave of the same lockspace to end.
-const LEAVING: Duration = Duration::from_secs(60);
+const LEAVING: Duration = Duration::from_mins(1);
 
 /// For what nobody announces. Only on threads of their own.
 #[allow(
@@ -242,7 +242,7 @@ impl Lockspace for SanlockLockspace {
         }
         let id = HostId::new(1).map_err(|error| LockError::Failed(error.to_string()))?;
         let options = WriteLockspaceOptions { io_timeout: Some(self.io_timeout), grid: None };
-        let client = self.ask.clone().with_deadline(Duration::from_secs(60));
+        let client = self.ask.clone().with_deadline(Duration::from_mins(1));
         client.write_lockspace(&self.lockspace(id), 0, options).map_err(|error| self.failed(&error))
     }
 }
