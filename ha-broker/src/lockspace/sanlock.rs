@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use metadata_format::HostId;
 use sanlock_client::{
-    AddOptions, Client, Disk, DiskPath, HostState, LockspaceName, LockspacePhase, LockspaceRecord, NameError,
-    Refusal, RemoveOptions, SanlockError, WriteLockspaceOptions,
+    AddOptions, Client, DeltaRecord, Disk, DiskPath, HostState, LockspaceName, LockspacePhase,
+    LockspaceRecord, NameError, Refusal, RemoveOptions, SanlockError, WriteLockspaceOptions,
 };
 
-use super::delta::DeltaRecord;
 use super::{LockError, Lockspace, Phase};
 use crate::whiteboard::aligned::AlignedBuffer;
 

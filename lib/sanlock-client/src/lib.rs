@@ -30,6 +30,7 @@
 //! ```
 
 mod client;
+mod delta;
 mod error;
 mod model;
 mod names;
@@ -38,6 +39,7 @@ mod transport;
 pub mod wire;
 
 pub use client::{AddOptions, Client, RemoveOptions, WriteLockspaceOptions};
+pub use delta::{DELTA_RECORD_BYTES, DeltaRecord};
 pub use error::{Operation, Refusal, SanlockError};
 pub use model::{
     Disk, GridSize, HostState, HostStatus, Lockspace, LockspacePhase, LockspaceRecord, Owner, Resource,
