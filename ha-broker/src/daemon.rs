@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clock::{Clock, SystemClock};
 use engine_vm::EngineVm;
-use ha_config::ha_toml::LeaseAdapter;
+use ha_config::ha_toml::{Hypervisor, LeaseAdapter};
 use ha_config::{ConfigError, HaToml, HostedEngineConf, Paths};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -34,9 +34,6 @@ use crate::whiteboard::{Service, Timing};
 
 /// The lockspace that protects the blocks of the metadata file.
 const BLOCK_LOCKSPACE: &str = "hosted-engine";
-
-/// Names the resolvers, for the network monitor's DNS test.
-const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// How often the tick runs when no watchdog asks for it more often.
 const TICK: Duration = Duration::from_secs(5);
@@ -180,7 +177,9 @@ async fn serve(setup: &Setup) -> anyhow::Result<()> {
         warn!("the socket's task failed: {error}");
     }
     let last = Arc::clone(&broker);
-    let given_up = tokio::task::spawn_blocking(move || last.give_up_ids());
+    // VDSM joins the storage domain's lockspace for purposes of its own.
+    let domain = setup.toml.vm.hypervisor != Hypervisor::Vdsm;
+    let given_up = tokio::task::spawn_blocking(move || last.give_up_ids(domain));
     if tokio::time::timeout(LAST_WORDS, given_up).await.is_err() {
         warn!("the lock manager does not answer: the host ids stay until it, or this host, ends");
     }
@@ -251,23 +250,9 @@ fn monitors(
     wake: &WakeCounter,
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<dyn Monitors>, SetupError> {
-    let (conf, paths) = (&setup.conf, &setup.paths);
-    let own_resolvers = paths.resolve(RESOLV_CONF);
-    let set = MonitorSet::new(Surroundings {
-        vm: hypervisor(setup),
-        clock: Arc::clone(clock),
-        liveliness_urls: setup.toml.liveliness.urls_for(conf.fqdn()?),
-        storage_file: conf.storage_domain_dir()?.join("dom_md/metadata"),
-        default_bridge: conf.bridge().unwrap_or("ovirtmgmt").to_owned(),
-        // A host under a root prefix may do without a file of its own.
-        resolv_conf: if own_resolvers.exists() { own_resolvers } else { RESOLV_CONF.into() },
-    });
-    let (mut changes, wake) = (set.engine_health_changes(), wake.clone());
-    tokio::spawn(async move {
-        while changes.changed().await.is_ok() {
-            wake.bump();
-        }
-    });
+    let vm = hypervisor(setup);
+    let set = MonitorSet::new(Surroundings::of_host(&setup.conf, &setup.toml, vm, Arc::clone(clock))?);
+    set.wake_agents(wake.clone());
     Ok(Arc::new(set))
 }
 

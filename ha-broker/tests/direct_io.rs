@@ -1,6 +1,8 @@
 //! The whiteboard's real adapter on real files, with `O_DIRECT`. The temporary directory must be on a file system that
 //! supports it (most do).
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -23,17 +25,13 @@ fn block(text: &str) -> Block {
     block
 }
 
-const fn yes() -> Result<(), PutError> {
-    Ok(())
-}
-
 #[test]
 fn what_was_written_is_in_the_file_and_read_back() {
     let dir = tempfile::tempdir().unwrap();
     let path = file(dir.path(), 2001);
     let board = DirectIo::new(path.clone());
     let payload = Payload::Host(Box::new(block("1|1|42")));
-    assert_eq!(*commit(&board, 2000, &payload, &yes).unwrap(), block("1|1|42"));
+    assert_eq!(*commit(&board, 2000, &payload, &|| Ok(())).unwrap(), block("1|1|42"));
     assert_eq!(board.sector_size(), Some(SectorSize::B512));
     let mut raw = zero_block();
     File::open(&path).unwrap().read_exact_at(&mut raw, 2000 * 4096).unwrap();
@@ -50,7 +48,7 @@ fn a_short_file_is_never_made_longer_and_reads_what_is_there() {
     let dir = tempfile::tempdir().unwrap();
     let path = file(dir.path(), 3);
     let board = DirectIo::new(path.clone());
-    let error = board.write(3, &block("x"), &yes).unwrap_err();
+    let error = board.write(3, &block("x"), &|| Ok(())).unwrap_err();
     assert!(
         matches!(
             &error,
@@ -60,7 +58,7 @@ fn a_short_file_is_never_made_longer_and_reads_what_is_there() {
     );
     assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
     assert_eq!(path.metadata().unwrap().len(), 12_288);
-    board.write(2, &block("y"), &yes).unwrap();
+    board.write(2, &block("y"), &|| Ok(())).unwrap();
     // A part of a block at the end is no block.
     OpenOptions::new().write(true).open(&path).unwrap().set_len(2 * 4096 + 100).unwrap();
     let reading = board.read(&[BlockRange::all()]).unwrap();

@@ -18,7 +18,6 @@ use metadata_format::{BLOCK_SIZE, BlockError, HostBlock, HostId};
 
 use crate::alive::Fresh;
 use crate::lockspace::{Keeper, LockError};
-use crate::monitors::{MonitorError, MonitorSet};
 use crate::verbs::{MonitorOptions, VerbError, Verbs};
 use crate::wake::WakeCounter;
 use crate::whiteboard::cluster::Change;
@@ -30,30 +29,16 @@ use crate::whiteboard::{CLUSTER_BLOCK, PutError, Service, zero_block};
 const RELEASE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the broker needs of the monitors. No call waits for a measurement.
+#[async_trait]
 pub trait Monitors: Send + Sync + 'static {
     /// Starts (or finds running) the monitor `kind`; gives its id.
-    fn start(&self, kind: &str, options: MonitorOptions) -> Result<String, MonitorError>;
+    async fn start(&self, kind: &str, options: MonitorOptions) -> Result<String, VerbError>;
     /// Stops it.
-    fn stop(&self, id: &str) -> Result<(), MonitorError>;
+    async fn stop(&self, id: &str) -> Result<(), VerbError>;
     /// Its last result as text; `None` before the first.
-    fn value(&self, id: &str) -> Result<Option<String>, MonitorError>;
+    async fn value(&self, id: &str) -> Result<Option<String>, VerbError>;
     /// All of them.
     fn rows(&self) -> BTreeMap<String, MonitorRow>;
-}
-
-impl Monitors for MonitorSet {
-    fn start(&self, kind: &str, options: MonitorOptions) -> Result<String, MonitorError> {
-        Self::start(self, kind, options)
-    }
-    fn stop(&self, id: &str) -> Result<(), MonitorError> {
-        Self::stop(self, id)
-    }
-    fn value(&self, id: &str) -> Result<Option<String>, MonitorError> {
-        self.status(id)
-    }
-    fn rows(&self) -> BTreeMap<String, MonitorRow> {
-        Self::rows(self)
-    }
 }
 
 /// What the broker needs of the notifications.
@@ -125,12 +110,15 @@ impl Broker {
         }
     }
 
-    /// Gives up both host ids without waiting, for a clean stop: as the existing broker does, so that this host's
-    /// lock manager can be stopped, and another host need not wait to use the id. Sanlock refuses it for the
-    /// storage domain's while a VM here has its lease in it; the VM goes on undisturbed.
-    pub fn give_up_ids(&self) {
+    /// Gives up the host ids without waiting, for a clean stop: as the existing broker does, so that this host's
+    /// lock manager can be stopped, and another host need not wait to use the id. `domain` says whether the
+    /// storage domain's is ours to give up. Sanlock refuses that one while a VM here has its lease in it; the VM
+    /// goes on undisturbed.
+    pub fn give_up_ids(&self, domain: bool) {
         self.parts.lease.abandon();
-        self.parts.domain.abandon();
+        if domain {
+            self.parts.domain.abandon();
+        }
     }
 
     /// The state of storage in a few words, for the service manager's status line.
@@ -149,11 +137,6 @@ impl BlockLease for Keeper {
 
 fn host_id(id: u16) -> Result<HostId, VerbError> {
     HostId::new(id).map_err(|error| VerbError::BadArgument(error.to_string()))
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
-fn monitor_error(error: MonitorError) -> VerbError {
-    VerbError::BadArgument(error.to_string())
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
@@ -195,15 +178,15 @@ fn host_payload(id: HostId, bytes: &[u8]) -> Result<Payload, VerbError> {
 #[async_trait]
 impl Verbs for Broker {
     async fn start_monitor(&self, kind: &str, options: MonitorOptions) -> Result<String, VerbError> {
-        self.parts.monitors.start(kind, options).map_err(monitor_error)
+        self.parts.monitors.start(kind, options).await
     }
 
     async fn stop_monitor(&self, id: &str) -> Result<(), VerbError> {
-        self.parts.monitors.stop(id).map_err(monitor_error)
+        self.parts.monitors.stop(id).await
     }
 
     async fn status_monitor(&self, id: &str) -> Result<Option<String>, VerbError> {
-        self.parts.monitors.value(id).map_err(monitor_error)
+        self.parts.monitors.value(id).await
     }
 
     async fn get_stats(&self) -> Result<BTreeMap<u16, Vec<u8>>, VerbError> {

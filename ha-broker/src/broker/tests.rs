@@ -14,15 +14,16 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 struct NoMonitors;
 
+#[async_trait]
 impl Monitors for NoMonitors {
-    fn start(&self, kind: &str, _: MonitorOptions) -> Result<String, MonitorError> {
+    async fn start(&self, kind: &str, _: MonitorOptions) -> Result<String, VerbError> {
         Ok(kind.to_owned())
     }
-    fn stop(&self, _: &str) -> Result<(), MonitorError> {
+    async fn stop(&self, _: &str) -> Result<(), VerbError> {
         Ok(())
     }
-    fn value(&self, id: &str) -> Result<Option<String>, MonitorError> {
-        Err(MonitorError::NotRunning { id: id.to_owned(), running: "none".to_owned() })
+    async fn value(&self, id: &str) -> Result<Option<String>, VerbError> {
+        Err(VerbError::BadArgument(format!("no monitor {id} is running")))
     }
     fn rows(&self) -> BTreeMap<String, MonitorRow> {
         BTreeMap::from([("ping".to_owned(), MonitorRow { value: None, age_secs: Some(3), error: None })])
@@ -80,7 +81,7 @@ fn bench() -> Bench {
         notifications: Arc::new(NoMail),
         wake,
         clock: Arc::<ManualClock>::clone(&clock),
-        alive_list: Duration::from_secs(60),
+        alive_list: Duration::from_mins(1),
     }));
     let runs = Arc::clone(&broker);
     let task = tokio::spawn(async move { runs.run().await });
