@@ -34,7 +34,7 @@ pub struct UpOptions {
 }
 
 /// How long a new cluster may take until its engine is good.
-const UP_PATIENCE: Duration = Duration::from_secs(300);
+const UP_PATIENCE: Duration = Duration::from_mins(5);
 
 /// One line of progress.
 pub fn say(line: &str) {
@@ -274,7 +274,7 @@ impl Cluster {
         })?;
         say("waiting until host 1 says so too");
         let host = self.host(1)?;
-        wait_for(Duration::from_secs(60), Duration::from_secs(1), || {
+        wait_for(Duration::from_mins(1), Duration::from_secs(1), || {
             let said = host.run(&["hosted-engine", "--vm-status", "--json"]).unwrap_or_default();
             Ok(engine_is_good(&said).then_some(()))
         })?

@@ -57,7 +57,7 @@ enum Command {
         /// How many hosts
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=i64::from(layout::MAX_HOSTS)))]
         hosts: u8,
-        /// sanlock's io_timeout in seconds: storage may stall for about 8 times as long
+        /// sanlock's I/O time-out in seconds: storage may stall for about 8 times as long
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=60))]
         io_timeout: u32,
         /// Directory with the guest's vmlinuz and initramfs, made by etc/sandbox/build-guest
@@ -245,7 +245,7 @@ fn on_cluster(command: Command, cluster: &Cluster) -> anyhow::Result<ExitCode> {
         Command::ReadOnlyStorage { host } => storage(host, Mode::ReadOnly)?,
         Command::ResumeStorage { host } => storage(host, Mode::Ok)?,
         Command::Logs { host: number, service, lines } => {
-            cluster.logs(host(number)?.number, service.as_deref(), lines)?
+            cluster.logs(host(number)?.number, service.as_deref(), lines)?;
         }
         Command::Watch => cluster.watch()?,
         Command::Scenario { scenarios } => scenario::play_all(cluster, &scenarios)?,

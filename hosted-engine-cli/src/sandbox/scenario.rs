@@ -65,7 +65,7 @@ const STEADY: Duration = Duration::from_secs(5);
 /// How long to watch after something that must not disturb the engine.
 const QUIET: Duration = Duration::from_secs(45);
 /// How long the product must keep its hands off in global maintenance.
-const HANDS_OFF: Duration = Duration::from_secs(60);
+const HANDS_OFF: Duration = Duration::from_mins(1);
 
 /// One row of the table.
 #[derive(Debug, Clone)]
@@ -93,7 +93,7 @@ impl std::fmt::Display for Outcome {
             .map_or_else(|| "undisturbed".to_owned(), |time| format!("{:.1}", time.as_secs_f64()));
         let mut most = self.most_qemus.to_string();
         if !self.overlapped.is_zero() {
-            most += &format!(" ({:.1} s)", self.overlapped.as_secs_f64());
+            most = format!("{most} ({:.1} s)", self.overlapped.as_secs_f64());
         }
         let mixed = if self.writers.mixed.is_some() { "MIXED" } else { "one at a time" };
         let (name, (from, to)) = (self.scenario.name(), self.hosts);
@@ -127,7 +127,7 @@ pub fn play(cluster: &Cluster, scenario: Scenario) -> anyhow::Result<Outcome> {
     let observer = Observer::start(cluster)?;
     let begin = SystemClock.monotonic();
     say(&format!("{}: waiting for a good engine", scenario.name()));
-    observer.wait_good(begin, STEADY, Duration::from_secs(300)).with_context(|| {
+    observer.wait_good(begin, STEADY, Duration::from_mins(5)).with_context(|| {
         format!("{} cannot begin: the engine is not good\n{}", scenario.name(), cluster.status())
     })?;
     let from = where_now(&observer)?;

@@ -77,7 +77,7 @@ impl Timeline {
                 self.overlapped += now.saturating_since(since);
                 self.changes.push((now, Change::OverlapOver));
             }
-            (None, _) | (Some(_), _) => {}
+            _ => {}
         }
         if self.good != Some(good) {
             self.good = Some(good);

@@ -248,11 +248,11 @@ impl Filesystem for PassThrough {
     }
 
     fn mkdir(&mut self, _: &Request<'_>, parent: u64, name: &OsStr, mode: u32, _: u32, reply: ReplyEntry) {
-        let made = self.may_write().and_then(|()| {
+        let result = self.may_write().and_then(|()| {
             fs::mkdirat(self.nodes.get(parent)?, name, Permissions::from_raw_mode(mode))?;
             self.nodes.look_up(parent, name)
         });
-        entry(made, reply);
+        entry(result, reply);
     }
 
     fn unlink(&mut self, _: &Request<'_>, parent: u64, name: &OsStr, reply: ReplyEmpty) {
@@ -268,11 +268,11 @@ impl Filesystem for PassThrough {
     }
 
     fn symlink(&mut self, _: &Request<'_>, parent: u64, name: &OsStr, target: &Path, reply: ReplyEntry) {
-        let made = self.may_write().and_then(|()| {
+        let result = self.may_write().and_then(|()| {
             fs::symlinkat(target, self.nodes.get(parent)?, name)?;
             self.nodes.look_up(parent, name)
         });
-        entry(made, reply);
+        entry(result, reply);
     }
 
     fn rename(
