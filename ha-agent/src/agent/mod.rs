@@ -57,7 +57,8 @@ pub struct Agent {
     wake: Option<u64>,
     /// When the own block was last written and read back; when the agent started, before.
     last_acknowledged: Secs,
-    vm_conf_refreshed: Secs,
+    /// When vm.conf was last compared with shared storage.
+    vm_conf_refreshed: Option<Secs>,
     vm_memory: u64,
     global_maintenance: bool,
     /// What to show to operators beside the decision's reasons, from the running loop.
@@ -96,7 +97,7 @@ impl Agent {
             host_lease: None,
             wake: None,
             last_acknowledged: now,
-            vm_conf_refreshed: now,
+            vm_conf_refreshed: None,
             vm_memory: 0,
             global_maintenance: false,
             warnings: Vec::new(),
