@@ -109,7 +109,11 @@ pub fn write(core: &Core, limits: &Limits, own: &Own<'_>) -> Option<Result<Vec<u
         host_time: text(look.started),
         host_id: own.host_id,
         score: core.score.total,
-        engine_status: look.local.engine.clone().unwrap_or_else(EngineStatus::unknown),
+        engine_status: look
+            .local
+            .engine
+            .clone()
+            .unwrap_or_else(|| EngineStatus::unknown("the engine-health monitor has no result")),
         hostname: own.hostname.to_owned(),
         maintenance: metadata.maintenance,
         stopped: metadata.stopped,

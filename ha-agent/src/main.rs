@@ -1,8 +1,165 @@
-//! Binary entry point.
-fn main() -> anyhow::Result<()> {
-    let mut args = std::env::args().skip(1);
-    let file = args.next().unwrap_or_default();
-    let plain = args.next().as_deref() == Some("--plain");
-    println!("{}", ha_agent::replay::replay(&std::fs::read_to_string(file)?, plain)?);
+//! ovirt-ha-agent: reads the command line and this host's files, connects the ports, runs the loop.
+//!
+//! Exit codes: 0 a clean end, 1 a failure, 2 a wrong command line, 78 this host is not set up (or its
+//! configuration cannot be used): starting again will not help before somebody changes a file.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+
+use anyhow::Context as _;
+use broker_api::BrokerClient;
+use clap::Parser;
+use engine_vm::EngineVm;
+
+use ha_agent::agent::Agent;
+use ha_agent::ports::{HostFiles, Ports, Systemd};
+use ha_agent::settings::{self, AgentConfig, SetupError};
+use ha_config::ha_toml::Hypervisor;
+use ha_config::{AgentConf, HaToml, HostedEngineConf, Paths};
+use jiff::tz::TimeZone;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// `EX_CONFIG` of sysexits.h; the service is not started again after it.
+const EXIT_CONFIG: u8 = 78;
+
+/// The high-availability agent of the hosted engine: decides where the engine VM runs, and acts on it.
+#[derive(Parser)]
+#[command(name = "ovirt-ha-agent", version)]
+struct Arguments {
+    /// Directory that stands for / in every path
+    #[arg(long, value_name = "DIR", env = ha_config::ROOT_ENV, default_value = "/")]
+    root: PathBuf,
+    /// Print the decisions for the recorded observations in FILE (- for standard input) and exit
+    #[arg(long, value_name = "FILE")]
+    replay: Option<PathBuf>,
+    /// With --replay: all policy switches off, as the existing release decides
+    #[arg(long, requires = "replay")]
+    plain: bool,
+    /// What to log: error, warn, info, debug, trace, or a filter such as `ha_agent=debug`
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log_level: String,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match &arguments.replay {
+        Some(file) => replay(file, arguments.plain),
+        None => run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ovirt-ha-agent: {error:#}");
+            let config = error.is::<SetupError>() || error.is::<ha_config::ConfigError>();
+            if config { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn replay(file: &Path, plain: bool) -> anyhow::Result<()> {
+    let mut text = String::new();
+    let name = file.display();
+    if file == Path::new("-") {
+        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+    } else {
+        text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
+    }
+    let steps = ha_agent::replay::replay(&text, plain).with_context(|| format!("cannot replay {name}"))?;
+    match writeln!(std::io::stdout(), "{steps}") {
+        // Whoever reads has read enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("cannot write to standard output"),
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let paths = Paths::new(&arguments.root);
+    let conf = settings::load_conf(&paths)?;
+    let agent_conf = AgentConf::load(&paths)?;
+    let toml = HaToml::load(&paths)?;
+    let config = AgentConfig::new(&conf, &agent_conf, &toml, hostname())?;
+    log_to(&paths, &arguments.log_level)?;
+    for key in &agent_conf.unknown {
+        let meant = key.nearest.map(|near| format!("; is {near} meant?")).unwrap_or_default();
+        let path = paths.agent_conf();
+        warn!("{}:{}: [score] {} means nothing here{meant}", path.display(), key.line, key.key);
+    }
+    // One thread is enough: the loop does one thing at a time.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(async {
+        let vm = vm(&paths, &conf, &toml)?;
+        let ports = Ports {
+            broker: Arc::new(BrokerClient::new(paths.broker_socket())),
+            vm,
+            clock: Arc::new(clock::SystemClock),
+            files: Arc::new(HostFiles::new(conf)),
+            service: Arc::new(Systemd),
+        };
+        let (tell, stop) = watch::channel(false);
+        let agent = Agent::new(ports, config, TimeZone::system(), stop);
+        let mut agent = std::pin::pin!(agent.run());
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        loop {
+            tokio::select! {
+                () = &mut agent => return Ok(()),
+                _ = terminate.recv() => { tell.send_replace(true); }
+                _ = interrupt.recv() => { tell.send_replace(true); }
+                _ = hangup.recv() => {
+                    info!("restart the agent to have its configuration read again; the engine VM does not notice");
+                }
+            }
+        }
+    });
+    // A read of shared storage that hangs is not waited for.
+    runtime.shutdown_background();
+    result
+}
+
+/// The name of this host as the kernel knows it.
+fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Logs to the agent's log file and to standard error (the journal, under systemd).
+fn log_to(paths: &Paths, level: &str) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(level).with_context(|| format!("--log-level {level:?}"))?;
+    let path = paths.agent_log();
+    let opened = std::fs::create_dir_all(paths.log_dir())
+        .and_then(|()| OpenOptions::new().append(true).create(true).open(&path));
+    let (file, error) = match opened {
+        Ok(file) => (Some(file), None),
+        Err(error) => (None, Some(error)),
+    };
+    let layer = |file: File| tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Mutex::new(file));
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(file.map(layer))
+        .with(
+            tracing_subscriber::fmt::layer().with_ansi(false).with_target(false).with_writer(std::io::stderr),
+        )
+        .init();
+    if let Some(error) = error {
+        warn!("cannot write {}: {error}; logging to standard error only", path.display());
+    }
     Ok(())
+}
+
+/// The adapter to the hypervisor that ha.toml names.
+fn vm(paths: &Paths, _conf: &HostedEngineConf, toml: &HaToml) -> anyhow::Result<Arc<dyn EngineVm>> {
+    let missing = |name| SetupError::Hypervisor { path: paths.ha_toml(), name };
+    match toml.vm.hypervisor {
+        Hypervisor::Qemu => Err(missing("qemu").into()),
+        Hypervisor::Libvirt => Err(missing("libvirt").into()),
+        Hypervisor::Vdsm => Err(missing("vdsm").into()),
+    }
 }

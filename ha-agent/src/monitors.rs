@@ -32,7 +32,8 @@ pub fn read(readings: &Readings, local: &mut Local) -> Vec<String> {
             Field::StorageDomain => boolean(text).is_some(),
         };
         if !understood {
-            unreadable.push(format!("the monitor for {field:?} said {:?}, which is not understood", excerpt(text)));
+            unreadable
+                .push(format!("the monitor for {field:?} said {:?}, which is not understood", excerpt(text)));
         }
     }
     unreadable
@@ -105,9 +106,12 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_no_result_and_is_told() {
-        for (field, text) in
-            [(Field::Network, "NaN"), (Field::Bridge, "maybe"), (Field::EngineHealth, "[1"), (Field::MemFree, "")]
-        {
+        for (field, text) in [
+            (Field::Network, "NaN"),
+            (Field::Bridge, "maybe"),
+            (Field::EngineHealth, "[1"),
+            (Field::MemFree, ""),
+        ] {
             let (local, unreadable) = read_one(field, text);
             assert_eq!(local, Local::default());
             assert_eq!(unreadable.len(), 1, "{field:?} {text}");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ha_config::ha_toml::{ScoreProfile, Timers};
+use ha_config::ha_toml::{PolicyTable, ScoreProfile, Timers};
 use ha_config::{AgentConf, ConfigError, HaToml, HostedEngineConf, NetworkTest, Paths, ScoreOverlay};
 use metadata_format::HostId;
 
@@ -22,6 +22,9 @@ pub struct AgentConfig {
     pub settings: Settings,
     /// Pause between two loops.
     pub interval: Duration,
+    /// So long after its last renewal the VM's lease is lost (8N): a VM whose lease nobody could vouch for since
+    /// then is ended, before another host can take it.
+    pub lease_lost_after: Duration,
     /// The monitors that the broker must run.
     pub monitors: Vec<MonitorSpec>,
     /// The configuration is on shared storage and in today's form.
@@ -73,12 +76,20 @@ pub enum SetupError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The score's weights contradict each other.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {reason}", path.display())]
     Weights {
         /// agent.conf.
         path: PathBuf,
         /// What is wrong.
-        source: crate::core::score::WeightError,
+        reason: crate::core::score::WeightError,
+    },
+    /// No adapter for the hypervisor.
+    #[error("{}: [vm] hypervisor = \"{name}\" has no adapter in this build; it has \"qemu\"", path.display())]
+    Hypervisor {
+        /// ha.toml.
+        path: PathBuf,
+        /// As the file names it.
+        name: &'static str,
     },
 }
 
@@ -112,16 +123,17 @@ impl AgentConfig {
         let weights = overlaid(Weights::of(profile), &agent.score);
         weights
             .validate()
-            .map_err(|source| SetupError::Weights { path: conf.paths().agent_conf(), source })?;
+            .map_err(|reason| SetupError::Weights { path: conf.paths().agent_conf(), reason })?;
         Ok(Self {
             hostname,
             settings: Settings {
                 host_id,
                 weights,
-                policy: Policy::default(),
+                policy: policy(toml.policy),
                 limits: limits(&toml.timers),
             },
             interval: toml.timers.loop_interval,
+            lease_lost_after: toml.lease.lost_after(),
             monitors: monitors(conf, profile)?,
             conf_on_shared_storage: conf.conf_volume().is_some()
                 && conf.conf_image().is_some()
@@ -144,6 +156,16 @@ fn overlaid(mut weights: Weights, overlay: &ScoreOverlay) -> Weights {
     weights
 }
 
+const fn policy(table: PolicyTable) -> Policy {
+    Policy {
+        retry_window_by_monotonic_clock: table.retry_window_by_monotonic_clock,
+        start_waits_for_liveness: table.start_waits_for_liveness,
+        lease_refusal_is_no_failure: table.lease_refusal_is_no_failure,
+        local_maintenance_moves_vm: table.local_maintenance_moves_vm,
+        start_needs_footing: table.start_needs_footing,
+    }
+}
+
 /// The core counts whole seconds: a part of one counts as a whole.
 fn limits(timers: &Timers) -> Limits {
     let secs = |time: Duration| time.as_secs() + u64::from(time.subsec_nanos() > 0);
@@ -161,7 +183,7 @@ fn limits(timers: &Timers) -> Limits {
 }
 
 fn monitors(conf: &HostedEngineConf, profile: Profile) -> Result<Vec<MonitorSpec>, ConfigError> {
-    let (test, address, port) = match conf.network_test()? {
+    let (network_test, address, port) = match conf.network_test()? {
         NetworkTest::Ping => ("ping", None, None),
         NetworkTest::Dns => ("dns", None, None),
         NetworkTest::Tcp { address, port } => ("tcp", Some(address), Some(port.to_string())),
@@ -184,7 +206,7 @@ fn monitors(conf: &HostedEngineConf, profile: Profile) -> Result<Vec<MonitorSpec
     let vm = || conf.vmid().map(text);
     let network = vec![
         ("addr", conf.gateway().map(ToOwned::to_owned)),
-        ("network_test", text(test)),
+        ("network_test", text(network_test)),
         ("tcp_t_address", address),
         ("tcp_t_port", port),
     ];
@@ -265,9 +287,19 @@ mod tests {
     }
 
     #[test]
+    fn the_switches_are_on_unless_ha_toml_turns_them_off() {
+        let policy = |toml| config(CONF, "", toml).expect("good").settings.policy;
+        assert_eq!(policy(""), Policy::default());
+        let off = "[policy]\nretry_window_by_monotonic_clock = false\nstart_waits_for_liveness = false\n\
+            lease_refusal_is_no_failure = false\n\
+            local_maintenance_moves_vm = false\nstart_needs_footing = false\n";
+        assert_eq!(policy(off), Policy::plain());
+    }
+
+    #[test]
     fn fractions_of_a_second_count_as_whole_ones() {
-        let toml = "[timers]\nloop = 0.5\nhost_alive = 2.5\n";
-        assert_eq!(config(CONF, "", toml).expect("good").settings.limits.alive, 3);
+        let toml = "[timers]\nhost_alive = 30.5\n";
+        assert_eq!(config(CONF, "", toml).expect("good").settings.limits.alive, 31);
     }
 
     #[test]

@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
+use clock::Monotonic;
 use jiff::tz::TimeZone;
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -33,6 +34,8 @@ use crate::settings::{AgentConfig, Field};
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
 /// How often the service manager hears from a long but bounded action.
 const ATTEND_EVERY: Duration = Duration::from_secs(5);
+/// Shortest pause between two loops, when a loop takes longer than the interval.
+const SHORTEST_REST: Duration = Duration::from_millis(100);
 /// Longest time that the agent lets a started action go on after it was told to stop.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 
@@ -46,13 +49,16 @@ pub struct Agent {
     monitors: BTreeMap<Field, String>,
     /// The storage domain's lockspace is joined.
     domain_joined: bool,
+    /// Since when nobody can say whether the running VM's lease is held.
+    lease_unknown_since: Option<Monotonic>,
     /// The host id lease, as far as it is known.
     host_lease: Option<bool>,
     /// The broker's wake counter; `None` when it has none or has not said it yet.
     wake: Option<u64>,
     /// When the own block was last written and read back; when the agent started, before.
     last_acknowledged: Secs,
-    vm_conf_refreshed: Secs,
+    /// When vm.conf was last compared with shared storage.
+    vm_conf_refreshed: Option<Secs>,
     vm_memory: u64,
     global_maintenance: bool,
     /// What to show to operators beside the decision's reasons, from the running loop.
@@ -87,10 +93,11 @@ impl Agent {
             core: Core::default(),
             monitors: BTreeMap::new(),
             domain_joined: false,
+            lease_unknown_since: None,
             host_lease: None,
             wake: None,
             last_acknowledged: now,
-            vm_conf_refreshed: now,
+            vm_conf_refreshed: None,
             vm_memory: 0,
             global_maintenance: false,
             warnings: Vec::new(),
@@ -105,19 +112,27 @@ impl Agent {
     pub async fn run(mut self) {
         info!("agent of host {} ({}) started", self.config.settings.host_id, self.config.hostname);
         self.ports.service.ready();
+        let mut blind: u32 = 0;
         loop {
             let began = self.ports.clock.monotonic();
             let ended = self.one_loop().await;
             self.ports.service.alive();
             match ended {
                 Loop::Stop => break,
-                Loop::Step(Wait::No) => {}
-                Loop::Step(Wait::Delay) | Loop::Blind => {
+                Loop::Step(Wait::No) => blind = 0,
+                Loop::Step(Wait::Delay) => {
+                    blind = 0;
                     let spent = self.ports.clock.monotonic().saturating_since(began);
-                    let left = self.config.interval.saturating_sub(spent).max(Duration::from_millis(100));
+                    let left = self.config.interval.saturating_sub(spent).max(SHORTEST_REST);
                     if !self.rest(left).await {
                         break;
                     }
+                }
+                Loop::Blind => {
+                    // Soon again at first, so that the boot's order does not matter; then as seldom as ever.
+                    let pause = Duration::from_secs(1 << blind.min(10)).min(self.config.interval);
+                    blind = blind.saturating_add(1);
+                    self.sleep(pause).await;
                 }
             }
         }
@@ -134,6 +149,7 @@ impl Agent {
         if self.must_stop() {
             return Loop::Stop;
         }
+        self.ports.service.alive();
         let now = Secs::from(self.ports.clock.monotonic());
         let input = match prepared {
             Ok(status) if self.core.needs_look(now) => {
@@ -142,6 +158,7 @@ impl Agent {
             Ok(_) => Ok(Input::SameLook),
             Err(error) => Err(error),
         };
+        self.ports.service.alive();
         let ended = match input {
             Ok(input) => match self.step(input).await {
                 Some(decision) => {
@@ -154,6 +171,7 @@ impl Agent {
                 }
                 None => Loop::Stop,
             },
+            Err(_) if self.must_stop() => Loop::Stop,
             Err(error) => {
                 let text = format!("no decision now, the engine VM is left as it is: {error}");
                 self.ports.service.status(&text);
@@ -172,8 +190,7 @@ impl Agent {
         let mut reasons = Vec::new();
         let mut input = input;
         loop {
-            let (core, mut decision) =
-                decide(std::mem::take(&mut self.core), input, &self.config.settings);
+            let (core, mut decision) = decide(std::mem::take(&mut self.core), input, &self.config.settings);
             self.core = core;
             reasons.append(&mut decision.reasons);
             let Then::Act(action) = decision.then else {

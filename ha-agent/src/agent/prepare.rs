@@ -63,6 +63,7 @@ impl Agent {
                 Ok(id) => {
                     debug!("monitor {} runs as {id}", spec.kind);
                     self.monitors.insert(spec.field, id);
+                    self.ports.service.alive();
                 }
                 Err(error) if error.refused => {
                     self.warnings.push(format!("the monitor {} does not run: {error}", spec.kind));
@@ -77,23 +78,24 @@ impl Agent {
     }
 
     async fn join_domain(&mut self) {
-        if self.domain_joined {
-            return;
-        }
+        // In each loop: a lockspace that was lost is joined again, and the answer is immediate while it is held.
         let host = self.config.settings.host_id;
         let joined = self.ports.broker.start_domain_monitor(host);
         match self.ask("start_domain_monitor", JOIN_PATIENCE, joined).await {
             Ok(()) => {
-                info!("the storage domain's lockspace is joined");
-                self.domain_joined = true;
+                if !std::mem::replace(&mut self.domain_joined, true) {
+                    info!("the storage domain's lockspace is joined");
+                }
             }
             Err(error) => {
+                self.domain_joined = false;
                 self.warnings.push(format!("the storage domain's lockspace is not joined: {error}"));
             }
         }
     }
 
     async fn hold_host_id(&mut self, status: Option<&StatusDocument>) {
+        let mut told = false;
         match status.map(|document| &document.lease) {
             Some(LeaseState::Held { .. }) => {
                 self.host_lease = Some(true);
@@ -106,13 +108,14 @@ impl Agent {
             }
             Some(LeaseState::Lost { error, .. }) => {
                 self.warnings.push(format!("this host does not hold its host id: {error}"));
+                told = true;
             }
             Some(LeaseState::NotRequested) | None => {}
         }
         let host = self.config.settings.host_id;
         let held = self.ask("lock_host_id", JOIN_PATIENCE, self.ports.broker.lock_host_id(host)).await;
         self.host_lease = Some(held.is_ok());
-        if let Err(error) = held {
+        if let (Err(error), false) = (held, told) {
             self.warnings.push(format!("this host does not hold its host id {host}: {error}"));
         }
     }

@@ -11,8 +11,10 @@ use super::{Agent, CALL_DEADLINE};
 use crate::core::{Decision, Reason, Secs, State};
 use crate::{blocks, explain};
 
+/// Longest time for handing over the explanation, which nothing depends on.
+const REPORT_DEADLINE: Duration = Duration::from_secs(3);
 /// Longest time for each part of a clean end.
-const END_DEADLINE: Duration = Duration::from_secs(4);
+const END_DEADLINE: Duration = Duration::from_secs(3);
 
 impl Agent {
     pub(super) async fn publish(&mut self, decision: &Decision) {
@@ -64,7 +66,7 @@ impl Agent {
             hostname: &self.config.hostname,
             profile: settings.weights.profile,
             conf_on_shared_storage: self.config.conf_on_shared_storage,
-            vm_conf_refreshed: self.vm_conf_refreshed,
+            vm_conf_refreshed: self.vm_conf_refreshed.unwrap_or_default(),
             zone: &self.zone,
         };
         let bytes = match blocks::write(&self.core, &settings.limits, &own) {
@@ -77,8 +79,14 @@ impl Agent {
         };
         let (host, alive) = (settings.host_id, settings.limits.alive);
         let written = self.ports.broker.put_stats(host, &bytes);
-        // Not through `ask`: the last block is written after the agent was told to stop.
-        let written = tokio::time::timeout(deadline, written).await;
+        let written = tokio::time::timeout(deadline, written);
+        // The last block is written after the agent was told to stop; others do not hold up the stop.
+        let written = if self.core.state == State::AgentStopped {
+            written.await
+        } else {
+            let Some(written) = self.unless_stopped(written).await else { return };
+            written
+        };
         let now = Secs::from(self.ports.clock.monotonic());
         let error = match written {
             Ok(Ok(())) => {
@@ -108,11 +116,11 @@ impl Agent {
     }
 
     /// Hands the explanation to the broker. Best effort: a broker that cannot take it is met again in the next loop.
-    pub(super) async fn report(&mut self) {
+    pub(super) async fn report(&self) {
         let limits = &self.config.settings.limits;
         let report = explain::report(&self.core, &self.reasons, self.warnings.clone(), limits);
-        let put = self.ports.broker.put_agent_report(&report);
-        if let Ok(Err(error)) = tokio::time::timeout(CALL_DEADLINE, put).await {
+        let put = tokio::time::timeout(REPORT_DEADLINE, self.ports.broker.put_agent_report(&report));
+        if let Ok(Err(error)) = put.await {
             debug!("the explanation was not handed over: {error}");
         }
     }
@@ -127,7 +135,7 @@ impl Agent {
         self.core = std::mem::take(&mut self.core).stopped(&self.config.settings);
         self.reasons = vec![Reason::AgentStopping];
         self.write_block(END_DEADLINE).await;
-        let _ = tokio::time::timeout(END_DEADLINE, self.report()).await;
+        self.report().await;
         self.leave_lockspaces(vm_is_away, END_DEADLINE).await;
         self.log_warnings();
         info!("the agent has stopped");

@@ -16,6 +16,7 @@ fn settings(policy: Policy) -> Settings {
     Settings { host_id: host(1), weights: Weights::of(Profile::Ovirt45), policy, limits: Limits::default() }
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "the form in which observations hold it")]
 fn engine(vm: VmState, health: Health, detail: &str) -> Option<EngineStatus> {
     Some(EngineStatus { vm, health, detail: detail.to_owned(), reason: None })
 }
@@ -193,6 +194,26 @@ fn a_timer_starts_with_the_first_step_that_keeps_the_state_and_fires_after_its_l
     assert_eq!(core.deadline(&settings.limits), Some(Secs(NOW + 40)));
     (core, ..) = whole_step(core, look(NOW + 41, vec![], vanished()), true, &settings);
     assert_eq!((core.state, core.timer, core.score.total), (State::EngineUnexpectedlyDown, None, Score(0)));
+}
+
+#[test]
+fn a_start_waits_until_somebody_could_be_seen_alive() {
+    let run = |policy, ago| {
+        let settings = settings(policy);
+        let mut core = Core { state: State::EngineDown, ..Core::default() };
+        let other = |ts| vec![remote(ts, 9000, engine(VmState::Down, Health::Bad, "Down"))];
+        core.absorb(look(NOW - ago, other(0), None), &settings);
+        core.compute_score(&settings);
+        let world = look(NOW, other(1), engine(VmState::Down, Health::Bad, "Down"));
+        whole_step(core, world, true, &settings).0.state
+    };
+    assert_eq!(
+        run(Policy::plain(), 60),
+        State::EngineStart,
+        "the recorded release starts one look too early"
+    );
+    assert_eq!(run(Policy::default(), 60), State::EngineDown);
+    assert_eq!(run(Policy::default(), 61), State::EngineDown, "the other host is better");
 }
 
 #[test]

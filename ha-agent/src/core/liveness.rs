@@ -33,6 +33,11 @@ struct Snapshot {
 }
 
 impl History {
+    /// Whether the past reaches back far enough to tell who is alive in a look that began at `now`.
+    pub fn tells_liveness(&self, now: Secs, alive_secs: u64) -> bool {
+        self.snapshots.iter().any(|past| is_past(past, now, alive_secs))
+    }
+
     /// The hosts of `look` that are alive, by the past alone (call before [`History::push`]). Hosts whose
     /// block does not parse never are.
     pub fn alive<'a>(&self, look: &'a Observation, alive_secs: u64) -> Vec<&'a RemoteHost> {

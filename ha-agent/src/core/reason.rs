@@ -57,6 +57,7 @@ pub enum Reason {
     Starting,
     Started,
     StartFailed { failures: u32, detail: String },
+    StartRefused { detail: String },
     PoweringUp { detail: String, left: Option<u64> },
     EngineHealthy,
     TakenOver { detail: String },
@@ -134,12 +135,12 @@ impl fmt::Display for Reason {
                 write!(f, "nobody knows whether the engine VM runs here ({detail}); nothing is done")
             }
             Self::LocalVmKnown => f.write_str("the engine VM's state on this host is known again"),
-            Self::VmRunsHere => f.write_str("the engine VM runs on this host"),
+            Self::VmRunsHere | Self::EngineRuns => f.write_str("the engine VM runs on this host"),
             Self::NoVmHere => f.write_str("the engine VM does not run on this host"),
             Self::EngineElsewhere { host } => write!(f, "the engine VM runs on {host}"),
             Self::HistoryTooShort { secs, needed } => write!(
                 f,
-                "the engine VM runs nowhere; {secs} s of observation do not yet tell which hosts are alive (needs {needed} s)"
+                "the engine VM runs nowhere; {secs} s of observation do not yet tell which hosts are alive (needs more than {needed} s)"
             ),
             Self::BestHost { score, next: None } => write!(
                 f,
@@ -160,6 +161,9 @@ impl fmt::Display for Reason {
             Self::Started => f.write_str("the engine VM was started on this host"),
             Self::StartFailed { failures, detail } => {
                 write!(f, "starting the engine VM failed ({failures} in a row): {detail}")
+            }
+            Self::StartRefused { detail } => {
+                write!(f, "the engine VM cannot be started here yet: {detail}")
             }
             Self::PoweringUp { detail, left } => {
                 write!(f, "the engine VM is powering up (status {detail}{})", Left(*left))
@@ -187,7 +191,6 @@ impl fmt::Display for Reason {
             Self::BadHealth { detail, left } => {
                 write!(f, "the engine in the VM is not healthy ({detail}{})", Left(*left))
             }
-            Self::EngineRuns => f.write_str("the engine VM runs on this host"),
             Self::ShuttingDown => f.write_str("asking the engine VM to power down"),
             Self::ShutdownAsked => f.write_str("the engine VM was asked to power down"),
             Self::ShutdownGoesOn { secs, limit } => {

@@ -47,17 +47,17 @@ impl Step<'_> {
 
     fn guards(&self) -> Option<Outcome> {
         self.core.state.guards().iter().find_map(|guard| match guard {
-            Guard::Global => self
-                .view
-                .look
-                .global_maintenance
-                .then(|| To(State::GlobalMaintenance, Delay, Reason::GlobalMaintenance)),
+            Guard::Global => self.view.look.global_maintenance.then_some(To(
+                State::GlobalMaintenance,
+                Delay,
+                Reason::GlobalMaintenance,
+            )),
             Guard::Unknown => (self.view.look.local.vm() == VmState::Unknown).then(|| {
                 let reason = Reason::LocalVmUnknown { detail: self.vm_detail() };
                 To(State::UnknownLocalVmState, Delay, reason)
             }),
             Guard::Local => {
-                self.local_guard().then(|| To(State::LocalMaintenance, Delay, Reason::LocalMaintenance))
+                self.local_guard().then_some(To(State::LocalMaintenance, Delay, Reason::LocalMaintenance))
             }
         })
     }
@@ -119,7 +119,10 @@ impl Step<'_> {
         let stay = |reason| To(State::EngineDown, Delay, reason);
         let needed = self.settings.limits.alive;
         let secs = self.core.history.span();
-        if secs < needed {
+        let look_began = self.view.look.started;
+        let too_early = self.settings.policy.start_waits_for_liveness
+            && !self.core.history.tells_liveness(look_began, needed);
+        if secs < needed || too_early {
             return stay(Reason::HistoryTooShort { secs, needed });
         }
         // The score that the others saw last. Equal scores may both try: the lease lets one succeed.
@@ -283,12 +286,15 @@ pub(super) fn after_action(action: Action, result: ActionResult, failures: u32) 
         (Action::StartVm, ActionResult::Failed { detail }) => {
             To(State::EngineDown, Delay, Reason::StartFailed { failures, detail })
         }
+        (Action::StartVm, ActionResult::Refused { detail }) => {
+            To(State::EngineDown, Delay, Reason::StartRefused { detail })
+        }
         (Action::StopVm, ActionResult::Done) => To(State::EngineStop, Delay, Reason::ShutdownAsked),
-        (Action::StopVm, ActionResult::Failed { detail }) => {
+        (Action::StopVm, ActionResult::Refused { detail } | ActionResult::Failed { detail }) => {
             To(State::ReinitializeFSM, Delay, Reason::ShutdownFailed { detail })
         }
         (Action::ForceStopVm, ActionResult::Done) => To(State::EngineDown, Delay, Reason::Ended),
-        (Action::ForceStopVm, ActionResult::Failed { detail }) => {
+        (Action::ForceStopVm, ActionResult::Refused { detail } | ActionResult::Failed { detail }) => {
             To(State::ReinitializeFSM, Delay, Reason::EndFailed { detail })
         }
     }

@@ -189,7 +189,7 @@ pub struct Facts<'a> {
     pub load: f64,
     /// Failed starts that are not forgotten yet.
     pub retries: u32,
-    /// Local maintenance counts at once, before the state LocalMaintenance is reached.
+    /// Local maintenance counts at once, before the state `LocalMaintenance` is reached.
     pub maintenance_counts: bool,
 }
 

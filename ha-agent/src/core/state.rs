@@ -20,9 +20,9 @@
 //!    │            │ 40 s                                                                     │
 //!    └─ crashed ─▶ EngineUnexpectedlyDown (score 0) ── 560 s ─────────────────────────────────┘
 //! ```
-//! Beside these: GlobalMaintenance, LocalMaintenance and UnknownLocalVmState, entered by the guards of nearly
-//! every state and left through ReinitializeFSM; EngineMigratingAway, entered by a live hand-over; and
-//! AgentStopped, which is only ever written, at a clean end.
+//! Beside these: `GlobalMaintenance`, `LocalMaintenance` and `UnknownLocalVmState`, entered by the guards of nearly
+//! every state and left through `ReinitializeFSM`; `EngineMigratingAway`, entered by a live hand-over; and
+//! `AgentStopped`, which is only ever written, at a clean end.
 //!
 //! Every edge, with `!` where the next step follows at once. A test walks the rules and compares.
 //! ```edges

@@ -88,7 +88,7 @@ impl Run {
                 Then::Act(action) => action,
                 Then::Next(wait) => {
                     let step = Step { tick: index, clock, refreshed, wait, actions, reasons };
-                    self.record(&decision, step);
+                    self.record(&decision, &step);
                     return wait;
                 }
             };
@@ -110,7 +110,7 @@ impl Run {
         }
     }
 
-    fn record(&mut self, decision: &Decision, step: Step) {
+    fn record(&mut self, decision: &Decision, step: &Step) {
         let core = &self.core;
         let view = core.view.as_ref();
         let secs = |at: Option<Secs>| at.map(|at| at.0);
@@ -124,7 +124,8 @@ impl Run {
             });
             let offset = view.map_or(0, |view| view.look.wall_offset);
             if let Some(at) = own.timeout {
-                metadata["timeout"] = json!(crate::wall::ctime(at.on_wall(offset)));
+                metadata["timeout"] =
+                    json!(metadata_format::ctime(at.on_wall(offset), &jiff::tz::TimeZone::system()));
             }
         }
         let engine = view.and_then(|view| view.best_engine.engine.as_ref());

@@ -6,6 +6,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::core::score::WeightError;
 use crate::core::{Footing, Local, Observation, RemoteBlock, RemoteHost, Secs};
 use metadata_format::{EngineStatus, HostId, Score};
 
@@ -99,10 +100,10 @@ struct BlockPart {
 pub enum ScenarioError {
     /// It is not JSON, or not a scenario.
     #[error("not a scenario: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(String),
     /// A weight is wrong.
     #[error("score_cfg: {0}")]
-    Weight(#[from] crate::core::score::WeightError),
+    Weight(String),
     /// A tick is wrong.
     #[error("tick {tick}: {what}")]
     Tick {
@@ -111,6 +112,18 @@ pub enum ScenarioError {
         /// What is wrong.
         what: String,
     },
+}
+
+impl From<serde_json::Error> for ScenarioError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Json(error.to_string())
+    }
+}
+
+impl From<WeightError> for ScenarioError {
+    fn from(error: WeightError) -> Self {
+        Self::Weight(error.to_string())
+    }
 }
 
 const fn yes() -> bool {

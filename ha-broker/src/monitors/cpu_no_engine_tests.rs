@@ -88,8 +88,8 @@ async fn the_first_average_takes_ten_seconds_and_the_others_a_minute() {
     let mut probe = CpuLoadNoEngine { stat, vm: vm.clone(), clock: clock.clone(), meter: Meter::default() };
     assert_eq!(probe.measure().await, Ok(Reading::plain("0.5000")));
     assert_eq!(clock.monotonic(), Monotonic::from_secs(10));
-    assert_eq!(probe.interval(), Duration::from_secs(60));
-    time::advance(Duration::from_secs(60)).await;
+    assert_eq!(probe.interval(), Duration::from_mins(1));
+    time::advance(Duration::from_mins(1)).await;
     assert_eq!(probe.measure().await, Ok(Reading::plain("0.5000")));
     // A hypervisor that hangs costs five seconds and the last load stands.
     vm.hang();

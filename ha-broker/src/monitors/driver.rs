@@ -1,6 +1,7 @@
 //! Repeats one probe on its schedule and keeps its last result. Knows nothing of what is measured.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use broker_api::status::MonitorRow;
 use clock::{Clock, Monotonic};
@@ -8,6 +9,9 @@ use tokio::sync::watch;
 use tokio::time::{self, Instant};
 
 use super::probe::{Probe, Reading};
+
+/// Events may bring a look forward, but not more often than this: a hypervisor that chatters must not keep us busy.
+const LEAST_GAP: Duration = Duration::from_millis(250);
 
 /// The last result of one monitor.
 #[derive(Debug, Clone, Default)]
@@ -79,9 +83,10 @@ pub async fn run(
             Err(error) => Some(error.clone()),
         };
         if error != last_error {
-            match &error {
-                Some(error) => tracing::warn!(monitor = kind, "{error}"),
-                None => tracing::info!(monitor = kind, "good again"),
+            if let Some(error) = &error {
+                tracing::warn!(monitor = kind, "{error}");
+            } else {
+                tracing::info!(monitor = kind, "good again");
             }
             last_error = error;
         }
@@ -92,7 +97,7 @@ pub async fn run(
         }
         tokio::select! {
             () = time::sleep_until(begun + probe.interval()) => {}
-            () = probe.woken() => {}
+            () = probe.woken() => time::sleep_until(begun + LEAST_GAP).await,
         }
     }
 }

@@ -55,6 +55,6 @@ pub trait Probe: Send {
 
     /// Completes when something happened that is worth a look before the interval is over.
     async fn woken(&mut self) {
-        future::pending().await
+        future::pending::<()>().await;
     }
 }

@@ -1,4 +1,4 @@
-//! Does the storage domain answer? One O_DIRECT read of its first block, which must come back within 10 s.
+//! Does the storage domain answer? One `O_DIRECT` read of its first block, which must come back within 10 s.
 //!
 //! A read of stuck storage cannot be cancelled: it runs in a thread of its own, at most one of them, and no other
 //! starts before it is back. The kernel's queue of such reads cannot grow, nothing else waits for it, and when
@@ -8,13 +8,13 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use clock::{Clock, Monotonic};
 use rustix::fs::OFlags;
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, oneshot};
 use tokio::time;
 
 use super::options::{MonitorError, Options};
@@ -27,7 +27,7 @@ pub const MAX_DELAY: Duration = Duration::from_secs(10);
 /// One read of the domain; runs in a thread that it may block.
 pub type ReadOnce = Arc<dyn Fn() -> io::Result<()> + Send + Sync>;
 
-/// A block that an O_DIRECT read may fill: aligned for sectors of 4096 bytes.
+/// A block that an `O_DIRECT` read may fill: aligned for sectors of 4096 bytes.
 #[repr(align(4096))]
 struct Block([u8; 4096]);
 
@@ -39,9 +39,24 @@ pub fn read_direct(path: &Path) -> io::Result<()> {
     file.read_at(&mut block.0, 0).map(drop)
 }
 
-struct Pending {
-    begun: Monotonic,
-    answer: oneshot::Receiver<io::Result<()>>,
+/// Lets one read at a time through, whoever asks: it outlives monitors that are stopped and started while
+/// storage is stuck.
+#[derive(Debug, Default)]
+pub struct Gate {
+    /// Held by the reading thread until its read is back.
+    reading: Arc<AsyncMutex<()>>,
+    /// When the read that is out, or the last one, began.
+    begun: Mutex<Monotonic>,
+}
+
+impl Gate {
+    fn begun(&self) -> Monotonic {
+        *self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, now: Monotonic) {
+        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
 }
 
 /// The monitor.
@@ -49,7 +64,7 @@ pub struct StorageDomain {
     path: PathBuf,
     read: ReadOnce,
     clock: Arc<dyn Clock>,
-    pending: Option<Pending>,
+    gate: Arc<Gate>,
 }
 
 impl StorageDomain {
@@ -58,47 +73,37 @@ impl StorageDomain {
         given: &MonitorOptions,
         path: PathBuf,
         clock: Arc<dyn Clock>,
+        gate: Arc<Gate>,
     ) -> Result<Self, MonitorError> {
         Options::new("storage-domain", given).needed("sd_uuid", "the storage domain's id")?;
         let target = path.clone();
-        Ok(Self { path, read: Arc::new(move || read_direct(&target)), clock, pending: None })
+        Ok(Self { path, read: Arc::new(move || read_direct(&target)), clock, gate })
     }
 
-    fn begin(&self) -> Result<Pending, String> {
+    /// Starts a read in a thread of its own, which keeps the gate shut until the read is back.
+    fn begin(&self, reading: OwnedMutexGuard<()>) -> Result<oneshot::Receiver<io::Result<()>>, String> {
         let (done, answer) = oneshot::channel();
         let read = Arc::clone(&self.read);
+        self.gate.begin(self.clock.monotonic());
         std::thread::Builder::new()
             .name("storage-domain".to_owned())
             .spawn(move || {
+                let result = read();
+                drop(reading);
                 // Nobody waits any more when the monitor was stopped.
-                let _ = done.send(read());
+                let _ = done.send(result);
             })
             .map_err(|e| format!("cannot start a thread to read {}: {e}", self.path.display()))?;
-        Ok(Pending { begun: self.clock.monotonic(), answer })
+        Ok(answer)
     }
 
-    /// Waits for a read; puts it back when it does not return in time.
-    async fn wait(&mut self, mut read: Pending) -> Option<(Duration, io::Result<()>)> {
-        let answer = time::timeout(MAX_DELAY, &mut read.answer).await;
-        let delay = self.clock.monotonic().saturating_since(read.begun);
-        match answer {
-            Ok(answer) => Some((
-                delay,
-                answer.unwrap_or_else(|_| Err(io::Error::other("the reading thread ended early"))),
-            )),
-            Err(_) => {
-                self.pending = Some(read);
-                None
-            }
-        }
+    fn since_begin(&self) -> Duration {
+        self.clock.monotonic().saturating_since(self.gate.begun())
     }
 
     fn stuck(&self) -> Reading {
-        let since = self
-            .pending
-            .as_ref()
-            .map_or(Duration::ZERO, |read| self.clock.monotonic().saturating_since(read.begun));
-        let note = format!("a read of {} has not come back for {} s", self.path.display(), since.as_secs());
+        let since = self.since_begin().as_secs();
+        let note = format!("a read of {} has not come back for {since} s", self.path.display());
         Reading::noted(python_bool(false), Some(note))
     }
 }
@@ -106,13 +111,12 @@ impl StorageDomain {
 #[async_trait]
 impl Probe for StorageDomain {
     async fn measure(&mut self) -> Result<Reading, String> {
-        if let Some(read) = self.pending.take()
-            && self.wait(read).await.is_none()
-        {
-            return Ok(self.stuck());
-        }
-        let read = self.begin()?;
-        let Some((delay, answer)) = self.wait(read).await else { return Ok(self.stuck()) };
+        let gate = Arc::clone(&self.gate.reading);
+        let Ok(reading) = time::timeout(MAX_DELAY, gate.lock_owned()).await else { return Ok(self.stuck()) };
+        let answer = self.begin(reading)?;
+        let Ok(answer) = time::timeout(MAX_DELAY, answer).await else { return Ok(self.stuck()) };
+        let answer = answer.unwrap_or_else(|_| Err(io::Error::other("the reading thread ended early")));
+        let delay = self.since_begin();
         let path = self.path.display();
         let note = match answer {
             Ok(()) if delay <= MAX_DELAY => None,

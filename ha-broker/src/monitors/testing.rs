@@ -1,5 +1,6 @@
 //! Stand-ins for the hypervisor and the clock, for the monitors' tests.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,13 +28,19 @@ enum Answer {
 pub struct FakeVm {
     answer: Mutex<Answer>,
     cpu: Mutex<Option<Duration>>,
+    looks: AtomicU32,
     events: broadcast::Sender<VmEvent>,
 }
 
 impl FakeVm {
     pub fn new(status: VmStatus) -> Arc<Self> {
         let events = broadcast::Sender::new(16);
-        Arc::new(Self { answer: Mutex::new(Answer::Status(status)), cpu: Mutex::new(None), events })
+        Arc::new(Self {
+            answer: Mutex::new(Answer::Status(status)),
+            cpu: Mutex::new(None),
+            looks: AtomicU32::new(0),
+            events,
+        })
     }
 
     pub fn set(&self, status: VmStatus) {
@@ -46,6 +53,11 @@ impl FakeVm {
 
     pub fn hang(&self) {
         *self.answer.lock().unwrap() = Answer::Hangs;
+    }
+
+    /// How often it was asked for its status.
+    pub fn looks(&self) -> u32 {
+        self.looks.load(Ordering::Relaxed)
     }
 
     pub fn tell(&self, event: VmEvent) {
@@ -72,6 +84,7 @@ fn unsupported<T>() -> Result<T, VmError> {
 #[async_trait]
 impl EngineVm for FakeVm {
     async fn status(&self) -> Result<VmStatus, VmError> {
+        self.looks.fetch_add(1, Ordering::Relaxed);
         self.answer().await
     }
 

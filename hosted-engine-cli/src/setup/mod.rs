@@ -26,14 +26,15 @@ pub use args::{SetupArgs, run};
 pub use domain::{DiskSource, StorageSpec, create_storage};
 pub use find::{ClusterConf, find_cluster};
 pub use host::{HostSpec, configure_host};
+pub(crate) use leases::grid_for;
 pub use leases::{LOCKSPACE_NAME, Leases};
 pub use report::{Lines, Quiet, Report};
 pub use vm::VmSpec;
 
 use std::path::{Path, PathBuf};
 
-use ha_config::ConfigError;
 use ha_config::conf_archive::ArchiveError;
+use ha_config::{ConfigError, Paths};
 use sanlock_client::SanlockError;
 
 use crate::shared_file::SharedFileError;
@@ -98,6 +99,11 @@ pub enum SetupError {
         /// The system's words.
         source: std::io::Error,
     },
+}
+
+/// The same paths with an absolute root: sanlock, a process with another working directory, needs them.
+pub(crate) fn absolute(paths: &Paths) -> Result<Paths, SetupError> {
+    std::path::absolute(paths.root()).map(Paths::new).map_err(io("find the place of", paths.root()))
 }
 
 /// Makes [`SetupError::Io`]; for `map_err`.

@@ -287,10 +287,34 @@ pub enum Writer {
 #[serde(deny_unknown_fields, default)]
 pub struct MetricsTable {}
 
-/// `[policy]`: switches for behaviour that differs from the existing agent's. None yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+/// `[policy]`: switches for behaviour that differs from the existing agent's; all on by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct PolicyTable {}
+#[allow(clippy::struct_excessive_bools, reason = "these are independent switches, each with its own name")]
+pub struct PolicyTable {
+    /// Forget failed starts after `timers.retry_clear`, instead of at the next look.
+    pub retry_window_by_monotonic_clock: bool,
+    /// Decide about a start only once the history shows which hosts are alive.
+    pub start_waits_for_liveness: bool,
+    /// A start that was refused because another host holds the VM's lease does not count as a failed start.
+    pub lease_refusal_is_no_failure: bool,
+    /// Local maintenance moves the VM to another host first, as soon as one can take it.
+    pub local_maintenance_moves_vm: bool,
+    /// Start the VM only while the own block is written, the leases are held and storage works.
+    pub start_needs_footing: bool,
+}
+
+impl Default for PolicyTable {
+    fn default() -> Self {
+        Self {
+            retry_window_by_monotonic_clock: true,
+            start_waits_for_liveness: true,
+            lease_refusal_is_no_failure: true,
+            local_maintenance_moves_vm: true,
+            start_needs_footing: true,
+        }
+    }
+}
 
 impl HaToml {
     /// Reads and checks the file of this host; a missing file means all defaults.

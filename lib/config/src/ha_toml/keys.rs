@@ -32,7 +32,16 @@ pub(super) const KNOWN: &[(&str, &[&str])] = &[
     ("liveliness", &["urls", "expected", "timeout"]),
     ("socket", &["writers"]),
     ("metrics", &[]),
-    ("policy", &[]),
+    (
+        "policy",
+        &[
+            "retry_window_by_monotonic_clock",
+            "start_waits_for_liveness",
+            "lease_refusal_is_no_failure",
+            "local_maintenance_moves_vm",
+            "start_needs_footing",
+        ],
+    ),
 ];
 
 /// Refuses the first key that is not in [`KNOWN`].

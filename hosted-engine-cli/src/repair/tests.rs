@@ -1,0 +1,188 @@
+//! What repair refuses and what it does, on a directory, without a lock manager or a broker.
+
+use std::fs;
+use std::time::Duration;
+
+use ha_config::{DomainType, HostedEngineConf, Paths};
+use metadata_format::{HostBlock, HostId};
+
+use super::clean::{self, CleanMetadataArgs};
+use super::liveness::Snapshot;
+use super::lockspace::{self, ReinitializeLockspaceArgs};
+use super::*;
+use crate::setup::{
+    ClusterSpec, DiskSource, HostSpec, Quiet, StorageSpec, VmSpec, configure_host, create_storage,
+};
+use crate::shared_file::SharedFile;
+
+const TOML: &str = "[lease]\nadapter = \"file\"\nio_timeout = 1\n[timers]\nloop = 0.1\n";
+
+struct Host {
+    paths: Paths,
+    conf: HostedEngineConf,
+    _dir: tempfile::TempDir,
+}
+
+fn id(number: u16) -> HostId {
+    HostId::new(number).unwrap()
+}
+
+/// A block as an agent writes it, with its checksum.
+fn block(number: u16, timestamp: u64, stopped: bool) -> Vec<u8> {
+    let stopped = u8::from(stopped);
+    let status =
+        r#"{"vm": "down", "health": "bad", "detail": "unknown", "reason": "vm not running on this host"}"#;
+    let record =
+        |crc: &str| format!("1|1|{timestamp}|{number}|3400|{status}|h{number}|0|{stopped}|{crc}|0|7");
+    let crc = crc32(record("00000000").as_bytes());
+    let mut block = record(&format!("{crc:08x}")).into_bytes();
+    block.resize(4096, 0);
+    assert!(HostBlock::parse(id(number), &block).unwrap().is_some());
+    block
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc: u32, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & 0_u32.wrapping_sub(crc & 1)))
+    })
+}
+
+impl Host {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::new(dir.path());
+        let storage = StorageSpec {
+            domain_type: DomainType::Posixfs,
+            storage: "shared".to_owned(),
+            name: "s".to_owned(),
+            disk: DiskSource::Empty(4096),
+        };
+        fs::create_dir_all(storage.mount_dir(&paths)).unwrap();
+        let cluster = ClusterSpec {
+            fqdn: "e".to_owned(),
+            bridge: "b".to_owned(),
+            gateway: None,
+            network_test: "none".to_owned(),
+            tcp_target: None,
+            vm: VmSpec::new(),
+            ha_toml: TOML.to_owned(),
+        };
+        let made = create_storage(&paths, &storage, &cluster, 0, &Quiet).unwrap();
+        configure_host(&paths, &made, &HostSpec { host_id: id(1), hostname: "h1".to_owned() }, &Quiet)
+            .unwrap();
+        let conf = HostedEngineConf::load(&paths).unwrap();
+        Self { paths, conf, _dir: dir }
+    }
+
+    fn put(&self, number: u16, bytes: &[u8]) {
+        let path = self.conf.metadata_path().unwrap();
+        SharedFile::open(&path, true).unwrap().write(u64::from(number) * 4096, bytes).unwrap();
+    }
+
+    fn has_block(&self, number: u16) -> bool {
+        Snapshot::read(&self.conf).unwrap().blocks.contains_key(&id(number))
+    }
+
+    async fn clean(&self, host: u16, force_cleanup: bool) -> Result<(), Stop> {
+        clean::clean(&CleanMetadataArgs { force_cleanup, host_id: Some(id(host)) }, &self.paths, &Quiet).await
+    }
+
+    async fn reinitialize(&self, force: bool) -> Result<(), Stop> {
+        lockspace::reinitialize(&ReinitializeLockspaceArgs { force }, &self.paths, &Quiet).await
+    }
+
+    fn backups(&self) -> usize {
+        fs::read_dir(self.paths.backup_dir()).map_or(0, Iterator::count)
+    }
+}
+
+#[tokio::test]
+async fn a_stopped_host_is_forgotten_with_a_copy_kept() {
+    let host = Host::new();
+    host.put(3, &block(3, 100, true));
+    host.put(4, &block(4, 100, true));
+    host.clean(3, false).await.unwrap();
+    assert!(!host.has_block(3) && host.has_block(4));
+    assert_eq!(host.backups(), 1);
+    host.clean(3, false).await.unwrap();
+    assert_eq!(host.backups(), 1, "nothing to do, nothing kept");
+}
+
+#[tokio::test]
+async fn a_host_that_did_not_stop_needs_force() {
+    let host = Host::new();
+    host.put(3, &block(3, 100, false));
+    let stop = host.clean(3, false).await.unwrap_err();
+    assert!(stop.text.contains("host 3 (h3) did not stop in order"), "{}", stop.text);
+    assert!(host.has_block(3) && host.backups() == 0);
+    host.put(4, &[b'x'; 600]);
+    let stop = host.clean(4, false).await.unwrap_err();
+    assert!(stop.text.contains("--force-cleanup") && stop.code == exit::REFUSED, "{}", stop.text);
+}
+
+#[tokio::test]
+async fn force_forgets_the_silent_and_never_the_living() {
+    let host = Host::new();
+    host.put(3, &[b'x'; 600]);
+    host.clean(3, true).await.unwrap();
+    assert!(!host.has_block(3));
+
+    host.put(3, &block(3, 100, false));
+    let (stop, ()) = tokio::join!(host.clean(3, true), async {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        host.put(3, &block(3, 101, false));
+    });
+    let stop = stop.unwrap_err();
+    assert!(stop.text.contains("host 3 (h3) is alive: it writes its block"), "{}", stop.text);
+    assert!(host.has_block(3));
+}
+
+#[tokio::test]
+async fn the_lockspace_needs_maintenance_and_stopped_agents() {
+    let host = Host::new();
+    host.put(2, &block(2, 100, true));
+    let stop = host.reinitialize(false).await.unwrap_err();
+    assert!(stop.text.contains("global maintenance only"), "{}", stop.text);
+    host.put(0, b"maintenance=1\n");
+    host.put(3, &block(3, 100, false));
+    let stop = host.reinitialize(false).await.unwrap_err();
+    assert!(stop.text.contains("host 3 (h3) did not stop in order"), "{}", stop.text);
+    host.put(3, &block(3, 101, true));
+    host.reinitialize(false).await.unwrap();
+    assert_eq!(host.backups(), 1);
+    host.put(3, &[b'x'; 600]);
+    assert!(host.reinitialize(false).await.unwrap_err().text.contains("cannot be read"));
+}
+
+#[tokio::test]
+async fn hosts_that_are_not_deployed_say_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = Paths::new(dir.path());
+    let stop = clean::clean(&CleanMetadataArgs::default(), &paths, &Quiet).await.unwrap_err();
+    assert_eq!((stop.code, stop.text.as_str()), (1, "You must run deploy first"));
+    fs::create_dir_all(paths.hosted_engine_conf_dir()).unwrap();
+    fs::write(paths.hosted_engine_conf(), "vmid=x\nhost_id=1\nconfigured=False\n").unwrap();
+    let stop = clean::clean(&CleanMetadataArgs::default(), &paths, &Quiet).await.unwrap_err();
+    assert_eq!(stop.code, exit::NOT_CONFIGURED);
+}
+
+#[derive(clap::Parser)]
+enum Program {
+    CleanMetadata(CleanMetadataArgs),
+    ReinitializeLockspace(ReinitializeLockspaceArgs),
+}
+
+#[test]
+fn the_switches_are_those_of_the_existing_tool() {
+    use clap::Parser;
+    let parse = |line: &str| Program::try_parse_from(line.split(' '));
+    match parse("x clean-metadata --force-cleanup --host-id=3").unwrap() {
+        Program::CleanMetadata(args) => assert_eq!((args.force_cleanup, args.host_id), (true, Some(id(3)))),
+        Program::ReinitializeLockspace(_) => panic!("another command was read"),
+    }
+    match parse("x reinitialize-lockspace --force").unwrap() {
+        Program::ReinitializeLockspace(args) => assert!(args.force),
+        Program::CleanMetadata(_) => panic!("another command was read"),
+    }
+    assert!(parse("x clean-metadata --host-id=0").is_err());
+}
