@@ -94,7 +94,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     // One thread is enough: the loop does one thing at a time.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         let vm = vm(&paths, &conf, &toml)?;
         let ports = Ports {
             broker: Arc::new(BrokerClient::new(paths.broker_socket())),
@@ -119,7 +119,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 }
             }
         }
-    })
+    });
+    // A read of shared storage that hangs is not waited for.
+    runtime.shutdown_background();
+    result
 }
 
 /// The name of this host as the kernel knows it.

@@ -12,8 +12,10 @@ use broker_api::status::{AgentReport, StatusDocument, Wake};
 use broker_api::{BrokerClient, ClientError};
 use clock::Clock;
 use engine_vm::EngineVm;
-use ha_config::{HaConf, HostedEngineConf, Paths, VmConf};
+use ha_config::{HaConf, HostedEngineConf, Paths, RefreshError, Refreshed, VmConf, refresh_vm_conf};
 use metadata_format::HostId;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 
 /// Everything that the loop is connected to.
 #[derive(Clone)]
@@ -151,23 +153,32 @@ impl Broker for BrokerClient {
 }
 
 /// This host's files that may change while the agent runs. Errors are texts that name the file.
+#[async_trait]
 pub trait Files: Send + Sync {
+    /// Brings vm.conf from shared storage, if that has another one. Answers within a few seconds, also when
+    /// storage hangs.
+    async fn refresh_vm_conf(&self) -> Result<(), String>;
     /// Local maintenance, from ha.conf.
     fn local_maintenance(&self) -> Result<bool, String>;
     /// Memory that the VM needs in MB, from vm.conf.
     fn vm_memory(&self) -> Result<u64, String>;
 }
 
+/// Longest time that one look at the configuration on shared storage is waited for.
+const REFRESH_PATIENCE: Duration = Duration::from_secs(2);
+
 /// The real files.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct HostFiles {
     conf: HostedEngineConf,
+    /// The read of shared storage that is under way. Never more than one: storage may hang.
+    refresh: Mutex<Option<JoinHandle<Result<Refreshed, RefreshError>>>>,
 }
 
 impl HostFiles {
     /// The files of the host that `conf` describes.
-    pub const fn new(conf: HostedEngineConf) -> Self {
-        Self { conf }
+    pub fn new(conf: HostedEngineConf) -> Self {
+        Self { conf, refresh: Mutex::new(None) }
     }
 
     fn paths(&self) -> &Paths {
@@ -175,7 +186,30 @@ impl HostFiles {
     }
 }
 
+#[async_trait]
 impl Files for HostFiles {
+    async fn refresh_vm_conf(&self) -> Result<(), String> {
+        let mut running = self.refresh.lock().await;
+        let conf = &self.conf;
+        let reading = running.get_or_insert_with(|| {
+            let conf = conf.clone();
+            tokio::task::spawn_blocking(move || refresh_vm_conf(&conf))
+        });
+        let Ok(done) = tokio::time::timeout(REFRESH_PATIENCE, reading).await else {
+            return Err("vm.conf on shared storage cannot be read: storage does not answer".to_owned());
+        };
+        *running = None;
+        match done {
+            Ok(Ok(Refreshed::Updated)) => {
+                tracing::info!("vm.conf was brought from shared storage");
+                Ok(())
+            }
+            Ok(Ok(Refreshed::Current | Refreshed::NoVolume)) => Ok(()),
+            Ok(Err(error)) => Err(format!("vm.conf was not brought from shared storage: {error}")),
+            Err(error) => Err(format!("vm.conf was not brought from shared storage: {error}")),
+        }
+    }
+
     fn local_maintenance(&self) -> Result<bool, String> {
         HaConf::load(self.paths()).map(HaConf::is_maintenance).map_err(|error| error.to_string())
     }

@@ -22,6 +22,9 @@ pub struct AgentConfig {
     pub settings: Settings,
     /// Pause between two loops.
     pub interval: Duration,
+    /// So long after its last renewal the VM's lease is lost (8N): a VM whose lease nobody could vouch for since
+    /// then is ended, before another host can take it.
+    pub lease_lost_after: Duration,
     /// The monitors that the broker must run.
     pub monitors: Vec<MonitorSpec>,
     /// The configuration is on shared storage and in today's form.
@@ -130,6 +133,7 @@ impl AgentConfig {
                 limits: limits(&toml.timers),
             },
             interval: toml.timers.loop_interval,
+            lease_lost_after: toml.lease.lost_after(),
             monitors: monitors(conf, profile)?,
             conf_on_shared_storage: conf.conf_volume().is_some()
                 && conf.conf_image().is_some()
@@ -156,6 +160,7 @@ const fn policy(table: PolicyTable) -> Policy {
     Policy {
         retry_window_by_monotonic_clock: table.retry_window_by_monotonic_clock,
         start_waits_for_liveness: table.start_waits_for_liveness,
+        lease_refusal_is_no_failure: table.lease_refusal_is_no_failure,
         local_maintenance_moves_vm: table.local_maintenance_moves_vm,
         start_needs_footing: table.start_needs_footing,
     }
@@ -286,6 +291,7 @@ mod tests {
         let policy = |toml| config(CONF, "", toml).expect("good").settings.policy;
         assert_eq!(policy(""), Policy::default());
         let off = "[policy]\nretry_window_by_monotonic_clock = false\nstart_waits_for_liveness = false\n\
+            lease_refusal_is_no_failure = false\n\
             local_maintenance_moves_vm = false\nstart_needs_footing = false\n";
         assert_eq!(policy(off), Policy::plain());
     }

@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn a_value_is_forgotten_after_its_time() {
-        let mut list = Fresh::new(Duration::from_secs(60));
+        let mut list = Fresh::new(Duration::from_mins(1));
         assert_eq!(list.get(Monotonic::from_secs(5)), None);
         list.set(vec![1, 2], Monotonic::from_secs(10));
         assert_eq!(list.get(Monotonic::from_secs(70)), Some(&vec![1, 2]));

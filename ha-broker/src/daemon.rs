@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clock::{Clock, SystemClock};
-use ha_config::ha_toml::LeaseAdapter;
+use engine_vm::EngineVm;
+use ha_config::ha_toml::{Hypervisor, LeaseAdapter};
 use ha_config::{ConfigError, HaToml, HostedEngineConf, Paths};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -23,6 +24,8 @@ use crate::lockspace::file::FileLockspace;
 use crate::lockspace::keeper::Pace;
 use crate::lockspace::sanlock::SanlockLockspace;
 use crate::lockspace::{Keeper, Lockspace};
+use crate::monitors::{MonitorSet, Surroundings};
+use crate::no_hypervisor::NoHypervisor;
 use crate::notify::{Notifier, Smtp};
 use crate::socket::{self, WriterPolicy};
 use crate::wake::WakeCounter;
@@ -122,30 +125,24 @@ impl Notifications for Notifier {
     }
 }
 
-/// Runs the broker until it is told to stop. `monitors` makes the monitors inside the runtime.
+/// Runs the broker until it is told to stop.
 ///
 /// # Errors
 /// Only at the start: files that cannot be used, a socket that cannot be served.
-pub fn run(
-    setup: &Setup,
-    monitors: impl FnOnce(&Setup, &WakeCounter, &Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Monitors>>,
-) -> anyhow::Result<()> {
+pub fn run(setup: &Setup) -> anyhow::Result<()> {
     // One thread: everything that blocks has threads of its own, and a tick of this one shows that it works.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let result = runtime.block_on(serve(setup, monitors));
+    let result = runtime.block_on(serve(setup));
     // Threads that hang in storage or in the lock manager are not waited for.
     runtime.shutdown_background();
     result
 }
 
-async fn serve(
-    setup: &Setup,
-    monitors: impl FnOnce(&Setup, &WakeCounter, &Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Monitors>>,
-) -> anyhow::Result<()> {
+async fn serve(setup: &Setup) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let wake = WakeCounter::default();
     let notifier = Arc::new(Notifier::new(setup.paths.clone(), Smtp, Arc::clone(&clock)));
-    let parts = parts(setup, monitors, &wake, &clock, Arc::<Notifier>::clone(&notifier))?;
+    let parts = parts(setup, &wake, &clock, Arc::<Notifier>::clone(&notifier))?;
     let broker = Arc::new(Broker::new(parts));
 
     let run_dir = setup.paths.run_dir();
@@ -180,7 +177,9 @@ async fn serve(
         warn!("the socket's task failed: {error}");
     }
     let last = Arc::clone(&broker);
-    let given_up = tokio::task::spawn_blocking(move || last.give_up_ids());
+    // VDSM joins the storage domain's lockspace for purposes of its own.
+    let domain = setup.toml.vm.hypervisor != Hypervisor::Vdsm;
+    let given_up = tokio::task::spawn_blocking(move || last.give_up_ids(domain));
     if tokio::time::timeout(LAST_WORDS, given_up).await.is_err() {
         warn!("the lock manager does not answer: the host ids stay until it, or this host, ends");
     }
@@ -196,7 +195,6 @@ async fn serve(
 
 fn parts(
     setup: &Setup,
-    monitors: impl FnOnce(&Setup, &WakeCounter, &Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Monitors>>,
     wake: &WakeCounter,
     clock: &Arc<dyn Clock>,
     notifications: Arc<dyn Notifications>,
@@ -246,33 +244,24 @@ fn tell(state: &[sd_notify::NotifyState<'_>]) {
     }
 }
 
-/// The monitors.
-///
-/// # Errors
-/// None.
-pub fn monitors(_: &Setup, _: &WakeCounter, _: &Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Monitors>> {
-    Ok(Arc::new(NoMonitors))
+/// The monitors, none running yet; a change of the engine's health wakes the agent.
+fn monitors(
+    setup: &Setup,
+    wake: &WakeCounter,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn Monitors>, SetupError> {
+    let vm = hypervisor(setup);
+    let set = MonitorSet::new(Surroundings::of_host(&setup.conf, &setup.toml, vm, Arc::clone(clock))?);
+    set.wake_agents(wake.clone());
+    Ok(Arc::new(set))
 }
 
-/// In place of the monitors in a build without them.
-struct NoMonitors;
-
-#[async_trait::async_trait]
-impl Monitors for NoMonitors {
-    async fn start(
-        &self,
-        kind: &str,
-        _: crate::verbs::MonitorOptions,
-    ) -> Result<String, crate::verbs::VerbError> {
-        Err(crate::verbs::VerbError::BadArgument(format!("this build has no monitor {kind:?}")))
-    }
-    async fn stop(&self, id: &str) -> Result<(), crate::verbs::VerbError> {
-        Err(crate::verbs::VerbError::BadArgument(format!("no monitor {id:?} runs")))
-    }
-    async fn value(&self, id: &str) -> Result<Option<String>, crate::verbs::VerbError> {
-        Err(crate::verbs::VerbError::BadArgument(format!("no monitor {id:?} runs")))
-    }
-    fn rows(&self) -> std::collections::BTreeMap<String, broker_api::status::MonitorRow> {
-        std::collections::BTreeMap::new()
-    }
+/// The adapter to the hypervisor that ha.toml names.
+fn hypervisor(setup: &Setup) -> Arc<dyn EngineVm> {
+    let reason = format!(
+        "{}: [vm] hypervisor = {:?} is not available in this build of the broker",
+        setup.paths.ha_toml().display(),
+        setup.toml.vm.hypervisor
+    );
+    Arc::new(NoHypervisor::new(reason))
 }

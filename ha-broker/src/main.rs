@@ -50,7 +50,7 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
         .with_context(|| format!("--root {}", arguments.root.display()))?;
     let setup = Setup::load(Paths::new(root))?;
     log_to(&setup.paths, &arguments.log_level)?;
-    daemon::run(&setup, daemon::monitors)
+    daemon::run(&setup)
 }
 
 /// Logs to the broker's log file and to standard error (the journal, under systemd).

@@ -1,9 +1,14 @@
-//! The monitors that need the kernel's help: real ICMP, and a bridge in a network namespace of its own. Needs root.
+//! The monitors with real peers: ICMP and a bridge in a network namespace of their own, and a liveliness page
+//! behind a private CA. Needs root, iproute2 and openssl.
 
-use std::process::Command;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use ha_broker::monitors::Probe;
 use ha_broker::monitors::bridge::{KernelLinks, Link, Links};
+use ha_broker::monitors::engine_health::{HealthPage, Liveliness, PageOptions};
 use ha_broker::monitors::network::{Network, PingTry, Try};
 
 fn run(command: &str) {
@@ -50,7 +55,7 @@ async fn inside_bridge() {
         if look().await == Link::Up {
             return;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("the bridge has a port with a carrier and is {:?}", look().await);
 }
@@ -84,4 +89,65 @@ async fn inside_ping() {
     let reading = network.measure().await.expect("a result");
     assert_eq!(reading.value, "0.0");
     assert!(reading.note.expect("says why").contains("no answer within 0.5 s"));
+}
+
+/// An HTTPS server, killed when dropped.
+struct TlsServer(Child);
+
+impl Drop for TlsServer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn openssl(directory: &Path, arguments: &str) -> Command {
+    let mut command = Command::new("openssl");
+    command.args(arguments.split(' ')).current_dir(directory);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+#[tokio::test]
+async fn the_page_is_believed_over_https_only_with_the_engines_ca() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let key = "req -x509 -newkey rsa:2048 -nodes -days 2";
+    for arguments in [
+        format!("{key} -subj /CN=lab-ca -keyout ca.key -out ca.pem"),
+        format!(
+            "{key} -subj /CN=lab -keyout key.pem -out cert.pem -CA ca.pem -CAkey ca.key \
+             -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=CA:FALSE"
+        ),
+    ] {
+        let made = openssl(directory.path(), &arguments).status().expect("openssl starts: install it");
+        assert!(made.success(), "{arguments}");
+    }
+    let good = "DB Up!Welcome to Health Status!";
+    std::fs::write(directory.path().join("health"), good).expect("a page");
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its number").port();
+    let serve = format!("s_server -accept 127.0.0.1:{free} -cert cert.pem -key key.pem -WWW -quiet");
+    let _server = TlsServer(openssl(directory.path(), &serve).spawn().expect("openssl starts"));
+
+    let page = |ca: Option<&str>| {
+        HealthPage::new(&PageOptions {
+            urls: vec![format!("https://127.0.0.1:{free}/health")],
+            expected: good.to_owned(),
+            timeout: Duration::from_secs(5),
+            ca: ca.map(|name| directory.path().join(name)),
+        })
+        .expect("good options")
+    };
+    let trusting = page(Some("ca.pem"));
+    let mut last = Ok(());
+    // The server needs a moment before it listens.
+    for _ in 0..100 {
+        last = trusting.check().await;
+        if last.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(last, Ok(()));
+    let error = page(None).check().await.expect_err("an unknown CA");
+    assert!(error.to_lowercase().contains("certificate"), "{error}");
 }

@@ -1,74 +1,108 @@
-//! Repair with the real sanlock daemon: the living are never overridden, the rest is. Needs root, sanlock, libfaketime.
+//! Repair with the real sanlock daemon and the real broker: the living are never overridden, the rest is. Needs root,
+//! sanlock, libfaketime.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
-use std::fs;
-use std::process::ExitCode;
+mod site;
 
-use ha_config::{DomainType, HostedEngineConf, Paths};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use ha_broker::daemon::{self, Setup};
 use ha_tests::sanlock::{SanlockDaemon, Speed};
+use ha_tests::wait;
 use hosted_engine_cli::delta_lease::DeltaLease;
-use hosted_engine_cli::repair::{ReinitializeLockspaceArgs, reinitialize_lockspace};
-use hosted_engine_cli::setup::{
-    ClusterSpec, DiskSource, HostSpec, LOCKSPACE_NAME, Quiet, StorageSpec, VmSpec, configure_host,
-    create_storage,
+use hosted_engine_cli::repair::{
+    CleanMetadataArgs, ReinitializeLockspaceArgs, clean_metadata, reinitialize_lockspace,
 };
 use hosted_engine_cli::shared_file::SharedFile;
-use metadata_format::HostId;
-use sanlock_client::{AddOptions, Disk, DiskPath, Lockspace, LockspaceName};
+use metadata_format::{EngineStatus, HostId, HostRecord, Score, block_offset};
+use sanlock_client::AddOptions;
+use site::Site;
+
+const TOML: &str = "[lease]\nio_timeout = 3\n[timers]\nloop = 0.5\n";
+const FORCE: ReinitializeLockspaceArgs = ReinitializeLockspaceArgs { force: true };
+
+fn id(number: u16) -> HostId {
+    HostId::new(number).unwrap()
+}
+
+fn lease(site: &Site, number: u16) -> DeltaLease {
+    let file = SharedFile::open(&site.conf.lockspace_path().unwrap(), false).unwrap();
+    DeltaLease::read(&file, id(number)).unwrap().unwrap()
+}
+
+fn put_block(site: &Site, number: u16, stopped: bool) {
+    let record = HostRecord {
+        host_ts: 100,
+        host_time: "then".to_owned(),
+        host_id: id(number),
+        score: Score(0),
+        engine_status: EngineStatus::unknown("the agent stopped"),
+        hostname: format!("h{number}"),
+        maintenance: false,
+        stopped,
+        conf_on_shared_storage: true,
+        vm_conf_refresh_ts: 90,
+        vm_conf_refresh_time: "then".to_owned(),
+        state: "AgentStopped".to_owned(),
+        timeout: None,
+        notes: std::collections::BTreeMap::new(),
+    };
+    let file = SharedFile::open(&site.conf.metadata_path().unwrap(), true).unwrap();
+    file.write(block_offset(number), &record.encode().unwrap()).unwrap();
+}
+
+fn has_block(site: &Site, number: u16) -> bool {
+    let file = SharedFile::open(&site.conf.metadata_path().unwrap(), false).unwrap();
+    file.read(block_offset(number), 4096).unwrap()[0] != 0
+}
 
 #[test]
 fn a_living_host_keeps_its_lease_and_a_dead_ones_is_wiped() {
-    let dir = tempfile::tempdir().unwrap();
-    let paths = Paths::new(dir.path().join("h1"));
-    let storage = StorageSpec {
-        domain_type: DomainType::Posixfs,
-        storage: "shared".to_owned(),
-        name: "s".to_owned(),
-        disk: DiskSource::Empty(4096),
-    };
-    fs::create_dir_all(storage.mount_dir(&paths)).unwrap();
-    let here = SanlockDaemon::start(&paths.sanlock_run_dir(), "h1", Speed::Tenfold).unwrap();
-    let other = SanlockDaemon::start(&dir.path().join("h2"), "h2", Speed::Tenfold).unwrap();
-    let cluster = ClusterSpec {
-        fqdn: "e".to_owned(),
-        bridge: "b".to_owned(),
-        gateway: None,
-        network_test: "none".to_owned(),
-        tcp_target: None,
-        vm: VmSpec::new(),
-        // The daemons' seconds are a tenth of ours: watching for 3 × 1 s sees 5 renewals.
-        ha_toml: "[lease]\nio_timeout = 1\n[timers]\nloop = 0.5\n".to_owned(),
-    };
-    let made = create_storage(&paths, &storage, &cluster, 0, &Quiet).unwrap();
-    let host = HostSpec { host_id: HostId::new(1).unwrap(), hostname: "h1".to_owned() };
-    configure_host(&paths, &made, &host, &Quiet).unwrap();
-    let conf = HostedEngineConf::load(&paths).unwrap();
-    let path = conf.lockspace_path().unwrap();
-
-    let disk = Disk { path: DiskPath::new(&path).unwrap(), offset: 0 };
-    let name = LockspaceName::new(LOCKSPACE_NAME).unwrap();
-    let joined = |host_id| Lockspace { name: name.clone(), host_id, disk: disk.clone() };
+    let site = Site::new(TOML);
+    let other = SanlockDaemon::start(&site.dir.path().join("h2"), "h2", Speed::Tenfold).unwrap();
+    let here = site.sanlock.client();
     let options = AddOptions { io_timeout: Some(3), is_async: false };
-    other.client().add_lockspace(&joined(2), options).unwrap();
+    other.client().add_lockspace(&site.lockspace(2), options).unwrap();
     // Left behind in this host's sanlock by a broker that died.
-    here.client().add_lockspace(&joined(1), options).unwrap();
+    here.add_lockspace(&site.lockspace(1), options).unwrap();
 
-    let lease = |id: u16| {
-        let file = SharedFile::open(&path, false).unwrap();
-        DeltaLease::read(&file, HostId::new(id).unwrap()).unwrap().unwrap()
-    };
-    let force = ReinitializeLockspaceArgs { force: true };
-    let code = reinitialize_lockspace(&force, &paths).unwrap();
+    let code = reinitialize_lockspace(&FORCE, &site.paths).unwrap();
     assert_ne!(code, ExitCode::SUCCESS, "a living host cannot be overridden, even by force");
-    assert_eq!((lease(2).is_free(), lease(2).owner.as_str()), (false, "h2"));
-    assert!(!paths.backup_dir().exists());
+    assert_eq!((lease(&site, 2).is_free(), lease(&site, 2).owner.as_str()), (false, "h2"));
+    assert_eq!(site.backups(), 0);
 
     drop(other);
-    let code = reinitialize_lockspace(&force, &paths).unwrap();
-    assert_eq!(code, ExitCode::SUCCESS);
-    assert!(lease(2).is_free() && lease(1).is_free());
-    assert_eq!(fs::read_dir(paths.backup_dir()).unwrap().count(), 1);
-    assert_eq!(here.client().get_lockspaces().unwrap().len(), 0);
-    here.client().add_lockspace(&joined(2), options).unwrap();
+    assert_eq!(reinitialize_lockspace(&FORCE, &site.paths).unwrap(), ExitCode::SUCCESS);
+    assert!(lease(&site, 2).is_free() && lease(&site, 1).is_free());
+    assert_eq!(site.backups(), 1);
+    assert_eq!(here.get_lockspaces().unwrap().len(), 0);
+    here.add_lockspace(&site.lockspace(2), options).unwrap();
+}
+
+#[test]
+fn a_running_broker_does_what_only_it_may_do() {
+    let site = Site::new(TOML);
+    put_block(&site, 1, true);
+    put_block(&site, 3, true);
+    let setup = Setup::load(site.paths.clone()).unwrap();
+    // Ends with the test's process.
+    std::thread::spawn(move || daemon::run(&setup, daemon::monitors));
+    wait::until("the broker to listen", Duration::from_secs(10), || {
+        site.paths.broker_socket().exists().then_some(())
+    });
+
+    let own = CleanMetadataArgs::default();
+    assert_eq!(clean_metadata(&own, &site.paths).unwrap(), ExitCode::SUCCESS);
+    assert!(!has_block(&site, 1) && has_block(&site, 3));
+    assert!(lease(&site, 1).is_free(), "the id was taken for the repair only");
+    assert!(lease(&site, 1).generation > 0);
+
+    let other = CleanMetadataArgs { host_id: Some(id(3)), ..CleanMetadataArgs::default() };
+    assert_eq!(clean_metadata(&other, &site.paths).unwrap(), ExitCode::SUCCESS);
+    assert!(!has_block(&site, 3));
+
+    assert_eq!(reinitialize_lockspace(&FORCE, &site.paths).unwrap(), ExitCode::SUCCESS);
+    assert_eq!((lease(&site, 1).generation, site.backups()), (0, 3));
 }

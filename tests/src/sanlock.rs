@@ -3,18 +3,41 @@
 //! Runs `sanlock` (Debian package sanlock) without a watchdog in a private run directory, at true speed or,
 //! through libfaketime, ten times as fast. All daemons of one test must run at the same speed.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process};
 use sanlock_client::{Client, Disk, DiskPath, Lockspace, LockspaceName, Resource, ResourceName};
+use tempfile::TempDir;
 
 use crate::wait;
 
 const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+
+/// A directory for a lab's storage and run directories, gone when dropped: in memory where that takes direct I/O
+/// (Linux 6.6 and later), so that a busy disk does not look like failing storage to a daemon at tenfold speed.
+pub fn lab_directory() -> Result<TempDir> {
+    let memory = Path::new("/dev/shm");
+    if let Ok(directory) = tempfile::tempdir_in(memory) {
+        let probe = directory.path().join("probe");
+        let direct = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .custom_flags(OFlags::DIRECT.bits().cast_signed())
+            .open(&probe);
+        if direct.is_ok() {
+            std::fs::remove_file(&probe).context("cannot remove the probe")?;
+            return Ok(directory);
+        }
+    }
+    tempfile::tempdir().context("cannot make a temporary directory")
+}
 
 /// How fast a daemon's clock runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +130,10 @@ impl Drop for SanlockDaemon {
         // Errors mean that it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // What libfaketime leaves behind when its program is killed.
+        for name in ["faketime_shm_", "sem.faketime_sem_"] {
+            let _ = std::fs::remove_file(format!("/dev/shm/{name}{}", self.child.id()));
+        }
     }
 }
 

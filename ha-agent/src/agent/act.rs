@@ -19,6 +19,17 @@ const DESTROY_DEADLINE: Duration = Duration::from_mins(1);
 /// Longest time that a look at the VM may take.
 const STATUS_DEADLINE: Duration = Duration::from_secs(10);
 
+/// Why an action did not work.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    /// Another host holds the VM's lease.
+    #[error("{0}")]
+    LeaseHeld(String),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
 impl Agent {
     /// Looks at the VM. One that exists without its lease is ended at once, in every mode: somebody else may
     /// hold the lease now. `None` when nobody knows.
@@ -42,23 +53,42 @@ impl Agent {
                     format!("the engine VM runs here without its lease ({detail}): it is ended at once");
                 error!("{text}");
                 self.warnings.push(text);
-                match self.attend(DESTROY_DEADLINE, vm.destroy()).await {
-                    Ok(()) => info!("the engine VM was ended"),
-                    Err(detail) => {
-                        self.warnings.push(format!("ending the engine VM failed: {detail}"));
-                    }
-                }
+                self.end_vm().await;
                 return None;
             }
             LeaseHolding::Unknown { detail } if status.exists() => {
-                self.warnings.push(format!("nobody knows whether the engine VM's lease is held: {detail}"));
+                let now = self.ports.clock.monotonic();
+                let since = *self.lease_unknown_since.get_or_insert(now);
+                let limit = self.config.lease_lost_after;
+                let text = format!("nobody knows whether the engine VM's lease is held: {detail}");
+                if now.saturating_since(since) < limit {
+                    self.warnings.push(text);
+                } else {
+                    let text = format!("{text}; for {} s now, so the VM is ended", limit.as_secs());
+                    error!("{text}");
+                    self.warnings.push(text);
+                    self.end_vm().await;
+                    return None;
+                }
             }
             LeaseHolding::Lost { .. }
             | LeaseHolding::Unknown { .. }
             | LeaseHolding::Held
-            | LeaseHolding::NoVm => {}
+            | LeaseHolding::NoVm => self.lease_unknown_since = None,
         }
         Some(status)
+    }
+
+    /// Ends a VM that is not, or not surely, protected by its lease.
+    async fn end_vm(&mut self) {
+        let vm = self.ports.vm.clone();
+        match self.attend(DESTROY_DEADLINE, vm.destroy()).await {
+            Ok(()) => {
+                self.lease_unknown_since = None;
+                info!("the engine VM was ended");
+            }
+            Err(error) => self.warnings.push(format!("ending the engine VM failed: {error}")),
+        }
     }
 
     /// Does what the core asks for.
@@ -75,7 +105,11 @@ impl Agent {
         };
         match result {
             Ok(()) => ActionResult::Done,
-            Err(detail) => {
+            Err(Trouble::LeaseHeld(detail)) => {
+                info!("{action:?} refused: {detail}");
+                ActionResult::Refused { detail }
+            }
+            Err(Trouble::Other(detail)) => {
                 warn!("{action:?} failed: {detail}");
                 ActionResult::Failed { detail }
             }
@@ -88,7 +122,7 @@ impl Agent {
         &self,
         deadline: Duration,
         action: impl Future<Output = Result<(), VmError>>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Trouble> {
         let mut action = std::pin::pin!(action);
         let mut end = std::pin::pin!(tokio::time::sleep(deadline));
         let mut beat = tokio::time::interval(ATTEND_EVERY);
@@ -99,14 +133,15 @@ impl Agent {
                 biased;
                 result = &mut action => return match result {
                     Ok(()) | Err(VmError::AlreadyExists { .. } | VmError::NotRunning) => Ok(()),
-                    Err(error) => Err(error.to_string()),
+                    Err(error @ VmError::LeaseHeld { .. }) => Err(Trouble::LeaseHeld(error.to_string())),
+                    Err(error) => Err(Trouble::Other(error.to_string())),
                 },
                 () = &mut end => {
-                    return Err(if stopping {
+                    return Err(Trouble::Other(if stopping {
                         "the agent was told to stop meanwhile".to_owned()
                     } else {
                         format!("not done within {} s", deadline.as_secs())
-                    });
+                    }));
                 }
                 _ = stop.wait_for(|stop| *stop), if !stopping => {
                     stopping = true;

@@ -10,6 +10,12 @@ use crate::core::{Footing, Local, Migration, Observation, Secs, State};
 use crate::monitors::{self, Readings};
 use crate::ports::BrokerError;
 
+/// Seconds between two looks for a newer vm.conf on shared storage.
+const REFRESH_EVERY: u64 = 60;
+/// Seconds after which a vm.conf that could not be compared with shared storage counts as out of date. Long
+/// enough for a stall of storage: the penalty would move the VM.
+const REFRESH_TOO_OLD: u64 = 300;
+
 impl Agent {
     /// Collects an observation. `status` is the broker's, `vm` what the hypervisor said in this loop.
     pub(super) async fn look(
@@ -37,8 +43,8 @@ impl Agent {
         };
         let mut local = Local {
             maintenance: self.local_maintenance(),
-            min_memory: self.memory(started),
-            conf_up_to_date: self.config.conf_on_shared_storage,
+            conf_up_to_date: self.refresh_vm_conf(started).await,
+            min_memory: self.memory(),
             migration: self.migration(vm).await,
             ..Local::default()
         };
@@ -112,12 +118,23 @@ impl Agent {
         }
     }
 
-    fn memory(&mut self, now: Secs) -> u64 {
-        match self.ports.files.vm_memory() {
-            Ok(memory) => {
-                self.vm_memory = memory;
-                self.vm_conf_refreshed = now;
+    /// Looks for a newer vm.conf on shared storage, at the start and each minute. True when there is one copy of
+    /// it that is not too old.
+    async fn refresh_vm_conf(&mut self, now: Secs) -> bool {
+        let age = |refreshed: Option<Secs>| refreshed.map(|at| now.since(at));
+        if age(self.vm_conf_refreshed).is_none_or(|secs| secs >= REFRESH_EVERY) {
+            match self.ports.files.refresh_vm_conf().await {
+                Ok(()) => self.vm_conf_refreshed = Some(now),
+                Err(error) => self.warnings.push(error),
             }
+        }
+        let is_recent = age(self.vm_conf_refreshed).is_some_and(|secs| secs < REFRESH_TOO_OLD);
+        self.config.conf_on_shared_storage && is_recent
+    }
+
+    fn memory(&mut self) -> u64 {
+        match self.ports.files.vm_memory() {
+            Ok(memory) => self.vm_memory = memory,
             Err(error) => self.warnings.push(error),
         }
         self.vm_memory

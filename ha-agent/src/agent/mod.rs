@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
+use clock::Monotonic;
 use jiff::tz::TimeZone;
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -48,13 +49,16 @@ pub struct Agent {
     monitors: BTreeMap<Field, String>,
     /// The storage domain's lockspace is joined.
     domain_joined: bool,
+    /// Since when nobody can say whether the running VM's lease is held.
+    lease_unknown_since: Option<Monotonic>,
     /// The host id lease, as far as it is known.
     host_lease: Option<bool>,
     /// The broker's wake counter; `None` when it has none or has not said it yet.
     wake: Option<u64>,
     /// When the own block was last written and read back; when the agent started, before.
     last_acknowledged: Secs,
-    vm_conf_refreshed: Secs,
+    /// When vm.conf was last compared with shared storage.
+    vm_conf_refreshed: Option<Secs>,
     vm_memory: u64,
     global_maintenance: bool,
     /// What to show to operators beside the decision's reasons, from the running loop.
@@ -89,10 +93,11 @@ impl Agent {
             core: Core::default(),
             monitors: BTreeMap::new(),
             domain_joined: false,
+            lease_unknown_since: None,
             host_lease: None,
             wake: None,
             last_acknowledged: now,
-            vm_conf_refreshed: now,
+            vm_conf_refreshed: None,
             vm_memory: 0,
             global_maintenance: false,
             warnings: Vec::new(),

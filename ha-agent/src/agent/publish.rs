@@ -66,7 +66,7 @@ impl Agent {
             hostname: &self.config.hostname,
             profile: settings.weights.profile,
             conf_on_shared_storage: self.config.conf_on_shared_storage,
-            vm_conf_refreshed: self.vm_conf_refreshed,
+            vm_conf_refreshed: self.vm_conf_refreshed.unwrap_or_default(),
             zone: &self.zone,
         };
         let bytes = match blocks::write(&self.core, &settings.limits, &own) {

@@ -388,7 +388,12 @@ impl EngineVm for World {
     }
 }
 
+#[async_trait]
 impl Files for World {
+    async fn refresh_vm_conf(&self) -> Result<(), String> {
+        if self.lock().storage_hangs { Err("storage does not answer".to_owned()) } else { Ok(()) }
+    }
+
     fn local_maintenance(&self) -> Result<bool, String> {
         Ok(self.lock().maintenance)
     }

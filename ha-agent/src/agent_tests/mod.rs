@@ -32,6 +32,7 @@ fn config() -> AgentConfig {
             limits: Limits::default(),
         },
         interval: Duration::from_secs(10),
+        lease_lost_after: Duration::from_secs(80),
         monitors: [
             (Field::Network, "network"),
             (Field::Bridge, "mgmt-bridge"),
@@ -147,18 +148,46 @@ async fn a_better_host_is_left_to_start_it_and_seen_alive() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_lease_counts_as_a_failed_start_and_costs_score() {
+async fn a_refused_lease_costs_no_score_and_is_tried_again_until_it_is_free() {
     let world = World::new();
-    let held = || VmError::LeaseHeld { detail: "host 2".to_owned() };
-    world.lock().start_errors = vec![held(), held()];
+    world.lock().start_errors = (0..6).map(|_| VmError::LeaseHeld { detail: "host 2".to_owned() }).collect();
+    let rig = start(&world);
+    rig.until("EngineUp", 200).await;
+    assert_eq!(rig.actions(), ["start"; 7]);
+    let world = world.lock();
+    assert!(world.reports.iter().all(|report| report.score.0 == 2400 || report.state == "ReinitializeFSM"));
+    let told = |report: &broker_api::status::AgentReport| {
+        report.reasons.join("").contains("lease is held elsewhere")
+    };
+    assert!(world.reports.iter().any(told));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_start_costs_score() {
+    let world = World::new();
+    world.lock().start_errors = vec![VmError::NoLease { detail: "sanlock does not run".to_owned() }];
     let rig = start(&world);
     rig.until("EngineUp", 150).await;
-    assert_eq!(rig.actions(), ["start", "start", "start"]);
-    let told = world.lock().reports.iter().any(|report| {
-        report.score.0 == 2350
-            && report.reasons.iter().any(|reason| reason.contains("lease is held elsewhere"))
-    });
-    assert!(told);
+    assert_eq!(rig.actions(), ["start", "start"]);
+    assert!(world.lock().reports.iter().any(|report| report.score.0 == 2350));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vm_whose_lease_nobody_can_vouch_for_is_ended_before_another_host_can_take_it() {
+    let world = World::new();
+    world.lock().vm = running_vm();
+    let rig = start(&world);
+    rig.until("EngineUp", 40).await;
+    world.lock().vm.lease = LeaseHolding::Unknown { detail: "sanlock does not answer".to_owned() };
+    rig.secs(75).await;
+    assert!(rig.actions().is_empty(), "a short silence is borne");
+    world.lock().vm.lease = LeaseHolding::Held;
+    rig.secs(15).await;
+    world.lock().vm.lease = LeaseHolding::Unknown { detail: "sanlock does not answer".to_owned() };
+    rig.secs(75).await;
+    assert!(rig.actions().is_empty(), "the count starts anew");
+    rig.secs(25).await;
+    assert_eq!(rig.actions(), ["destroy"]);
 }
 
 #[tokio::test(start_paused = true)]

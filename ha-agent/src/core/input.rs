@@ -130,6 +130,11 @@ pub enum Action {
 pub enum ActionResult {
     /// It worked (for a shutdown: the guest was asked).
     Done,
+    /// A start that another host's hold on the VM's lease forbade. Nothing is wrong with this host.
+    Refused {
+        /// Who holds it, in words.
+        detail: String,
+    },
     /// It did not.
     Failed {
         /// Why, in words.

@@ -176,6 +176,18 @@ impl Core {
         self.view = Some(View { look, alive, best_engine, best_score });
     }
 
+    /// Remembers how a start went.
+    fn count_start(&mut self, result: &ActionResult, policy: Policy) {
+        let count = match result {
+            ActionResult::Done => 0,
+            ActionResult::Refused { .. } if policy.lease_refusal_is_no_failure => return,
+            ActionResult::Refused { .. } | ActionResult::Failed { .. } => {
+                self.retries.count.saturating_add(1)
+            }
+        };
+        self.retries = Retries { count, last: self.view.as_ref().map(|view| view.look.finished) };
+    }
+
     /// Ends a step: moves, runs or clears the timer, computes the score.
     fn enter(&mut self, to: State, settings: &Settings) {
         if to != self.state {
@@ -212,11 +224,7 @@ pub fn decide(mut core: Core, input: Input, settings: &Settings) -> (Core, Decis
     let outcome = match (input, core.pending.take()) {
         (Input::Done(result), Some(action)) => {
             if action == Action::StartVm {
-                core.retries.last = core.view.as_ref().map(|view| view.look.finished);
-                core.retries.count = match result {
-                    ActionResult::Done => 0,
-                    ActionResult::Failed { .. } => core.retries.count.saturating_add(1),
-                };
+                core.count_start(&result, settings.policy);
             }
             rules::after_action(action, result, core.retries.count)
         }

@@ -31,6 +31,10 @@ pub struct Policy {
     /// when looks are exactly 10 s apart: after 60 s of history, while only a snapshot of more than 60 s ago
     /// shows anybody alive. For that look every host finds itself alone and starts the VM.
     pub start_waits_for_liveness: bool,
+    /// A start that was refused because another host holds the VM's lease is no failed start: nothing is wrong
+    /// with this host, and the next look tries again. Plain counts it, so that the loser of a race, or the
+    /// survivor that comes before a dead host's lease is free, looks broken for 10 minutes.
+    pub lease_refusal_is_no_failure: bool,
     /// Local maintenance on the host that runs the VM moves the VM away first (when another host can take it),
     /// and makes the score 0 at once. Plain ignores it while the engine is up, and otherwise leaves the VM
     /// running unwatched.
@@ -46,6 +50,7 @@ impl Policy {
         Self {
             retry_window_by_monotonic_clock: false,
             start_waits_for_liveness: false,
+            lease_refusal_is_no_failure: false,
             local_maintenance_moves_vm: false,
             start_needs_footing: false,
         }
@@ -57,6 +62,7 @@ impl Default for Policy {
         Self {
             retry_window_by_monotonic_clock: true,
             start_waits_for_liveness: true,
+            lease_refusal_is_no_failure: true,
             local_maintenance_moves_vm: true,
             start_needs_footing: true,
         }

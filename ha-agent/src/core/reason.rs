@@ -57,6 +57,7 @@ pub enum Reason {
     Starting,
     Started,
     StartFailed { failures: u32, detail: String },
+    StartRefused { detail: String },
     PoweringUp { detail: String, left: Option<u64> },
     EngineHealthy,
     TakenOver { detail: String },
@@ -160,6 +161,9 @@ impl fmt::Display for Reason {
             Self::Started => f.write_str("the engine VM was started on this host"),
             Self::StartFailed { failures, detail } => {
                 write!(f, "starting the engine VM failed ({failures} in a row): {detail}")
+            }
+            Self::StartRefused { detail } => {
+                write!(f, "the engine VM cannot be started here yet: {detail}")
             }
             Self::PoweringUp { detail, left } => {
                 write!(f, "the engine VM is powering up (status {detail}{})", Left(*left))

@@ -286,12 +286,15 @@ pub(super) fn after_action(action: Action, result: ActionResult, failures: u32) 
         (Action::StartVm, ActionResult::Failed { detail }) => {
             To(State::EngineDown, Delay, Reason::StartFailed { failures, detail })
         }
+        (Action::StartVm, ActionResult::Refused { detail }) => {
+            To(State::EngineDown, Delay, Reason::StartRefused { detail })
+        }
         (Action::StopVm, ActionResult::Done) => To(State::EngineStop, Delay, Reason::ShutdownAsked),
-        (Action::StopVm, ActionResult::Failed { detail }) => {
+        (Action::StopVm, ActionResult::Refused { detail } | ActionResult::Failed { detail }) => {
             To(State::ReinitializeFSM, Delay, Reason::ShutdownFailed { detail })
         }
         (Action::ForceStopVm, ActionResult::Done) => To(State::EngineDown, Delay, Reason::Ended),
-        (Action::ForceStopVm, ActionResult::Failed { detail }) => {
+        (Action::ForceStopVm, ActionResult::Refused { detail } | ActionResult::Failed { detail }) => {
             To(State::ReinitializeFSM, Delay, Reason::EndFailed { detail })
         }
     }

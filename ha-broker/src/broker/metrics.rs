@@ -104,13 +104,13 @@ fn storage(page: &mut Page, parts: &Parts, status: &StatusDocument) {
         };
         flag(state == wanted)
     };
-    let states: [Sample<'_>; 4] = [
+    let samples: [Sample<'_>; 4] = [
         (&[("state", "starting")], is("starting")),
         (&[("state", "good")], is("good")),
         (&[("state", "stuck")], is("stuck")),
         (&[("state", "failed")], is("failed")),
     ];
-    page.metric(Kind::Gauge, "ovirt_ha_storage_state", "1 for the state of the metadata file.", &states);
+    page.metric(Kind::Gauge, "ovirt_ha_storage_state", "1 for the state of the metadata file.", &samples);
     let board = &parts.whiteboard;
     let counters = board.counters();
     page.gauge(
@@ -179,8 +179,8 @@ fn leases(page: &mut Page, parts: &Parts) {
         (&[("lockspace", "hosted-engine")], held(&parts.lease)),
         (&[("lockspace", "storage-domain")], held(&parts.domain)),
     ];
-    let help = "1 while this host holds its id in the lockspace.";
-    page.metric(Kind::Gauge, "ovirt_ha_lease_held", help, &samples);
+    let name = "ovirt_ha_lease_held";
+    page.metric(Kind::Gauge, name, "1 while this host holds its id in the lockspace.", &samples);
 }
 
 fn hosts(page: &mut Page, status: &StatusDocument) {

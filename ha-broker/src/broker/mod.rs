@@ -28,7 +28,7 @@ use crate::whiteboard::{CLUSTER_BLOCK, PutError, Service, zero_block};
 /// How long giving up a host id may take before the caller is told that it goes on.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the broker needs of the monitors.
+/// What the broker needs of the monitors. No call waits for a measurement.
 #[async_trait]
 pub trait Monitors: Send + Sync + 'static {
     /// Starts (or finds running) the monitor `kind`; gives its id.
@@ -110,12 +110,15 @@ impl Broker {
         }
     }
 
-    /// Gives up both host ids without waiting, for a clean stop: as the existing broker does, so that this host's
-    /// lock manager can be stopped, and another host need not wait to use the id. Sanlock refuses it for the
-    /// storage domain's while a VM here has its lease in it; the VM goes on undisturbed.
-    pub fn give_up_ids(&self) {
+    /// Gives up the host ids without waiting, for a clean stop: as the existing broker does, so that this host's
+    /// lock manager can be stopped, and another host need not wait to use the id. `domain` says whether the
+    /// storage domain's is ours to give up. Sanlock refuses that one while a VM here has its lease in it; the VM
+    /// goes on undisturbed.
+    pub fn give_up_ids(&self, domain: bool) {
         self.parts.lease.abandon();
-        self.parts.domain.abandon();
+        if domain {
+            self.parts.domain.abandon();
+        }
     }
 
     /// The state of storage in a few words, for the service manager's status line.
@@ -136,6 +139,7 @@ fn host_id(id: u16) -> Result<HostId, VerbError> {
     HostId::new(id).map_err(|error| VerbError::BadArgument(error.to_string()))
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn put_error(error: PutError) -> VerbError {
     let text = error.to_string();
     match error {

@@ -22,8 +22,8 @@ impl Monitors for NoMonitors {
     async fn stop(&self, _: &str) -> Result<(), VerbError> {
         Ok(())
     }
-    async fn value(&self, _: &str) -> Result<Option<String>, VerbError> {
-        Ok(None)
+    async fn value(&self, id: &str) -> Result<Option<String>, VerbError> {
+        Err(VerbError::BadArgument(format!("no monitor {id} is running")))
     }
     fn rows(&self) -> BTreeMap<String, MonitorRow> {
         BTreeMap::from([("ping".to_owned(), MonitorRow { value: None, age_secs: Some(3), error: None })])
@@ -81,7 +81,7 @@ fn bench() -> Bench {
         notifications: Arc::new(NoMail),
         wake,
         clock: Arc::<ManualClock>::clone(&clock),
-        alive_list: Duration::from_secs(60),
+        alive_list: Duration::from_mins(1),
     }));
     let runs = Arc::clone(&broker);
     let task = tokio::spawn(async move { runs.run().await });
@@ -138,9 +138,9 @@ async fn a_host_block_needs_its_lease_and_the_cluster_block_none() {
     bench.broker.put_stats(1, record(1)).await.unwrap();
     let error = bench.broker.put_stats(2, record(2)).await.unwrap_err();
     assert!(matches!(error, VerbError::NotHeld(_)), "{error}");
-    let stats = bench.broker.get_stats().await.unwrap();
-    assert_eq!(stats.keys().copied().collect::<Vec<_>>(), [0, 1]);
-    assert_eq!(stats[&1].len(), 4096);
+    let blocks = bench.broker.get_stats().await.unwrap();
+    assert_eq!(blocks.keys().copied().collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(blocks[&1].len(), 4096);
     bench.locks.lose();
     bench.locks.take_elsewhere(HostId::new(1).unwrap());
     let error = bench.broker.put_stats(1, record(1)).await.unwrap_err();
@@ -170,6 +170,8 @@ async fn what_no_reader_could_use_is_refused_with_the_reason() {
         let error = bench.broker.put_stats(block, bytes).await.unwrap_err();
         assert!(matches!(&error, VerbError::BadArgument(text) if text.contains(word)), "{error}");
     }
+    let error = bench.broker.status_monitor("nosuch").await.unwrap_err();
+    assert!(matches!(&error, VerbError::BadArgument(text) if text.contains("nosuch")), "{error}");
     assert!(bench.board.written().is_empty());
     bench.broker.put_stats(1, record(1)).await.unwrap();
     bench.broker.put_stats(1, Vec::new()).await.unwrap();

@@ -104,6 +104,7 @@ impl Keeper {
             orders,
             back: Arc::downgrade(&sender),
             joining: None,
+            leaving: None,
             retry_at: None,
             hosts_at: None,
         };
@@ -241,6 +242,9 @@ struct Thread {
     orders: mpsc::Receiver<Order>,
     back: Weak<Orders>,
     joining: Option<HostId>,
+    /// An id that is being given up. Until it is gone the lock manager may still show it as held, and refuses
+    /// another one.
+    leaving: Option<HostId>,
     retry_at: Option<Monotonic>,
     hosts_at: Option<Monotonic>,
 }
@@ -272,7 +276,7 @@ impl Thread {
         let name = self.port.name();
         match (&before.state, &state) {
             (_, LeaseState::Held { .. }) => {
-                tracing::info!(id = ?wanted, "host id of lockspace {name} is held")
+                tracing::info!(id = ?wanted, "host id of lockspace {name} is held");
             }
             (LeaseState::Held { .. }, LeaseState::Lost { error, .. }) => {
                 tracing::error!(id = ?wanted, "host id of lockspace {name} is LOST: {error}");
@@ -294,6 +298,7 @@ impl Thread {
             self.port
                 .leave(other)
                 .map_err(|error| format!("host id {other} cannot be given up first: {error}"))?;
+            self.leaving = Some(other);
         } else if matches!(before.state, LeaseState::Held { .. }) {
             return Ok(());
         }
@@ -305,6 +310,7 @@ impl Thread {
     fn stop_holding(&mut self) -> Result<(), String> {
         if let Some(id) = self.kept().wanted {
             self.port.leave(id).map_err(|error| error.to_string())?;
+            self.leaving = Some(id);
         }
         self.retry_at = None;
         self.set(None, LeaseState::NotRequested);
@@ -343,6 +349,13 @@ impl Thread {
     fn look(&mut self) {
         let kept = self.kept();
         let Some(id) = kept.wanted else { return };
+        if let Some(leaving) = self.leaving {
+            match self.port.phase(leaving) {
+                Ok(Phase::NotHeld) => self.leaving = None,
+                Ok(Phase::Held | Phase::Changing) => return,
+                Err(error) => return self.lost(&kept, error.to_string()),
+            }
+        }
         let held = matches!(kept.state, LeaseState::Held { .. });
         match self.port.phase(id) {
             Ok(Phase::Held) => {

@@ -7,7 +7,6 @@
 //!
 //! Nothing here breaks a lease of a live host, or kills anything.
 
-pub mod delta;
 pub mod file;
 pub mod keeper;
 pub mod memory;

@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use metadata_format::HostId;
 use sanlock_client::{
-    AddOptions, Client, Disk, DiskPath, HostState, LockspaceName, LockspacePhase, LockspaceRecord, NameError,
-    Refusal, RemoveOptions, SanlockError, WriteLockspaceOptions,
+    AddOptions, Client, DeltaRecord, Disk, DiskPath, HostState, LockspaceName, LockspacePhase,
+    LockspaceRecord, NameError, Refusal, RemoveOptions, SanlockError, WriteLockspaceOptions,
 };
 
-use super::delta::DeltaRecord;
 use super::{LockError, Lockspace, Phase};
 use crate::whiteboard::aligned::AlignedBuffer;
 
@@ -25,7 +24,7 @@ const ASK: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How long a join waits for an earlier leave of the same lockspace to end.
-const LEAVING: Duration = Duration::from_secs(60);
+const LEAVING: Duration = Duration::from_mins(1);
 
 /// For what nobody announces. Only on threads of their own.
 #[allow(
@@ -242,7 +241,7 @@ impl Lockspace for SanlockLockspace {
         }
         let id = HostId::new(1).map_err(|error| LockError::Failed(error.to_string()))?;
         let options = WriteLockspaceOptions { io_timeout: Some(self.io_timeout), grid: None };
-        let client = self.ask.clone().with_deadline(Duration::from_secs(60));
+        let client = self.ask.clone().with_deadline(Duration::from_mins(1));
         client.write_lockspace(&self.lockspace(id), 0, options).map_err(|error| self.failed(&error))
     }
 }

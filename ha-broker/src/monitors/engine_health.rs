@@ -29,7 +29,7 @@ use metadata_format::{EngineStatus, Health, VmState};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::time;
 
-pub use page::{GOOD_TEXT, HealthPage, Liveliness};
+pub use page::{HealthPage, Liveliness, PageOptions};
 
 use super::probe::{Probe, Reading};
 
@@ -226,6 +226,11 @@ impl Probe for EngineHealth {
             self.before = status.vm;
         }
         Ok(Reading::noted(python_json(&status), note(&seen, page.as_deref())))
+    }
+
+    /// The hypervisor's and the page's own deadlines are shorter, also with some events in between.
+    fn limit(&self) -> Duration {
+        Duration::from_mins(3)
     }
 
     async fn woken(&mut self) {

@@ -32,6 +32,7 @@ pub mod storage;
 #[cfg(test)]
 mod testing;
 
+pub use engine_health::PageOptions;
 pub use options::MonitorError;
 pub use probe::{Probe, Reading};
 pub use set::{MonitorSet, Surroundings};

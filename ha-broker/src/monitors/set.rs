@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use async_trait::async_trait;
 use broker_api::status::MonitorRow;
 use clock::Clock;
 use engine_vm::EngineVm;
+use ha_config::{ConfigError, HaToml, HostedEngineConf};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
@@ -14,13 +16,15 @@ use super::bridge::{KernelLinks, MgmtBridge};
 use super::cpu::CpuLoad;
 use super::cpu_no_engine::{CpuLoadNoEngine, Meter};
 use super::driver::{self, Slot};
-use super::engine_health::{EngineHealth, HealthPage, Liveliness};
+use super::engine_health::{EngineHealth, HealthPage, Liveliness, PageOptions};
 use super::memory::{Memory, MemoryResult, proc_file};
 use super::network::Network;
 use super::options::{MonitorError, shown};
 use super::probe::Probe;
 use super::storage::{Gate, StorageDomain};
-use crate::verbs::MonitorOptions;
+use crate::broker::Monitors;
+use crate::verbs::{MonitorOptions, VerbError};
+use crate::wake::WakeCounter;
 
 /// The types of monitors. A type's name is also the id of its monitor: there is one of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,14 +95,41 @@ pub struct Surroundings {
     pub vm: Arc<dyn EngineVm>,
     /// Time.
     pub clock: Arc<dyn Clock>,
-    /// Addresses of the engine's liveliness page, see SPEC §5; one good answer is enough.
-    pub liveliness_urls: Vec<String>,
-    /// A file of the storage domain whose first block is read: `<SD>/dom_md/metadata`.
+    /// The engine's liveliness page.
+    pub liveliness: PageOptions,
+    /// A file of the storage domain whose first block is read.
     pub storage_file: PathBuf,
     /// The management bridge when a caller does not name one: `ovirtmgmt`.
     pub default_bridge: String,
     /// Where the resolvers are named: `/etc/resolv.conf`.
     pub resolv_conf: PathBuf,
+}
+
+impl Surroundings {
+    /// What a configured host's monitors look at.
+    pub fn of_host(
+        conf: &HostedEngineConf,
+        toml: &HaToml,
+        vm: Arc<dyn EngineVm>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ConfigError> {
+        let table = &toml.liveliness;
+        Ok(Self {
+            vm,
+            clock,
+            liveliness: PageOptions {
+                urls: table.urls_for(conf.fqdn()?),
+                expected: table.expected.clone(),
+                timeout: table.timeout,
+                ca: conf.ca_cert().map(|path| conf.paths().resolve(path)),
+            },
+            // The one file that every storage domain has: it carries the lease of this host.
+            storage_file: conf.ids_path()?,
+            default_bridge: conf.bridge().unwrap_or("ovirtmgmt").to_owned(),
+            // The C library's own path, which no root prefix moves.
+            resolv_conf: PathBuf::from("/etc/resolv.conf"),
+        })
+    }
 }
 
 struct Running {
@@ -175,7 +206,7 @@ impl MonitorSet {
                 meter: Meter::default(),
             }),
             Kind::EngineHealth => {
-                let page: Arc<dyn Liveliness> = Arc::new(HealthPage::new(&at.liveliness_urls)?);
+                let page: Arc<dyn Liveliness> = Arc::new(HealthPage::new(&at.liveliness)?);
                 Box::new(EngineHealth::new(Arc::clone(&at.vm), page))
             }
             Kind::MemFree => memory(MemoryResult::FreeMb),
@@ -230,6 +261,35 @@ impl MonitorSet {
     /// Counts the changes of the engine's health: worth waking the agent for.
     pub fn engine_health_changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    /// From now on each change of the engine's health wakes the agents. Ends with the set.
+    pub fn wake_agents(&self, wake: WakeCounter) {
+        let mut changes = self.changes.subscribe();
+        tokio::spawn(async move {
+            while changes.changed().await.is_ok() {
+                wake.bump();
+            }
+        });
+    }
+}
+
+#[async_trait]
+impl Monitors for MonitorSet {
+    async fn start(&self, kind: &str, options: MonitorOptions) -> Result<String, VerbError> {
+        Self::start(self, kind, options).map_err(|e| VerbError::BadArgument(e.to_string()))
+    }
+
+    async fn stop(&self, id: &str) -> Result<(), VerbError> {
+        Self::stop(self, id).map_err(|e| VerbError::BadArgument(e.to_string()))
+    }
+
+    async fn value(&self, id: &str) -> Result<Option<String>, VerbError> {
+        self.status(id).map_err(|e| VerbError::BadArgument(e.to_string()))
+    }
+
+    fn rows(&self) -> BTreeMap<String, MonitorRow> {
+        Self::rows(self)
     }
 }
 

@@ -11,7 +11,12 @@ fn set(vm: Arc<FakeVm>) -> MonitorSet {
         vm,
         clock: TokioClock::new(),
         // The discard port of this machine: nobody answers, at once.
-        liveliness_urls: vec!["http://127.0.0.1:9/ovirt-engine/services/health".to_owned()],
+        liveliness: PageOptions {
+            urls: vec!["http://127.0.0.1:9/ovirt-engine/services/health".to_owned()],
+            expected: "DB Up!".to_owned(),
+            timeout: Duration::from_secs(5),
+            ca: None,
+        },
         storage_file: PathBuf::from("/nonexistent/dom_md/metadata"),
         default_bridge: "ovirtmgmt".to_owned(),
         resolv_conf: PathBuf::from("/etc/resolv.conf"),
@@ -75,6 +80,8 @@ async fn a_change_of_the_engines_health_is_told_and_a_repetition_is_not() {
     let vm = FakeVm::new(status_of(VmActivity::Down));
     let set = set(vm.clone());
     let mut changes = set.engine_health_changes();
+    let wake = WakeCounter::default();
+    set.wake_agents(wake.clone());
     set.start("engine-health", MonitorOptions::new()).unwrap();
     changes.changed().await.unwrap();
     let value = set.status("engine-health").unwrap().unwrap();
@@ -91,6 +98,7 @@ async fn a_change_of_the_engines_health_is_told_and_a_repetition_is_not() {
     changes.changed().await.unwrap();
     assert_eq!(begun.elapsed(), Duration::ZERO);
     assert!(set.status("engine-health").unwrap().unwrap().contains(r#""detail": "Paused""#));
+    assert_eq!(wake.wait(1, Duration::from_secs(1)).await, 2, "agents are woken with it");
 }
 
 #[tokio::test(start_paused = true)]
@@ -104,6 +112,22 @@ async fn a_chattering_hypervisor_is_looked_at_four_times_a_second() {
     }
     // Two seconds: the first look, and one each quarter of a second.
     assert!((8..=9).contains(&vm.looks()), "{} looks", vm.looks());
+}
+
+#[tokio::test]
+async fn a_configured_hosts_files_say_what_to_look_at() {
+    let paths = ha_config::Paths::new("/root-of-test");
+    let text = "fqdn=engine.test\nbridge=br7\nstorage=nas:/he\nsdUUID=ce880525-a44b-4248-8b63-d9e11b2f123a\n\
+                domainType=nfs\nca_cert=/etc/pki/vdsm/libvirt-spice/ca-cert.pem\n";
+    let conf = HostedEngineConf::parse(&paths, text);
+    let vm = FakeVm::new(status_of(VmActivity::Down));
+    let found = Surroundings::of_host(&conf, &HaToml::default(), vm, TokioClock::new()).unwrap();
+    assert_eq!(found.liveliness.urls[0], "http://engine.test/ovirt-engine/services/health");
+    assert_eq!(found.liveliness.expected, "DB Up!Welcome to Health Status!");
+    let ca = "/root-of-test/etc/pki/vdsm/libvirt-spice/ca-cert.pem";
+    assert_eq!(found.liveliness.ca, Some(PathBuf::from(ca)));
+    assert!(found.storage_file.ends_with("ce880525-a44b-4248-8b63-d9e11b2f123a/dom_md/ids"));
+    assert_eq!(found.default_bridge, "br7");
 }
 
 #[tokio::test(start_paused = true)]

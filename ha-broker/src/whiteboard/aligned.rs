@@ -1,4 +1,4 @@
-//! A byte buffer that starts on a 4096-byte boundary, as O_DIRECT wants it. No I/O here.
+//! A byte buffer that starts on a 4096-byte boundary, as `O_DIRECT` wants it. No I/O here.
 
 use metadata_format::BLOCK_SIZE;
 

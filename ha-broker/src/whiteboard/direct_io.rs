@@ -79,7 +79,9 @@ impl DirectIo {
         let flags = access | OFlags::DIRECT | OFlags::DSYNC | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let fd = rustix::fs::open(&self.file, flags, Mode::empty()).map_err(|errno| match errno {
             Errno::NOENT => StorageError::Missing { file: self.file.clone() },
-            Errno::ISDIR => StorageError::WrongKind { file: self.file.clone() },
+            Errno::ISDIR | Errno::INVAL if self.file.is_dir() => {
+                StorageError::WrongKind { file: self.file.clone() }
+            }
             errno => fail("open", errno),
         })?;
         let stat = rustix::fs::fstat(&fd).map_err(|errno| fail("look at", errno))?;

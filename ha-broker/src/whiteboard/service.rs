@@ -378,12 +378,13 @@ impl Inner {
                 continue;
             }
             let job = lock(&self.queues).pop();
-            match job {
-                Some(job) => self.write(job).await,
-                None => tokio::select! {
-                    _ = lane.changed() => self.tell(),
-                    () = self.work.notified() => {}
-                },
+            if let Some(job) = job {
+                self.write(job).await;
+                continue;
+            }
+            tokio::select! {
+                _ = lane.changed() => self.tell(),
+                () = self.work.notified() => {}
             }
         }
     }

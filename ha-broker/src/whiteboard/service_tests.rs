@@ -59,9 +59,8 @@ impl Bench {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
-        if tokio::time::timeout(PATIENCE, search).await.is_err() {
-            panic!("storage did not become {what}: {:?}", self.service.state());
-        }
+        let found = tokio::time::timeout(PATIENCE, search).await;
+        assert!(found.is_ok(), "storage did not become {what}: {:?}", self.service.state());
     }
 
     async fn until_good(&self) {

@@ -46,7 +46,7 @@ impl Snapshot {
         }
         let first = self.read_at.is_none();
         for (block, bytes) in present {
-            self.put(block, *bytes, now, first);
+            self.put(block, bytes, now, first);
         }
         self.unreadable.extend(unreadable);
         self.read_at = Some(now);
@@ -60,16 +60,16 @@ impl Snapshot {
         if bytes[0] == 0 {
             self.blocks.remove(&block);
         } else {
-            self.put(block, *bytes, now, false);
+            self.put(block, Box::new(*bytes), now, false);
         }
     }
 
-    fn put(&mut self, block: u16, bytes: Block, now: Monotonic, first_look: bool) {
+    fn put(&mut self, block: u16, bytes: Box<Block>, now: Monotonic, first_look: bool) {
         match self.blocks.get_mut(&block) {
-            Some(seen) if *seen.bytes == bytes => seen.read_at = now,
+            Some(seen) if *seen.bytes == *bytes => seen.read_at = now,
             before => {
                 let changed_at = (before.is_some() || !first_look).then_some(now);
-                self.blocks.insert(block, Seen { bytes: Arc::new(bytes), read_at: now, changed_at });
+                self.blocks.insert(block, Seen { bytes: Arc::from(bytes), read_at: now, changed_at });
             }
         }
     }

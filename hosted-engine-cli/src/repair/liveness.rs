@@ -9,9 +9,10 @@ use std::time::Duration;
 use clock::{Clock, SystemClock};
 use ha_config::{HaToml, HostedEngineConf};
 use metadata_format::{BLOCK_SIZE, BlockError, GlobalBlock, HostBlock, HostId, MAX_HOST_ID, block_offset};
+use sanlock_client::DeltaRecord;
 
 use super::Stop;
-use crate::delta_lease::DeltaLease;
+use crate::delta_lease;
 use crate::setup::Report;
 use crate::shared_file::SharedFile;
 
@@ -22,13 +23,13 @@ pub(super) struct Snapshot {
     /// Blocks that are present.
     pub blocks: BTreeMap<HostId, Vec<u8>>,
     /// Leases that there ever were.
-    pub leases: BTreeMap<HostId, DeltaLease>,
+    pub leases: BTreeMap<HostId, DeltaRecord>,
 }
 
 impl Snapshot {
     pub fn read(conf: &HostedEngineConf) -> Result<Self, Stop> {
         let lockspace = SharedFile::open(&conf.lockspace_path()?, false)?;
-        let leases = DeltaLease::read_all(&lockspace)?;
+        let leases = delta_lease::read_all(&lockspace)?;
         let metadata = SharedFile::open(&conf.metadata_path()?, false)?;
         let bytes = metadata.read(0, usize::from(MAX_HOST_ID) * BLOCK_SIZE + BLOCK_SIZE)?;
         let mut parts = bytes.chunks(BLOCK_SIZE);
@@ -58,7 +59,7 @@ impl Snapshot {
 
     /// Hosts that may be alive: their lease was not given up, or their agent did not say that it stopped.
     pub fn suspects(&self) -> BTreeSet<HostId> {
-        let held = self.leases.iter().filter(|(_, lease)| !lease.is_free()).map(|(id, _)| *id);
+        let held = self.leases.iter().filter(|(_, lease)| lease.is_taken()).map(|(id, _)| *id);
         let active = self.blocks.keys().copied().filter(|id| match self.block(*id) {
             Ok(block) => block.is_some_and(|block| !block.stopped),
             Err(_) => true,
@@ -70,7 +71,7 @@ impl Snapshot {
     pub fn sign_of_life(&self, later: &Self, host: HostId, look_at_lease: bool) -> Option<&'static str> {
         let renewed = match (self.leases.get(&host), later.leases.get(&host)) {
             (Some(before), Some(after)) => before.renewed_until(after),
-            (None, Some(after)) => !after.is_free(),
+            (None, Some(after)) => after.is_taken(),
             (_, None) => false,
         };
         if renewed && look_at_lease {
@@ -86,7 +87,7 @@ impl Snapshot {
 /// How long a living host may take to show a sign.
 pub(super) fn patience(toml: &HaToml, snapshot: &Snapshot) -> Duration {
     let slowest =
-        snapshot.leases.values().filter(|lease| !lease.is_free()).map(|lease| lease.io_timeout).max();
+        snapshot.leases.values().filter(|lease| lease.is_taken()).map(|lease| lease.io_timeout).max();
     // Renewals come every 2 N, and each may take N.
     let lease = Duration::from_secs(3 * slowest.map_or(u64::from(toml.lease.io_timeout), u64::from));
     lease.max(toml.timers.loop_interval * 3)

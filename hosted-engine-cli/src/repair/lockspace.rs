@@ -9,11 +9,10 @@ use broker_api::client::LOCKSPACE_TIMEOUT;
 use clap::Args;
 use ha_config::{HaToml, HostedEngineConf, Paths};
 use metadata_format::HostId;
-use sanlock_client::{GridSize, LockspaceRecord, RemoveOptions};
+use sanlock_client::{DeltaRecord, GridSize, LockspaceRecord, RemoveOptions};
 
 use super::liveness::{Snapshot, names, patience, watch};
 use super::{Broker, Stop, backup, deployed, finish};
-use crate::delta_lease;
 use crate::setup::{LOCKSPACE_NAME, Leases, Lines, Report, grid_for};
 use crate::shared_file::{SharedFile, UNIT};
 
@@ -142,8 +141,8 @@ fn directly(
 
 /// The layout that the lockspace has; where it is too damaged to say, the one that set-up gives to such storage.
 fn grid_of(file: &SharedFile) -> Result<GridSize, Stop> {
-    Ok(match delta_lease::grid(&file.read(0, UNIT)?) {
-        Some(grid) => grid,
+    Ok(match DeltaRecord::parse(&file.read(0, UNIT)?) {
+        Some(first) => first.grid(),
         None => grid_for(file.sector_size()?),
     })
 }

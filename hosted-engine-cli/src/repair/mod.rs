@@ -82,7 +82,7 @@ fn finish(work: impl Future<Output = Result<(), Stop>>) -> anyhow::Result<ExitCo
 /// This host's configuration; a stop that says what to do when it is not deployed.
 fn deployed(paths: &Paths) -> Result<HostedEngineConf, Stop> {
     let not_deployed = || Stop { code: exit::NOT_DEPLOYED, text: "You must run deploy first".to_owned() };
-    let conf = match HostedEngineConf::load(paths) {
+    let conf = match HostedEngineConf::load(&crate::setup::absolute(paths)?) {
         Err(error) if error.is_not_found() => return Err(not_deployed()),
         other => other?,
     };

@@ -165,3 +165,24 @@ async fn hosts_that_are_not_deployed_say_so() {
     let stop = clean::clean(&CleanMetadataArgs::default(), &paths, &Quiet).await.unwrap_err();
     assert_eq!(stop.code, exit::NOT_CONFIGURED);
 }
+
+#[derive(clap::Parser)]
+enum Program {
+    CleanMetadata(CleanMetadataArgs),
+    ReinitializeLockspace(ReinitializeLockspaceArgs),
+}
+
+#[test]
+fn the_switches_are_those_of_the_existing_tool() {
+    use clap::Parser;
+    let parse = |line: &str| Program::try_parse_from(line.split(' '));
+    match parse("x clean-metadata --force-cleanup --host-id=3").unwrap() {
+        Program::CleanMetadata(args) => assert_eq!((args.force_cleanup, args.host_id), (true, Some(id(3)))),
+        Program::ReinitializeLockspace(_) => panic!("another command was read"),
+    }
+    match parse("x reinitialize-lockspace --force").unwrap() {
+        Program::ReinitializeLockspace(args) => assert!(args.force),
+        Program::CleanMetadata(_) => panic!("another command was read"),
+    }
+    assert!(parse("x clean-metadata --host-id=0").is_err());
+}

@@ -7,11 +7,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
+use clock::{Clock, SystemClock};
 use rustix::process::Signal;
 
 use super::host::Host;
 use super::init::timestamp;
 use super::layout::{ENGINE, ENGINE_FQDN, HostNumber, Layout};
+use super::observer::Observer;
 use super::procs::{self, Process};
 use super::services::Service;
 use super::shell::wait_for;
@@ -30,6 +32,9 @@ pub struct UpOptions {
     /// Stop before anything is deployed.
     pub bare: bool,
 }
+
+/// How long a new cluster may take until its engine is good.
+const UP_PATIENCE: Duration = Duration::from_mins(5);
 
 /// One line of progress.
 pub fn say(line: &str) {
@@ -70,8 +75,27 @@ pub fn up(layout: &Layout, options: &UpOptions) -> anyhow::Result<()> {
             host.number.address()
         ));
     }
+    if options.bare {
+        return Ok(());
+    }
+    cluster.deploy()?;
+    cluster.wait_for_engine()?;
+    println!("\n{}", cluster.host(1)?.run(&["hosted-engine", "--vm-status"])?);
+    println!("{NEXT}");
     Ok(())
 }
+
+const NEXT: &str = "\
+The cluster is up. To look at it and to break it:
+  hosted-engine sandbox status
+  hosted-engine sandbox exec 1 hosted-engine --vm-status
+  hosted-engine sandbox kill-vm
+  hosted-engine sandbox kill-host 1       (and: start-host 1)
+  hosted-engine sandbox cut-gateway 1     (and: restore-gateway 1)
+  hosted-engine sandbox stall-storage 1   (and: resume-storage 1)
+  hosted-engine sandbox watch
+  hosted-engine sandbox scenario --help
+  hosted-engine sandbox down";
 
 fn require_programs(options: &UpOptions) -> anyhow::Result<()> {
     for (program, package) in [
@@ -97,6 +121,15 @@ fn require_programs(options: &UpOptions) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// Whether some host's row in `--vm-status --json` says that the engine is up and well.
+fn engine_is_good(json: &str) -> bool {
+    let Ok(serde_json::Value::Object(rows)) = serde_json::from_str(json) else { return false };
+    rows.values().any(|row| {
+        let status = &row["engine-status"];
+        status["vm"] == "up" && status["health"] == "good"
+    })
 }
 
 /// Takes a sandbox down, whatever is left of it.
@@ -197,6 +230,84 @@ impl Cluster {
             .filter(|process| process.name.starts_with("qemu-system") && !process.is_zombie())
             .filter_map(|process| Some((*hosts.get(&process.namespace)?, process)))
             .collect()
+    }
+
+    /// Sets the cluster up on all hosts with the product's own set-up, and starts the daemons.
+    fn deploy(&self) -> anyhow::Result<()> {
+        let this = std::env::current_exe().context("cannot tell where this program is")?;
+        let this = this.to_str().context("this program's path is not text")?;
+        let dir = self.layout.dir().to_str().context("the sandbox's path is not text")?;
+        for host in self.hosts() {
+            let number = host.number.to_string();
+            let said = host.run(&[this, "sandbox", "deploy", dir, &number])?;
+            for line in said.lines() {
+                say(&format!("host {number}: {line}"));
+            }
+        }
+        for host in self.hosts() {
+            host.set_service(Service::Broker, true)?;
+            host.set_service(Service::Agent, true)?;
+        }
+        say("brokers and agents started");
+        Ok(())
+    }
+
+    /// Waits until the engine answers well, and tells what happens meanwhile.
+    fn wait_for_engine(&self) -> anyhow::Result<()> {
+        let observer = Observer::start(self)?;
+        let begin = SystemClock.monotonic();
+        let mut told = 0;
+        say("waiting for the engine; the agents look at each other for a minute before they start it");
+        let good = observer.wait(UP_PATIENCE, |timeline| {
+            for (_, change) in timeline.changes_since(begin).skip(told) {
+                told += 1;
+                say(&change.to_string());
+            }
+            timeline.good_since(begin)
+        });
+        good.with_context(|| {
+            format!(
+                "the engine was not good within {} s; see: hosted-engine sandbox logs 1\n{}",
+                UP_PATIENCE.as_secs(),
+                self.status()
+            )
+        })?;
+        say("waiting until host 1 says so too");
+        let host = self.host(1)?;
+        wait_for(Duration::from_mins(1), Duration::from_secs(1), || {
+            let said = host.run(&["hosted-engine", "--vm-status", "--json"]).unwrap_or_default();
+            Ok(engine_is_good(&said).then_some(()))
+        })?
+        .context("the engine is good, but --vm-status on host 1 does not say so")
+    }
+
+    /// The VM's disk, as the "file server" has it.
+    pub fn disk(&self) -> anyhow::Result<PathBuf> {
+        let number = HostNumber(1);
+        let file = self.layout.host(number).hosted_engine_conf();
+        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let value = |key: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+                .with_context(|| format!("{} has no {key}", file.display()))
+        };
+        let images = self.layout.storage().join(value("sdUUID")?).join("images");
+        Ok(images.join(value("vm_disk_id")?).join(value("vm_disk_vol_id")?))
+    }
+
+    /// Prints every change until it is interrupted.
+    pub fn watch(&self) -> anyhow::Result<()> {
+        let observer = Observer::start(self)?;
+        let begin = SystemClock.monotonic();
+        let mut told = 0;
+        observer.wait(Duration::MAX, |timeline| -> Option<()> {
+            for (_, change) in timeline.changes_since(begin).skip(told) {
+                told += 1;
+                say(&change.to_string());
+            }
+            None
+        });
+        Ok(())
     }
 
     /// What is where, for people.

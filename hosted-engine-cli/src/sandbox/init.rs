@@ -3,6 +3,7 @@
 //!
 //! It answers on `run/init.sock`, one line each: `status` (JSON), `start NAME`, `stop NAME`.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -79,7 +80,8 @@ impl Host<'_> {
             "127.0.0.1 localhost\n{ENGINE} {ENGINE_FQDN} engine\n{GATEWAY} gateway.sandbox.test gateway\n"
         );
         for number in (1..=MAX_HOSTS).map(HostNumber) {
-            hosts += &format!("{} {} host{number}\n", number.address(), number.name());
+            // Writing to a String cannot fail.
+            let _ = writeln!(hosts, "{} {} host{number}", number.address(), number.name());
         }
         fs::write(self.root().join("etc/hosts"), hosts)?;
         fs::write(self.root().join("etc/hostname"), format!("{}\n", self.number.name()))?;
@@ -124,13 +126,13 @@ impl Host<'_> {
             let now = SystemClock.monotonic();
             let due = table.next_due().map(|at| at.saturating_since(now));
             tokio::select! {
-                _ = children.recv() => self.collect(&mut table),
+                _ = children.recv() => Self::collect(&mut table),
                 connection = listener.accept() => {
                     if let Ok((stream, _)) = connection {
                         let _ = tokio::time::timeout(Duration::from_secs(5), self.answer(stream, &mut table)).await;
                     }
                 }
-                () = tokio::time::sleep(due.unwrap_or(Duration::from_secs(3600))) => {
+                () = tokio::time::sleep(due.unwrap_or(Duration::from_hours(1))) => {
                     for service in table.take_due(SystemClock.monotonic()) {
                         self.start(&mut table, service);
                     }
@@ -216,7 +218,7 @@ impl Host<'_> {
         i32::try_from(child.id()).context("a process id beyond the kernel's range")
     }
 
-    fn collect(&self, table: &mut Table) {
+    fn collect(table: &mut Table) {
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             let how = match (status.exit_status(), status.terminating_signal()) {
                 (Some(code), _) => format!("exit status {code}"),

@@ -9,15 +9,20 @@
 
 mod cgroup;
 mod cluster;
+mod deploy;
+pub mod disk_record;
 pub mod faultfs;
 mod host;
 mod init;
 pub mod layout;
 mod net;
+pub mod observer;
 mod procs;
+pub mod scenario;
 mod services;
 mod shell;
 mod state;
+pub mod timeline;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -52,7 +57,7 @@ enum Command {
         /// How many hosts
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=i64::from(layout::MAX_HOSTS)))]
         hosts: u8,
-        /// sanlock's io_timeout in seconds: storage may stall for about 8 times as long
+        /// sanlock's I/O time-out in seconds: storage may stall for about 8 times as long
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=60))]
         io_timeout: u32,
         /// Directory with the guest's vmlinuz and initramfs, made by etc/sandbox/build-guest
@@ -148,10 +153,19 @@ enum Command {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
     },
+    /// Print every change: where QEMU runs, whether the engine answers; until interrupted
+    Watch,
+    /// Play what can go wrong, and print a row of a table for each
+    Scenario {
+        /// Which; all of them in turn when absent
+        scenarios: Vec<scenario::Scenario>,
+    },
     /// Take everything down and remove it
     Down,
     #[command(hide = true)]
     Init { layout: PathBuf, host: u8 },
+    #[command(hide = true)]
+    Deploy { layout: PathBuf, host: u8 },
     #[command(hide = true)]
     Fs { source: PathBuf, mountpoint: PathBuf, control: PathBuf },
 }
@@ -168,6 +182,10 @@ pub fn run(args: SandboxArgs) -> anyhow::Result<ExitCode> {
             init::run(&Layout::new(&layout)?, HostNumber(host), cgroup.as_deref())?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Deploy { layout, host } => {
+            deploy::deploy(&Layout::new(&layout)?, HostNumber(host))?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Fs { source, mountpoint, control } => {
             faultfs::serve(&source, &mountpoint, &control)?;
             Ok(ExitCode::SUCCESS)
@@ -182,7 +200,9 @@ fn operate(command: Command, layout: &Layout) -> anyhow::Result<ExitCode> {
             cluster::up(layout, &UpOptions { hosts, io_timeout, guest, bare })?;
         }
         Command::Down => cluster::down(layout)?,
-        Command::Init { .. } | Command::Fs { .. } => unreachable!("carried out by run()"),
+        Command::Init { .. } | Command::Deploy { .. } | Command::Fs { .. } => {
+            unreachable!("carried out by run()")
+        }
         command => return on_cluster(command, &Cluster::open(layout)?),
     }
     Ok(ExitCode::SUCCESS)
@@ -225,15 +245,21 @@ fn on_cluster(command: Command, cluster: &Cluster) -> anyhow::Result<ExitCode> {
         Command::ReadOnlyStorage { host } => storage(host, Mode::ReadOnly)?,
         Command::ResumeStorage { host } => storage(host, Mode::Ok)?,
         Command::Logs { host: number, service, lines } => {
-            cluster.logs(host(number)?.number, service.as_deref(), lines)?
+            cluster.logs(host(number)?.number, service.as_deref(), lines)?;
         }
+        Command::Watch => cluster.watch()?,
+        Command::Scenario { scenarios } => scenario::play_all(cluster, &scenarios)?,
         Command::Exec { host: number, command } => {
             let status =
                 host(number)?.command(&command)?.status().context("cannot run nsenter (util-linux)")?;
             let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
             return Ok(ExitCode::from(code));
         }
-        Command::Up { .. } | Command::Down | Command::Init { .. } | Command::Fs { .. } => {
+        Command::Up { .. }
+        | Command::Down
+        | Command::Init { .. }
+        | Command::Deploy { .. }
+        | Command::Fs { .. } => {
             unreachable!("carried out by operate()")
         }
     }

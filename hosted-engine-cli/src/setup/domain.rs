@@ -68,6 +68,7 @@ pub fn create_storage(
     time: u64,
     report: &dyn Report,
 ) -> Result<ClusterConf, SetupError> {
+    let paths = &super::absolute(paths)?;
     let toml = HaToml::parse(paths, &cluster.ha_toml)?;
     let leases = Leases::new(paths, &toml);
     cluster.vm.check()?;

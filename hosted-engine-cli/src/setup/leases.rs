@@ -10,7 +10,7 @@ use sanlock_client::{
 };
 
 use super::SetupError;
-use crate::delta_lease::DeltaLease;
+use crate::delta_lease;
 use crate::shared_file::SharedFile;
 
 /// The lockspace that protects the hosts' blocks.
@@ -113,11 +113,11 @@ pub(crate) const fn grid_for(sector: u32) -> GridSize {
 /// name: a record that this host itself left behind is no obstacle.
 pub(super) fn refuse_taken_id(path: &Path, host: HostId, own_name: &str) -> Result<(), SetupError> {
     let file = SharedFile::open(path, false)?;
-    let Some(lease) = DeltaLease::read(&file, host)? else { return Ok(()) };
+    let Some(lease) = delta_lease::read(&file, host)? else { return Ok(()) };
     // Without -e sanlock calls itself "<random uuid>.<host name>".
     let own =
         lease.owner == own_name || lease.owner.split_once('.').is_some_and(|(_, name)| name == own_name);
-    if lease.is_free() || own {
+    if !lease.is_taken() || own {
         return Ok(());
     }
     Err(SetupError::Refused(format!(

@@ -33,8 +33,8 @@ pub use vm::VmSpec;
 
 use std::path::{Path, PathBuf};
 
-use ha_config::ConfigError;
 use ha_config::conf_archive::ArchiveError;
+use ha_config::{ConfigError, Paths};
 use sanlock_client::SanlockError;
 
 use crate::shared_file::SharedFileError;
@@ -99,6 +99,11 @@ pub enum SetupError {
         /// The system's words.
         source: std::io::Error,
     },
+}
+
+/// The same paths with an absolute root: sanlock, a process with another working directory, needs them.
+pub(crate) fn absolute(paths: &Paths) -> Result<Paths, SetupError> {
+    std::path::absolute(paths.root()).map(Paths::new).map_err(io("find the place of", paths.root()))
 }
 
 /// Makes [`SetupError::Io`]; for `map_err`.

@@ -296,6 +296,8 @@ pub struct PolicyTable {
     pub retry_window_by_monotonic_clock: bool,
     /// Decide about a start only once the history shows which hosts are alive.
     pub start_waits_for_liveness: bool,
+    /// A start that was refused because another host holds the VM's lease does not count as a failed start.
+    pub lease_refusal_is_no_failure: bool,
     /// Local maintenance moves the VM to another host first, as soon as one can take it.
     pub local_maintenance_moves_vm: bool,
     /// Start the VM only while the own block is written, the leases are held and storage works.
@@ -307,6 +309,7 @@ impl Default for PolicyTable {
         Self {
             retry_window_by_monotonic_clock: true,
             start_waits_for_liveness: true,
+            lease_refusal_is_no_failure: true,
             local_maintenance_moves_vm: true,
             start_needs_footing: true,
         }

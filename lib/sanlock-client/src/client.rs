@@ -76,6 +76,11 @@ impl Client {
         self.connect()?.ask(request)
     }
 
+    /// Asks for something of a registered process.
+    fn ask_in_turn(&self, request: &Request) -> Result<Answer, SanlockError> {
+        self.connect()?.ask_in_turn(request)
+    }
+
     /// The daemon's release.
     pub fn version(&self) -> Result<Version, SanlockError> {
         let answer = self.ask(&Request::new(Operation::Version, Command::Version))?;
@@ -146,7 +151,7 @@ impl Client {
     ) -> Result<(), SanlockError> {
         let mut request = options.request(resources)?;
         request.data2 = pid;
-        self.ask(&request).map(drop)
+        self.ask_in_turn(&request).map(drop)
     }
 
     /// Releases leases of the registered process `pid`.
@@ -156,14 +161,14 @@ impl Client {
         request.data = u32::try_from(resources.len()).unwrap_or(u32::MAX);
         request.data2 = pid;
         request.body = wire::release_body(resources);
-        self.ask(&request).map(drop)
+        self.ask_in_turn(&request).map(drop)
     }
 
     /// The leases that process `pid` holds; [`Refusal::NoSuchProcess`] when it is not registered.
     pub fn inquire_pid(&self, pid: u32) -> Result<Vec<ResourceHeld>, SanlockError> {
         let mut request = Request::new(Operation::Inquire, Command::Inquire);
         request.data2 = pid;
-        let answer = self.ask(&request)?;
+        let answer = self.ask_in_turn(&request)?;
         understood(&request, wire::resources_held(&answer.body))
     }
 

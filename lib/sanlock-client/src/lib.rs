@@ -5,9 +5,11 @@
 //! the I/O and kills a holder whose host id cannot be renewed.
 //!
 //! This crate may touch that socket and nothing else. It blocks, with a deadline on each call; async callers
-//! put it on a blocking thread. It never retries, never breaks a lease and never kills a process. It works with
-//! the daemon's 3.x and 4.x releases: only commands that both know are used, and an answer's own length is
-//! believed before any figure that we assume.
+//! put it on a blocking thread. It never breaks a lease and never kills a process, and retries only what the daemon
+//! refused because it was busy with the same process. It is written and
+//! tested against the daemon's release 3.8.5. Only commands of protocol 1 are used; [`Client::version`] tells the
+//! release, and a daemon that speaks another protocol, or gives structures of another size, is answered with
+//! [`SanlockError::Protocol`] rather than misread.
 //!
 //! ```no_run
 //! use sanlock_client::{AcquireOptions, Client, Disk, DiskPath, LockspaceName, Registration, Resource, ResourceName};
@@ -28,6 +30,7 @@
 //! ```
 
 mod client;
+mod delta;
 mod error;
 mod model;
 mod names;
@@ -36,6 +39,7 @@ mod transport;
 pub mod wire;
 
 pub use client::{AddOptions, Client, RemoveOptions, WriteLockspaceOptions};
+pub use delta::{DELTA_RECORD_BYTES, DeltaRecord};
 pub use error::{Operation, Refusal, SanlockError};
 pub use model::{
     Disk, GridSize, HostState, HostStatus, Lockspace, LockspacePhase, LockspaceRecord, Owner, Resource,

@@ -84,7 +84,7 @@ impl Registration {
     pub fn acquire(&mut self, resources: &[Resource], options: &AcquireOptions) -> Result<(), SanlockError> {
         let mut request = options.request(resources)?;
         request.data2 = SELF;
-        self.connection.ask(&request).map(drop)
+        self.connection.ask_in_turn(&request).map(drop)
     }
 
     /// Releases leases.
@@ -94,7 +94,7 @@ impl Registration {
         request.data = u32::try_from(resources.len()).unwrap_or(u32::MAX);
         request.data2 = SELF;
         request.body = wire::release_body(resources);
-        self.connection.ask(&request).map(drop)
+        self.connection.ask_in_turn(&request).map(drop)
     }
 
     /// Releases all leases.
@@ -102,14 +102,14 @@ impl Registration {
         let mut request = Request::new(Operation::Release, Command::Release);
         request.flags = wire::RELEASE_ALL;
         request.data2 = SELF;
-        self.connection.ask(&request).map(drop)
+        self.connection.ask_in_turn(&request).map(drop)
     }
 
     /// The leases that this process holds.
     pub fn inquire(&mut self) -> Result<Vec<ResourceHeld>, SanlockError> {
         let mut request = Request::new(Operation::Inquire, Command::Inquire);
         request.data2 = SELF;
-        let answer = self.connection.ask(&request)?;
+        let answer = self.connection.ask_in_turn(&request)?;
         understood(&request, wire::resources_held(&answer.body))
     }
 
@@ -133,7 +133,7 @@ impl Registration {
         request.flags = if with_pid { wire::KILL_PATH_PID } else { 0 };
         request.data2 = SELF;
         request.body = wire::kill_path_body(program, arguments.as_bytes());
-        self.connection.ask(&request).map(drop)
+        self.connection.ask_in_turn(&request).map(drop)
     }
 
     /// Lets the registration, and with it the leases, survive `exec`: the descriptor stays open in the program

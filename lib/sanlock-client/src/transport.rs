@@ -14,6 +14,13 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::error::{Operation, SanlockError};
 use crate::wire::{self, Command, HEADER_LEN, Header};
 
+/// How long a busy process is waited for.
+const TURN: Duration = Duration::from_secs(1);
+/// Time between two tries.
+const TURN_PAUSE: Duration = Duration::from_millis(10);
+/// -EBUSY.
+const BUSY: i32 = -16;
+
 /// A moment after which waiting ends, on the monotonic clock.
 #[derive(Debug, Clone, Copy)]
 struct Deadline {
@@ -115,6 +122,24 @@ impl Connection {
         match wire::result_of(&answer.header) {
             Ok(_) => Ok(answer),
             Err(code) => Err(SanlockError::refused(request.operation, code)),
+        }
+    }
+
+    /// As [`Self::ask`], for a command about a registered process. The daemon does one such command at a time for
+    /// each process and refuses a second at once, whoever sent the first: a look at what a process holds would make
+    /// its acquire fail. So a busy refusal, after which nothing was done, is asked again for a while.
+    pub fn ask_in_turn(&mut self, request: &Request) -> Result<Answer, SanlockError> {
+        let patience = now().saturating_add(TURN.min(self.deadline));
+        loop {
+            match self.ask(request) {
+                Err(e) if e.code() == Some(BUSY) && now() < patience => {}
+                result => return result,
+            }
+            #[allow(
+                clippy::disallowed_methods,
+                reason = "the daemon tells nobody when it is free; bounded by TURN"
+            )]
+            std::thread::sleep(TURN_PAUSE);
         }
     }
 

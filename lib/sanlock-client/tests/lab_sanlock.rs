@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
+use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ha_tests::sanlock::{LeaseFile, SanlockDaemon, Speed};
+use ha_tests::sanlock::{LeaseFile, SanlockDaemon, Speed, lab_directory};
 use ha_tests::wait;
 use sanlock_client::{
     AcquireOptions, AddOptions, Client, HostState, Lockspace, LockspacePhase, Refusal, Registration,
@@ -32,7 +34,7 @@ struct Lab {
 
 impl Lab {
     fn new(hosts: usize, speed: Speed) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = lab_directory().unwrap();
         let daemons: Vec<_> = ["a", "b"][..hosts]
             .iter()
             .map(|name| SanlockDaemon::start(&directory.path().join(name), name, speed).unwrap())
@@ -109,6 +111,7 @@ impl Holder {
             .arg(resource.disks[0].offset.to_string())
             .args(["sleep", "600"])
             .stdin(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         Self(child)
@@ -240,6 +243,11 @@ fn a_program_owns_the_lease_that_its_launcher_took() {
     let pid = holder.0.id();
     let client = lab.client(0);
     let held = wait::until("the program to own the lease", SOON, || {
+        if let Some(status) = holder.0.try_wait().unwrap() {
+            let mut why = String::new();
+            holder.0.stderr.take().unwrap().read_to_string(&mut why).unwrap();
+            panic!("the launcher ended with {status}: {why}");
+        }
         client.inquire_pid(pid).ok().filter(|held| !held.is_empty())
     });
     assert_eq!(held[0].resource, lab.resource());
@@ -257,6 +265,36 @@ fn a_program_owns_the_lease_that_its_launcher_took() {
         rival.acquire(&[lab.resource()], &no_wait()).ok()
     });
     assert_eq!(refusal(client.inquire_pid(pid)), Refusal::NoSuchProcess);
+}
+
+#[test]
+fn looking_at_a_process_does_not_make_its_acquire_fail() {
+    let lab = Lab::new(1, Speed::Tenfold);
+    lab.join(0);
+    let client = lab.client(0);
+    let own = std::process::id();
+    let mut registration = Registration::register_self(&client).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let lookers: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        assert!(client.inquire_pid(own).unwrap().len() <= 1);
+                    }
+                })
+            })
+            .collect();
+        let result = (0..30).try_for_each(|_| {
+            registration.acquire(&[lab.resource()], &no_wait())?;
+            registration.release(&[lab.resource()])
+        });
+        done.store(true, Ordering::Relaxed);
+        for looker in lookers {
+            looker.join().unwrap();
+        }
+        result.unwrap();
+    });
 }
 
 #[test]

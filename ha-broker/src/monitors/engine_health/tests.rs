@@ -181,6 +181,17 @@ async fn a_lost_lease_is_said_whatever_the_page_says() {
     assert_eq!(note, "the VM does not own its lease and must be destroyed: not in sanlock's list");
 }
 
+const GOOD_TEXT: &str = "DB Up!Welcome to Health Status!";
+
+fn options(urls: &[String]) -> PageOptions {
+    PageOptions {
+        urls: urls.to_vec(),
+        expected: GOOD_TEXT.to_owned(),
+        timeout: Duration::from_secs(5),
+        ca: None,
+    }
+}
+
 /// Serves `answers` as whole HTTP responses, one connection each, and gives the server's address.
 async fn serve(answers: Vec<String>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -211,7 +222,8 @@ async fn only_the_right_text_with_200_is_good() {
         "nonsense".to_owned(),
     ])
     .await;
-    let page = HealthPage::new(&[format!("http://{address}/ovirt-engine/services/health")]).unwrap();
+    let page =
+        HealthPage::new(&options(&[format!("http://{address}/ovirt-engine/services/health")])).unwrap();
     assert_eq!(page.check().await, Ok(()));
     assert!(page.check().await.unwrap_err().contains("answers 500"));
     let error = page.check().await.unwrap_err();
@@ -228,12 +240,22 @@ async fn one_of_two_addresses_is_enough() {
         format!("http://{new}/ovirt-engine/services/health"),
         format!("http://{old}/OvirtEngineWeb/HealthStatus"),
     ];
-    assert_eq!(HealthPage::new(&urls).unwrap().check().await, Ok(()));
+    assert_eq!(HealthPage::new(&options(&urls)).unwrap().check().await, Ok(()));
+}
+
+#[tokio::test]
+async fn https_is_spoken_and_a_missing_ca_file_is_no_hindrance() {
+    let plain = serve(vec![response("200 OK", GOOD_TEXT)]).await;
+    let urls = [format!("https://{plain}/ovirt-engine/services/health")];
+    let page =
+        HealthPage::new(&PageOptions { ca: Some("/nonexistent/ca.pem".into()), ..options(&urls) }).unwrap();
+    // The peer answers the TLS greeting in plain text, which must not be taken for a good page.
+    assert!(page.check().await.is_err());
 }
 
 #[test]
 fn addresses_that_cannot_be_asked_are_refused() {
-    let error = HealthPage::new(&["ftp://x/".to_owned()]).unwrap_err().to_string();
+    let error = HealthPage::new(&options(&["ftp://x/".to_owned()])).unwrap_err().to_string();
     assert!(error.contains("'ftp://x/' is no http or https address"), "{error}");
-    assert!(HealthPage::new(&[]).unwrap_err().to_string().contains("fqdn"));
+    assert!(HealthPage::new(&options(&[])).unwrap_err().to_string().contains("fqdn"));
 }

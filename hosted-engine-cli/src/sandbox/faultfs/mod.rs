@@ -1,7 +1,7 @@
 //! A pass-through file system between one sandbox host and the shared folder, which can be told to fail.
 //!
 //! Every host of the sandbox sees the storage through its own mount of this, so that faults hit one host only.
-//! O_DIRECT and asynchronous I/O work on it, and nothing is cached in the kernel: what another host wrote is seen
+//! `O_DIRECT` and asynchronous I/O work on it, and nothing is cached in the kernel: what another host wrote is seen
 //! at once, as on NFS with its caches off.
 //!
 //! ```text

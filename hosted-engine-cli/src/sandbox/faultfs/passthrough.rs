@@ -248,11 +248,11 @@ impl Filesystem for PassThrough {
     }
 
     fn mkdir(&mut self, _: &Request<'_>, parent: u64, name: &OsStr, mode: u32, _: u32, reply: ReplyEntry) {
-        let made = self.may_write().and_then(|()| {
+        let result = self.may_write().and_then(|()| {
             fs::mkdirat(self.nodes.get(parent)?, name, Permissions::from_raw_mode(mode))?;
             self.nodes.look_up(parent, name)
         });
-        entry(made, reply);
+        entry(result, reply);
     }
 
     fn unlink(&mut self, _: &Request<'_>, parent: u64, name: &OsStr, reply: ReplyEmpty) {
@@ -268,11 +268,11 @@ impl Filesystem for PassThrough {
     }
 
     fn symlink(&mut self, _: &Request<'_>, parent: u64, name: &OsStr, target: &Path, reply: ReplyEntry) {
-        let made = self.may_write().and_then(|()| {
+        let result = self.may_write().and_then(|()| {
             fs::symlinkat(target, self.nodes.get(parent)?, name)?;
             self.nodes.look_up(parent, name)
         });
-        entry(made, reply);
+        entry(result, reply);
     }
 
     fn rename(
@@ -371,7 +371,9 @@ impl Filesystem for PassThrough {
     }
 
     fn flush(&mut self, _: &Request<'_>, _: u64, _: u64, _: u64, reply: ReplyEmpty) {
-        empty(self.may_read(), reply);
+        // Nothing is kept back that a close could flush. After this answer the kernel does not ask again, so that
+        // a killed process's close does not wait for stalled storage.
+        reply.error(Errno::NOSYS.raw_os_error());
     }
 
     fn release(

@@ -37,6 +37,7 @@ pub(super) const KNOWN: &[(&str, &[&str])] = &[
         &[
             "retry_window_by_monotonic_clock",
             "start_waits_for_liveness",
+            "lease_refusal_is_no_failure",
             "local_maintenance_moves_vm",
             "start_needs_footing",
         ],

@@ -1,0 +1,68 @@
+//! Deploys the cluster on the sandbox's hosts with the product's own set-up. Runs inside a host, where its storage
+//! is mounted.
+
+use anyhow::Context;
+use clock::{Clock, SystemClock};
+use ha_config::DomainType;
+use metadata_format::HostId;
+
+use crate::setup::{
+    ClusterSpec, DiskSource, HostSpec, Lines, StorageSpec, VmSpec, configure_host, create_storage,
+    find_cluster,
+};
+
+use super::layout::{BRIDGE, ENGINE, ENGINE_FQDN, GATEWAY, HostNumber, Layout, PREFIX, STORAGE};
+use super::state::State;
+
+/// Size of the engine VM's disk.
+const DISK: u64 = 64 << 20;
+/// Memory of the engine VM, in MB: what the small guest needs.
+const MEMORY_MB: u64 = 128;
+
+/// On the first host: makes the storage. On every host: makes it a member.
+pub fn deploy(layout: &Layout, number: HostNumber) -> anyhow::Result<()> {
+    let paths = layout.host(number);
+    let state = State::load(layout)?;
+    let storage = StorageSpec {
+        domain_type: DomainType::Posixfs,
+        storage: STORAGE.to_owned(),
+        name: "hosted_storage".to_owned(),
+        disk: DiskSource::Empty(DISK),
+    };
+    if number == HostNumber(1) {
+        let now = u64::try_from(SystemClock.wall().0).unwrap_or(0);
+        create_storage(&paths, &storage, &cluster(&state), now, &Lines)
+            .context("cannot set the storage up")?;
+    }
+    let cluster = find_cluster(&paths, &storage).context("cannot find the cluster on the storage")?;
+    let host = HostSpec { host_id: HostId::new(number.0.into())?, hostname: number.name() };
+    configure_host(&paths, &cluster, &host, &Lines).context("cannot configure this host")?;
+    Ok(())
+}
+
+fn cluster(state: &State) -> ClusterSpec {
+    let vm = VmSpec {
+        memory_mb: MEMORY_MB,
+        vcpus: 1,
+        kernel: Some(state.guest.join("vmlinuz")),
+        initrd: Some(state.guest.join("initramfs")),
+        kernel_args: Some(format!(
+            "console=ttyS0 quiet panic=1 engine.ip={ENGINE}/{PREFIX} engine.gw={GATEWAY}"
+        )),
+        ..VmSpec::new()
+    };
+    ClusterSpec {
+        fqdn: ENGINE_FQDN.to_owned(),
+        bridge: BRIDGE.to_owned(),
+        gateway: Some(GATEWAY.to_string()),
+        network_test: "ping".to_owned(),
+        tcp_target: None,
+        vm,
+        ha_toml: format!(
+            "# Written by `hosted-engine sandbox up`.\n\n\
+             [lease]\nio_timeout = {}\n\n\
+             [score]\nprofile = \"founding\"\n",
+            state.io_timeout
+        ),
+    }
+}

@@ -1,0 +1,176 @@
+//! What was seen of the engine VM over time: on which hosts it ran, when two ran at once, when it answered. Pure.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use clock::Monotonic;
+
+use super::layout::HostNumber;
+
+/// One QEMU process: its host, and its process id on the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Qemu {
+    /// Where.
+    pub host: HostNumber,
+    /// Which.
+    pub pid: i32,
+}
+
+/// Something changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// A QEMU appeared.
+    Started(HostNumber),
+    /// A QEMU is gone.
+    Ended(HostNumber),
+    /// More than one QEMU at once.
+    Overlap(usize),
+    /// At most one again.
+    OverlapOver,
+    /// The health page answers well, and has not before.
+    Good,
+    /// It does not any more.
+    Bad,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started(host) => write!(f, "QEMU starts on host {host}"),
+            Self::Ended(host) => write!(f, "QEMU ends on host {host}"),
+            Self::Overlap(count) => write!(f, "{count} QEMUs AT ONCE"),
+            Self::OverlapOver => write!(f, "one QEMU at most again"),
+            Self::Good => write!(f, "engine good"),
+            Self::Bad => write!(f, "engine bad"),
+        }
+    }
+}
+
+/// All that was seen since the watching began.
+#[derive(Debug, Clone, Default)]
+pub struct Timeline {
+    qemus: BTreeSet<Qemu>,
+    good: Option<bool>,
+    most: usize,
+    changes: Vec<(Monotonic, Change)>,
+    overlap_since: Option<Monotonic>,
+    overlapped: Duration,
+}
+
+impl Timeline {
+    /// Adds one look.
+    pub fn look(&mut self, now: Monotonic, qemus: BTreeSet<Qemu>, good: bool) {
+        for gone in self.qemus.difference(&qemus) {
+            self.changes.push((now, Change::Ended(gone.host)));
+        }
+        for new in qemus.difference(&self.qemus) {
+            self.changes.push((now, Change::Started(new.host)));
+        }
+        match (self.overlap_since, qemus.len()) {
+            (None, count @ 2..) => {
+                self.overlap_since = Some(now);
+                self.changes.push((now, Change::Overlap(count)));
+            }
+            (Some(since), 0 | 1) => {
+                self.overlap_since = None;
+                self.overlapped += now.saturating_since(since);
+                self.changes.push((now, Change::OverlapOver));
+            }
+            _ => {}
+        }
+        if self.good != Some(good) {
+            self.good = Some(good);
+            self.changes.push((now, if good { Change::Good } else { Change::Bad }));
+        }
+        self.most = self.most.max(qemus.len());
+        self.qemus = qemus;
+    }
+
+    /// Whether the engine answers well now, and exactly one QEMU is there.
+    pub fn is_good(&self) -> bool {
+        self.good == Some(true) && self.qemus.len() == 1
+    }
+
+    /// Where the VM is.
+    pub fn qemus(&self) -> &BTreeSet<Qemu> {
+        &self.qemus
+    }
+
+    /// The most QEMUs that were seen at once.
+    pub fn most_qemus(&self) -> usize {
+        self.most
+    }
+
+    /// How long more than one was there, so far as it is over.
+    pub fn overlapped(&self) -> Duration {
+        self.overlapped
+    }
+
+    /// What changed after `start`.
+    pub fn changes_since(&self, start: Monotonic) -> impl Iterator<Item = &(Monotonic, Change)> {
+        self.changes.iter().filter(move |(at, _)| *at >= start)
+    }
+
+    /// True when something happened to the VM or the engine since `start`.
+    pub fn disturbed_since(&self, start: Monotonic) -> bool {
+        self.changes_since(start).any(|(_, change)| matches!(change, Change::Ended(_) | Change::Bad))
+    }
+
+    /// When the engine last became good after `start`, if it is good.
+    pub fn good_since(&self, start: Monotonic) -> Option<Monotonic> {
+        if !self.is_good() {
+            return None;
+        }
+        let good = |(at, change): &(Monotonic, Change)| (*change == Change::Good).then_some(*at);
+        self.changes_since(start).filter_map(good).last()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: fn(u64) -> Monotonic = Monotonic::from_secs;
+
+    fn on(hosts: &[(u8, i32)]) -> BTreeSet<Qemu> {
+        hosts.iter().map(|(host, pid)| Qemu { host: HostNumber(*host), pid: *pid }).collect()
+    }
+
+    #[test]
+    fn a_takeover_is_seen_with_its_times() {
+        let mut timeline = Timeline::default();
+        timeline.look(AT(0), on(&[(1, 10)]), true);
+        timeline.look(AT(1), on(&[]), false);
+        timeline.look(AT(20), on(&[(2, 11)]), false);
+        assert_eq!(timeline.good_since(AT(1)), None);
+        timeline.look(AT(25), on(&[(2, 11)]), true);
+        assert!(timeline.disturbed_since(AT(1)));
+        assert_eq!(timeline.good_since(AT(1)), Some(AT(25)));
+        assert_eq!((timeline.most_qemus(), timeline.overlapped()), (1, Duration::ZERO));
+        let changes: Vec<_> = timeline.changes_since(AT(1)).map(|(_, change)| *change).collect();
+        assert_eq!(
+            changes,
+            [Change::Ended(HostNumber(1)), Change::Bad, Change::Started(HostNumber(2)), Change::Good]
+        );
+    }
+
+    #[test]
+    fn two_at_once_are_never_missed() {
+        let mut timeline = Timeline::default();
+        timeline.look(AT(0), on(&[(1, 10)]), true);
+        timeline.look(AT(5), on(&[(1, 10), (2, 11)]), true);
+        assert!(!timeline.is_good());
+        timeline.look(AT(7), on(&[(2, 11)]), true);
+        assert_eq!((timeline.most_qemus(), timeline.overlapped()), (2, Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn a_quick_restart_on_the_same_host_is_seen() {
+        let mut timeline = Timeline::default();
+        timeline.look(AT(0), on(&[(1, 10)]), true);
+        timeline.look(AT(1), on(&[(1, 12)]), true);
+        assert!(timeline.disturbed_since(AT(1)));
+        assert_eq!(timeline.most_qemus(), 1);
+    }
+}
