@@ -279,16 +279,22 @@ impl Agent {
         }
     }
 
-    /// Logs each warning when it appears, and when it is gone.
+    /// Logs each warning when it appears, and when it is gone. One whose figures alone change is no new one.
     fn log_warnings(&mut self) {
-        for warning in self.warnings.iter().filter(|warning| !self.warned.contains(warning)) {
+        let known = |list: &[String], warning: &str| list.iter().any(|other| gist(other).eq(gist(warning)));
+        for warning in self.warnings.iter().filter(|warning| !known(&self.warned, warning)) {
             warn!("{warning}");
         }
-        for gone in self.warned.iter().filter(|warning| !self.warnings.contains(warning)) {
+        for gone in self.warned.iter().filter(|warning| !known(&self.warnings, warning)) {
             info!("no longer: {gone}");
         }
         self.warned.clone_from(&self.warnings);
     }
+}
+
+/// A text without its figures.
+fn gist(text: &str) -> impl Iterator<Item = char> {
+    text.chars().filter(|c| !c.is_ascii_digit())
 }
 
 #[cfg(test)]

@@ -29,6 +29,8 @@ pub struct World {
 
 pub struct Inner {
     pub broker_up: bool,
+    /// Knows the XML-RPC verbs only.
+    pub old_broker: bool,
     /// Requests to shared storage hang from this second on.
     pub storage_hangs: bool,
     pub blocks: BTreeMap<u16, Vec<u8>>,
@@ -67,6 +69,7 @@ impl World {
             events: broadcast::channel(4).0,
             state: Mutex::new(Inner {
                 broker_up: true,
+                old_broker: false,
                 storage_hangs: false,
                 blocks: BTreeMap::new(),
                 monitors: BTreeMap::new(),
@@ -197,8 +200,14 @@ impl Broker for World {
         Ok(kind.to_owned())
     }
 
-    async fn status_monitor(&self, _id: &str) -> Result<Option<String>, BrokerError> {
-        Err(BrokerError { refused: true, detail: "asked one by one although there is a status".to_owned() })
+    async fn status_monitor(&self, id: &str) -> Result<Option<String>, BrokerError> {
+        self.reach("status_monitor").await?;
+        let inner = self.lock();
+        match inner.monitors.get(id) {
+            Some(_) if id == "engine-health" => Ok(Some(inner.health_text())),
+            Some(value) => Ok(Some(value.clone())),
+            None => Err(BrokerError { refused: true, detail: format!("no monitor {id} runs") }),
+        }
     }
 
     async fn get_stats(&self) -> Result<BTreeMap<u16, Vec<u8>>, BrokerError> {
@@ -264,6 +273,9 @@ impl Broker for World {
     async fn status(&self) -> Result<Option<StatusDocument>, BrokerError> {
         self.reach("status").await?;
         let inner = self.lock();
+        if inner.old_broker {
+            return Ok(None);
+        }
         let row = |id: &String, value: &String| {
             let value = if id == "engine-health" { inner.health_text() } else { value.clone() };
             (id.clone(), MonitorRow { value: Some(value), age_secs: Some(1), error: None })
@@ -294,6 +306,9 @@ impl Broker for World {
 
     async fn wake(&self, after: u64, timeout: Duration) -> Result<Option<Wake>, BrokerError> {
         self.reach("wake").await?;
+        if self.lock().old_broker {
+            return Ok(None);
+        }
         let woken = self.woken.notified();
         let counter = self.lock().counter;
         if counter == after {

@@ -216,6 +216,25 @@ async fn a_broker_that_is_gone_stops_nothing_and_is_met_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn todays_broker_is_enough_and_is_asked_every_ten_seconds() {
+    let world = World::new();
+    world.lock().old_broker = true;
+    let rig = start(&world);
+    rig.until("EngineUp", 120).await;
+    rig.secs(30).await;
+    let looks = |world: &World| world.lock().calls.iter().filter(|call| *call == "get_stats").count();
+    let before = looks(&world);
+    rig.secs(100).await;
+    assert_eq!((looks(&world) - before, rig.actions()), (10, vec!["start"]));
+    // It was restarted and runs no monitors.
+    world.lock().monitors.clear();
+    rig.secs(30).await;
+    assert_eq!(world.lock().monitors.len(), 6);
+    assert_eq!(world.own_state(), "EngineUp");
+    assert!(!world.lock().calls.contains(&"wake".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn storage_that_hangs_blocks_a_start_but_not_the_loop() {
     let world = World::new();
     let rig = start(&world);
