@@ -1,7 +1,20 @@
-//! The operator's command `hosted-engine`.
+//! The operator's command `hosted-engine`: shows the cluster, starts and stops the engine VM, sets maintenance,
+//! sets up, repairs, and runs the sandbox.
+//!
+//! It speaks to the broker's socket and, through `engine-vm`, to the hypervisor. It decides nothing about where the
+//! VM runs: that is the agents' work. Only set-up and repair open shared storage themselves.
 
+pub mod cli;
+pub mod console;
 pub mod delta_lease;
+pub mod deployed;
+pub mod liveliness;
+pub mod maintenance;
+pub mod password;
 pub mod repair;
 pub mod sandbox;
 pub mod setup;
 pub mod shared_file;
+pub mod status;
+pub mod terminal;
+pub mod vm;

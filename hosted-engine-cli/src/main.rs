@@ -1,17 +1,41 @@
-//! Binary entry point.
+//! The binary: reads the command line, runs the command, turns its end into an exit code.
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use hosted_engine_cli::sandbox;
+use engine_vm::qemu::QmpRole;
+use ha_config::{HaToml, HostedEngineConf, Paths};
+use hosted_engine_cli::cli::{self, Command, OperatorCommand};
+use hosted_engine_cli::terminal::{Exit, Terminal};
 
-#[derive(Debug, Parser)]
-enum Cli {
-    /// A whole cluster on this machine, to try out and to break
-    Sandbox(sandbox::SandboxArgs),
+fn main() -> ExitCode {
+    let cli = match cli::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed pipe is no reason to say more.
+            let _ = error.print();
+            // Asked-for help is a success; a wrong command line has the exit code that scripts know: 1.
+            return if error.use_stderr() { Exit::FAILED.into() } else { Exit::OK.into() };
+        }
+    };
+    // sanlock and QEMU work in directories of their own.
+    let ended = std::path::absolute(&cli.root).map_err(anyhow::Error::from).and_then(|root| {
+        let paths = Paths::new(root);
+        match cli.command {
+            Command::Site(command) => command.run(&paths),
+            Command::Operator(command) => operate(command, &paths),
+        }
+    });
+    ended.unwrap_or_else(|error| {
+        Terminal::default().complain(format!("{error:#}"));
+        Exit::FAILED.into()
+    })
 }
 
-fn main() -> anyhow::Result<ExitCode> {
-    let Cli::Sandbox(args) = Cli::parse();
-    sandbox::run(args)
+fn operate(command: OperatorCommand, paths: &Paths) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let open_vm = |conf: &HostedEngineConf| Ok(engine_vm::of_host(conf, &HaToml::load(paths)?, QmpRole::Cli)?);
+    let exit = runtime.block_on(cli::run(command, paths, &open_vm, &mut Terminal::default()));
+    // A read of the keyboard that never ends must not keep us here.
+    runtime.shutdown_background();
+    exit.map(ExitCode::from)
 }

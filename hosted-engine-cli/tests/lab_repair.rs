@@ -11,7 +11,7 @@ use std::time::Duration;
 use ha_broker::daemon::{self, Setup};
 use ha_tests::sanlock::{SanlockDaemon, Speed};
 use ha_tests::wait;
-use hosted_engine_cli::delta_lease::DeltaLease;
+use hosted_engine_cli::delta_lease;
 use hosted_engine_cli::repair::{
     CleanMetadataArgs, ReinitializeLockspaceArgs, clean_metadata, reinitialize_lockspace,
 };
@@ -29,7 +29,7 @@ fn id(number: u16) -> HostId {
 
 fn lease(site: &Site, number: u16) -> DeltaLease {
     let file = SharedFile::open(&site.conf.lockspace_path().unwrap(), false).unwrap();
-    DeltaLease::read(&file, id(number)).unwrap().unwrap()
+    delta_lease::read(&file, id(number)).unwrap().unwrap()
 }
 
 fn put_block(site: &Site, number: u16, stopped: bool) {
@@ -88,7 +88,7 @@ fn a_running_broker_does_what_only_it_may_do() {
     put_block(&site, 3, true);
     let setup = Setup::load(site.paths.clone()).unwrap();
     // Ends with the test's process.
-    std::thread::spawn(move || daemon::run(&setup, daemon::monitors));
+    std::thread::spawn(move || daemon::run(&setup));
     wait::until("the broker to listen", Duration::from_secs(10), || {
         site.paths.broker_socket().exists().then_some(())
     });

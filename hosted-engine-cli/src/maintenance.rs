@@ -1,0 +1,179 @@
+//! `--set-maintenance`: global (the cluster's block), local (this host's ha.conf), none (ends both).
+//!
+//! `global` never touches the local mode and `local` never touches the global one. A change of the global mode
+//! counts once it was read back through the broker; other lines of the cluster's block stay as they are.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use broker_api::BrokerClient;
+use broker_api::status::StorageState;
+use engine_vm::EngineVm;
+use ha_config::{HaConf, Paths};
+use metadata_format::{GlobalBlock, HostId};
+
+use crate::status::View;
+use crate::terminal::{Exit, Terminal};
+
+/// How long a broker may take to read the file for the first time, and to show what was written: a few of the
+/// Python broker's rounds of 10 s.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Pause between looks. The broker has no call that waits for a change of a block.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Which maintenance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Mode {
+    /// The agents of all hosts watch the engine VM and do not touch it.
+    Global,
+    /// This host does not run the engine VM.
+    Local,
+    /// Ends both.
+    None,
+}
+
+/// This host, as far as setting its mode needs it.
+pub struct Host<'a> {
+    /// Its paths.
+    pub paths: &'a Paths,
+    /// Its id.
+    pub id: HostId,
+    /// Its broker.
+    pub broker: &'a BrokerClient,
+}
+
+/// Sets a mode. `vm` is asked for [`Mode::Local`] only; `None` when the hypervisor cannot be asked.
+pub async fn set(
+    mode: Mode,
+    host: Host<'_>,
+    vm: Option<&dyn EngineVm>,
+    terminal: &mut Terminal,
+) -> Result<Exit> {
+    match mode {
+        Mode::Global => {
+            set_global(host.broker, true, terminal).await?;
+            terminal.say("Global maintenance is set: no agent starts, stops or moves the engine VM");
+        }
+        Mode::Local => {
+            if !may_leave(&host, vm, terminal).await {
+                return Ok(Exit::FAILED);
+            }
+            set_local(host.paths, true)?;
+            terminal.say("Local maintenance is set on this host");
+        }
+        Mode::None => {
+            set_local(host.paths, false)?;
+            terminal.say("Local maintenance has ended on this host");
+            set_global(host.broker, false, terminal).await.context("Global maintenance may go on")?;
+            terminal.say("Global maintenance has ended");
+        }
+    }
+    Ok(Exit::OK)
+}
+
+/// Whether local maintenance makes sense now: a VM on this host needs another host that can take it.
+async fn may_leave(host: &Host<'_>, vm: Option<&dyn EngineVm>, terminal: &mut Terminal) -> bool {
+    let here = match vm {
+        Some(vm) => vm.status().await.map(|status| status.exists()).map_err(|error| error.to_string()),
+        None => Err("there is no hypervisor to ask".to_owned()),
+    };
+    match here {
+        Ok(false) => return true,
+        Ok(true) => {}
+        Err(error) => {
+            terminal.complain(format!("Cannot tell whether the engine VM runs on this host: {error}"));
+            return true;
+        }
+    }
+    match View::fetch(host.broker).await {
+        Ok(view) if view.somebody_else_can_run_it(host.id) => {
+            terminal.say("The engine VM is running on this host; the agent moves it to another one first");
+            true
+        }
+        Ok(_) => {
+            terminal.complain(
+                "Unable to enter local maintenance mode: the engine VM is running on the current host, and no other \
+                 live host has a score above 0 to take it. Bring another host up first, or use --mode=global to \
+                 work on this host while the engine VM runs",
+            );
+            false
+        }
+        Err(error) => {
+            terminal.complain(format!(
+                "Unable to enter local maintenance mode: the engine VM is running on the current host, and it is \
+                 not known whether another can take it: {error}"
+            ));
+            false
+        }
+    }
+}
+
+fn set_local(paths: &Paths, on: bool) -> Result<()> {
+    let folder = paths.state_dir();
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let wanted = HaConf { local_maintenance: on, local_maintenance_manual: on };
+    wanted.store(paths)?;
+    let seen = HaConf::load(paths)?;
+    if seen != wanted {
+        bail!(
+            "{} was written and reads differently: somebody else changes it",
+            HaConf::path(paths).display()
+        );
+    }
+    Ok(())
+}
+
+/// Read, modify, write of one line of the cluster's block, then a look whether it is there.
+async fn set_global(broker: &BrokerClient, on: bool, terminal: &mut Terminal) -> Result<()> {
+    let mut block = match GlobalBlock::parse(&cluster_block(broker).await?) {
+        Ok(block) => block,
+        Err(error) => {
+            terminal.complain(format!("{error}. It is written anew now"));
+            GlobalBlock::default()
+        }
+    };
+    block.set_maintenance(on);
+    let bytes = block.encode()?;
+    broker.put_stats(0, &bytes).await.context("The maintenance mode was not changed")?;
+    let seen = wait_for(async || {
+        let blocks = broker.get_stats().await?;
+        let seen = blocks.get(&0).and_then(|bytes| GlobalBlock::parse(bytes).ok());
+        Ok(seen.is_some_and(|block| block.maintenance() == on).then_some(()))
+    });
+    seen.await?.with_context(|| {
+        format!(
+            "The maintenance mode was written, and {} s later the metadata file does not show it: another host may \
+             have changed it at the same time. Look with: hosted-engine --vm-status",
+            PATIENCE.as_secs()
+        )
+    })
+}
+
+/// Block 0; all NUL where the file has none. Waits for the broker's first read, since an absent block and one that
+/// was not read yet look the same, and writing over the second would lose its other lines.
+async fn cluster_block(broker: &BrokerClient) -> Result<Vec<u8>> {
+    let block = wait_for(async || {
+        let mut blocks = broker.get_stats().await?;
+        if !blocks.is_empty() {
+            return Ok(Some(blocks.remove(&0).unwrap_or_default()));
+        }
+        let read =
+            broker.status().await?.is_some_and(|status| matches!(status.storage, StorageState::Good { .. }));
+        Ok(read.then(Vec::new))
+    });
+    block.await?.context(
+        "The broker has not read the metadata file yet, so the maintenance mode cannot be changed; its log says why",
+    )
+}
+
+/// Looks again and again until there is something, for [`PATIENCE`].
+async fn wait_for<T>(look: impl AsyncFn() -> Result<Option<T>>) -> Result<Option<T>> {
+    let tries = PATIENCE.as_millis() / PAUSE.as_millis();
+    for _ in 0..tries {
+        if let Some(found) = look().await? {
+            return Ok(Some(found));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    look().await
+}

@@ -1,0 +1,218 @@
+//! What a status display is made of, from either kind of broker.
+
+use std::collections::BTreeMap;
+
+use broker_api::status::{GoodRow, HostRow, LeaseState, StatusDocument, StorageState};
+use broker_api::{BrokerClient, ClientError};
+use jiff::tz::TimeZone;
+use metadata_format::text::printable;
+use metadata_format::{GlobalBlock, HostBlock, HostId, ctime};
+
+/// Everything that the renderings need.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct View {
+    /// Whether the cluster is in global maintenance; `None` when nobody knows.
+    pub global_maintenance: Option<bool>,
+    /// One row for each block that is there.
+    pub rows: BTreeMap<HostId, HostRow>,
+    /// What must be known before the rows are believed.
+    pub warnings: Vec<Warning>,
+    /// The broker's document, when it has one.
+    pub document: Option<Box<StatusDocument>>,
+}
+
+/// One thing that must be known before the rows are believed. Times are wall-clock seconds since 1970.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Warning {
+    /// A storage request hangs.
+    StorageStuck {
+        /// Since when.
+        since: i64,
+        /// What hangs.
+        operation: String,
+    },
+    /// The last storage request failed.
+    StorageFailed {
+        /// Since when.
+        since: i64,
+        /// Which error, and what to do.
+        error: String,
+    },
+    /// The broker has not read the metadata file yet.
+    StorageUnread,
+    /// The host id lease was lost.
+    LeaseLost {
+        /// Since when.
+        since: i64,
+        /// The lock manager's words.
+        error: String,
+    },
+    /// The host id lease is not there yet.
+    LeaseJoining {
+        /// Since when.
+        since: i64,
+    },
+    /// The cluster block cannot be read.
+    GlobalBlock {
+        /// Why, and what to do.
+        error: String,
+    },
+    /// The cluster block has lines that we do not know.
+    UnknownGlobalKeys(Vec<String>),
+    /// This host's agent wants something to be seen.
+    Agent(String),
+}
+
+impl Warning {
+    /// One sentence.
+    pub fn sentence(&self, zone: &TimeZone) -> String {
+        match self {
+            Self::StorageStuck { since, operation } => format!(
+                "Storage stuck since {} ({operation}): the rows show what was read before",
+                stamp(*since, zone)
+            ),
+            Self::StorageFailed { since, error } => {
+                format!(
+                    "Storage fails since {}: {error}; the rows show what was read before",
+                    stamp(*since, zone)
+                )
+            }
+            Self::StorageUnread => "The broker has not read the metadata file yet".to_owned(),
+            Self::LeaseLost { since, error } => {
+                format!("This host lost its host id lease at {}: {error}", stamp(*since, zone))
+            }
+            Self::LeaseJoining { since } => {
+                format!("This host waits for its host id lease since {}", stamp(*since, zone))
+            }
+            Self::GlobalBlock { error } => format!("Global maintenance is unknown: {error}"),
+            Self::UnknownGlobalKeys(keys) => {
+                format!("The cluster block has lines that this release does not know: {}", keys.join(", "))
+            }
+            Self::Agent(text) => format!("This host's agent warns: {text}"),
+        }
+    }
+}
+
+impl View {
+    /// Asks the broker: for its document, else for its blocks.
+    pub async fn fetch(broker: &BrokerClient) -> Result<Self, ClientError> {
+        if let Some(document) = broker.status().await? {
+            return Ok(Self::from_document(document));
+        }
+        let blocks = broker.get_stats().await?;
+        let alive = broker.is_host_alive().await?;
+        Ok(Self::from_blocks(&blocks, &alive))
+    }
+
+    /// From our broker's document.
+    pub fn from_document(document: StatusDocument) -> Self {
+        let storage = match &document.storage {
+            StorageState::Good { .. } => None,
+            StorageState::Starting => Some(Warning::StorageUnread),
+            StorageState::Stuck { since, operation } => {
+                Some(Warning::StorageStuck { since: *since, operation: operation.clone() })
+            }
+            StorageState::Failed { since, error } => {
+                Some(Warning::StorageFailed { since: *since, error: error.clone() })
+            }
+        };
+        let lease = match &document.lease {
+            LeaseState::NotRequested | LeaseState::Held { .. } => None,
+            LeaseState::Joining { since } => Some(Warning::LeaseJoining { since: *since }),
+            LeaseState::Lost { since, error } => {
+                Some(Warning::LeaseLost { since: *since, error: error.clone() })
+            }
+        };
+        let keys = &document.unknown_global_keys;
+        let keys = (!keys.is_empty()).then(|| Warning::UnknownGlobalKeys(keys.clone()));
+        let agent =
+            document.agent.iter().flat_map(|agent| agent.warnings.iter().cloned().map(Warning::Agent));
+        Self {
+            global_maintenance: document.global_maintenance,
+            rows: document.hosts.clone(),
+            warnings: storage.into_iter().chain(lease).chain(keys).chain(agent).collect(),
+            document: Some(Box::new(document)),
+        }
+    }
+
+    /// From the raw blocks of a broker without a document.
+    pub fn from_blocks(blocks: &BTreeMap<u16, Vec<u8>>, alive: &[u16]) -> Self {
+        let mut view = Self::default();
+        if blocks.is_empty() {
+            view.warnings.push(Warning::StorageUnread);
+        }
+        for (number, bytes) in blocks {
+            // Block 0 is no host's.
+            let Ok(id) = HostId::new(*number) else { continue };
+            match HostBlock::parse(id, bytes) {
+                Ok(None) => {}
+                Ok(Some(block)) => {
+                    let row = good_row(block, alive.contains(number));
+                    view.rows.insert(id, HostRow::Good(Box::new(row)));
+                }
+                Err(error) => {
+                    view.rows.insert(id, HostRow::Bad { error: error.to_string() });
+                }
+            }
+        }
+        match blocks.get(&0).map(|bytes| GlobalBlock::parse(bytes)).transpose() {
+            Ok(block) => {
+                let block = block.unwrap_or_default();
+                view.global_maintenance = Some(block.maintenance());
+                let keys = block.unknown_lines();
+                if !keys.is_empty() {
+                    view.warnings.push(Warning::UnknownGlobalKeys(keys));
+                }
+            }
+            Err(error) => view.warnings.push(Warning::GlobalBlock { error: error.to_string() }),
+        }
+        view
+    }
+
+    /// Hosts whose row is live and says that the engine VM is up there, as `name (id)`, without `except`.
+    pub fn live_hosts_with_vm(&self, except: Option<HostId>) -> Vec<String> {
+        self.live_rows(except)
+            .filter(|(_, row)| row.engine_status.vm == metadata_format::VmState::Up)
+            .map(|(id, row)| format!("{} (id {id})", row.hostname))
+            .collect()
+    }
+
+    /// Whether a live host other than `except` could run the VM: its score is above 0.
+    pub fn somebody_else_can_run_it(&self, except: HostId) -> bool {
+        self.live_rows(Some(except)).any(|(_, row)| row.score.0 > 0 && !row.maintenance && !row.stopped)
+    }
+
+    fn live_rows(&self, except: Option<HostId>) -> impl Iterator<Item = (HostId, &GoodRow)> {
+        self.rows.iter().filter_map(move |(id, row)| match row {
+            HostRow::Good(row) if row.live && Some(*id) != except => Some((*id, row.as_ref())),
+            HostRow::Good(_) | HostRow::Bad { .. } => None,
+        })
+    }
+}
+
+fn good_row(block: HostBlock, live: bool) -> GoodRow {
+    GoodRow {
+        host_ts: block.host_ts,
+        score: block.score,
+        engine_status: block.engine_status,
+        hostname: block.hostname,
+        maintenance: block.maintenance,
+        stopped: block.stopped,
+        crc32: block.crc32.map(|crc| format!("{crc:08x}")),
+        conf_on_shared_storage: block.conf_on_shared_storage,
+        local_conf_timestamp: block.local_conf_timestamp,
+        extra: block.extra,
+        live,
+        unchanged_secs: None,
+    }
+}
+
+/// A wall-clock second for people.
+pub fn stamp(wall_secs: i64, zone: &TimeZone) -> String {
+    ctime(wall_secs, zone)
+}
+
+/// Text from elsewhere on one line, safe for a terminal.
+pub(super) fn safe(text: &str) -> String {
+    printable(text.as_bytes(), &[])
+}

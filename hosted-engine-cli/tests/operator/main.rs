@@ -1,0 +1,44 @@
+//! The operator's commands against a broker that listens on a real socket and a virtual machine that is none.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed assumption must fail the test")]
+
+mod fake_broker;
+mod fake_vm;
+mod maintenance;
+mod status;
+mod vm;
+
+use std::collections::BTreeMap;
+
+use metadata_format::{EngineStatus, GlobalBlock, HostId, HostRecord, Score};
+
+/// A host block of release 2.5's form.
+fn block(id: u16, status: &str, score: u32) -> Vec<u8> {
+    HostRecord {
+        host_ts: 100,
+        host_time: "then".into(),
+        host_id: HostId::new(id).unwrap(),
+        score: Score(score),
+        engine_status: EngineStatus::parse(status),
+        hostname: format!("h{id}"),
+        maintenance: false,
+        stopped: false,
+        conf_on_shared_storage: true,
+        vm_conf_refresh_ts: 100,
+        vm_conf_refresh_time: "then".into(),
+        state: "EngineDown".into(),
+        timeout: None,
+        notes: BTreeMap::new(),
+    }
+    .encode()
+    .unwrap()
+}
+
+fn cluster_block(maintenance: bool) -> Vec<u8> {
+    let mut block = GlobalBlock::parse(b"from-the-future=7").unwrap();
+    block.set_maintenance(maintenance);
+    block.encode().unwrap()
+}
+
+const UP: &str = "vm-up good-health-status";
+const DOWN: &str = "vm-down";
