@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex};
 use anyhow::Context as _;
 use broker_api::BrokerClient;
 use clap::Parser;
-use engine_vm::EngineVm;
-
+use engine_vm::qemu::{QemuVm, QmpRole};
+use engine_vm::{EngineVm, VmError};
 use ha_agent::agent::Agent;
 use ha_agent::ports::{HostFiles, Ports, Systemd};
 use ha_agent::settings::{self, AgentConfig, SetupError};
@@ -58,7 +58,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ovirt-ha-agent: {error:#}");
-            let config = error.is::<SetupError>() || error.is::<ha_config::ConfigError>();
+            let config =
+                error.is::<SetupError>() || error.is::<ha_config::ConfigError>() || error.is::<VmError>();
             if config { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
         }
     }
@@ -155,10 +156,10 @@ fn log_to(paths: &Paths, level: &str) -> anyhow::Result<()> {
 }
 
 /// The adapter to the hypervisor that ha.toml names.
-fn vm(paths: &Paths, _conf: &HostedEngineConf, toml: &HaToml) -> anyhow::Result<Arc<dyn EngineVm>> {
+fn vm(paths: &Paths, conf: &HostedEngineConf, toml: &HaToml) -> anyhow::Result<Arc<dyn EngineVm>> {
     let missing = |name| SetupError::Hypervisor { path: paths.ha_toml(), name };
     match toml.vm.hypervisor {
-        Hypervisor::Qemu => Err(missing("qemu").into()),
+        Hypervisor::Qemu => Ok(Arc::new(QemuVm::from_config(paths, conf, toml, QmpRole::Agent)?)),
         Hypervisor::Libvirt => Err(missing("libvirt").into()),
         Hypervisor::Vdsm => Err(missing("vdsm").into()),
     }
