@@ -12,13 +12,12 @@ use std::sync::{Arc, Mutex};
 use anyhow::Context as _;
 use broker_api::BrokerClient;
 use clap::Parser;
-use engine_vm::qemu::{QemuVm, QmpRole};
-use engine_vm::{EngineVm, VmError};
+use engine_vm::qemu::QmpRole;
+
 use ha_agent::agent::Agent;
 use ha_agent::ports::{HostFiles, Ports, Systemd};
 use ha_agent::settings::{self, AgentConfig, SetupError};
-use ha_config::ha_toml::Hypervisor;
-use ha_config::{AgentConf, HaToml, HostedEngineConf, Paths};
+use ha_config::{AgentConf, HaToml, Paths};
 use jiff::tz::TimeZone;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -58,8 +57,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ovirt-ha-agent: {error:#}");
-            let config =
-                error.is::<SetupError>() || error.is::<ha_config::ConfigError>() || error.is::<VmError>();
+            let config = error.is::<SetupError>() || error.is::<ha_config::ConfigError>();
             if config { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
         }
     }
@@ -96,7 +94,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // One thread is enough: the loop does one thing at a time.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(async {
-        let vm = vm(&paths, &conf, &toml)?;
+        let vm = engine_vm::of_host(&conf, &toml, QmpRole::Agent).map_err(SetupError::Hypervisor)?;
         let ports = Ports {
             broker: Arc::new(BrokerClient::new(paths.broker_socket())),
             vm,
@@ -153,14 +151,4 @@ fn log_to(paths: &Paths, level: &str) -> anyhow::Result<()> {
         warn!("cannot write {}: {error}; logging to standard error only", path.display());
     }
     Ok(())
-}
-
-/// The adapter to the hypervisor that ha.toml names.
-fn vm(paths: &Paths, conf: &HostedEngineConf, toml: &HaToml) -> anyhow::Result<Arc<dyn EngineVm>> {
-    let missing = |name| SetupError::Hypervisor { path: paths.ha_toml(), name };
-    match toml.vm.hypervisor {
-        Hypervisor::Qemu => Ok(Arc::new(QemuVm::from_config(paths, conf, toml, QmpRole::Agent)?)),
-        Hypervisor::Libvirt => Err(missing("libvirt").into()),
-        Hypervisor::Vdsm => Err(missing("vdsm").into()),
-    }
 }

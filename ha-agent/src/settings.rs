@@ -83,14 +83,9 @@ pub enum SetupError {
         /// What is wrong.
         reason: crate::core::score::WeightError,
     },
-    /// No adapter for the hypervisor.
-    #[error("{}: [vm] hypervisor = \"{name}\" has no adapter in this build; it has \"qemu\"", path.display())]
-    Hypervisor {
-        /// ha.toml.
-        path: PathBuf,
-        /// As the file names it.
-        name: &'static str,
-    },
+    /// The hypervisor's adapter cannot be used as configured.
+    #[error(transparent)]
+    Hypervisor(#[from] engine_vm::VmError),
 }
 
 /// Reads hosted-engine.conf of a configured host.

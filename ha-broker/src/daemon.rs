@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clock::{Clock, SystemClock};
-use engine_vm::EngineVm;
+use engine_vm::VmError;
+use engine_vm::qemu::QmpRole;
 use ha_config::ha_toml::{Hypervisor, LeaseAdapter};
 use ha_config::{ConfigError, HaToml, HostedEngineConf, Paths};
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,7 +26,6 @@ use crate::lockspace::keeper::Pace;
 use crate::lockspace::sanlock::SanlockLockspace;
 use crate::lockspace::{Keeper, Lockspace};
 use crate::monitors::{MonitorSet, Surroundings};
-use crate::no_hypervisor::NoHypervisor;
 use crate::notify::{Notifier, Smtp};
 use crate::socket::{self, WriterPolicy};
 use crate::wake::WakeCounter;
@@ -59,6 +59,9 @@ pub enum SetupError {
     /// A value in one of the files.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The hypervisor's adapter cannot be used as configured.
+    #[error(transparent)]
+    Hypervisor(#[from] VmError),
     /// A path or name that sanlock cannot take.
     #[error("the lockspace cannot be used: {0}")]
     Name(#[from] sanlock_client::NameError),
@@ -250,18 +253,8 @@ fn monitors(
     wake: &WakeCounter,
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<dyn Monitors>, SetupError> {
-    let vm = hypervisor(setup);
+    let vm = engine_vm::of_host(&setup.conf, &setup.toml, QmpRole::Broker)?;
     let set = MonitorSet::new(Surroundings::of_host(&setup.conf, &setup.toml, vm, Arc::clone(clock))?);
     set.wake_agents(wake.clone());
     Ok(Arc::new(set))
-}
-
-/// The adapter to the hypervisor that ha.toml names.
-fn hypervisor(setup: &Setup) -> Arc<dyn EngineVm> {
-    let reason = format!(
-        "{}: [vm] hypervisor = {:?} is not available in this build of the broker",
-        setup.paths.ha_toml().display(),
-        setup.toml.vm.hypervisor
-    );
-    Arc::new(NoHypervisor::new(reason))
 }

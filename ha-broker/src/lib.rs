@@ -5,7 +5,6 @@ pub mod broker;
 pub mod daemon;
 pub mod lockspace;
 pub mod monitors;
-pub mod no_hypervisor;
 pub mod notify;
 pub mod socket;
 pub mod verbs;

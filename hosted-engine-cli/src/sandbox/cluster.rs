@@ -10,6 +10,7 @@ use anyhow::Context;
 use clock::{Clock, SystemClock};
 use rustix::process::Signal;
 
+use super::deploy::GUEST_FILES;
 use super::host::Host;
 use super::init::timestamp;
 use super::layout::{ENGINE, ENGINE_FQDN, HostNumber, Layout};
@@ -113,7 +114,7 @@ fn require_programs(options: &UpOptions) -> anyhow::Result<()> {
             "{program} is missing; install it with: apt-get install {package}"
         );
     }
-    for file in ["vmlinuz", "initramfs"] {
+    for file in GUEST_FILES {
         anyhow::ensure!(
             options.bare || options.guest.join(file).is_file(),
             "the guest's {file} is missing in {}; make it with: etc/sandbox/build-guest {0}",

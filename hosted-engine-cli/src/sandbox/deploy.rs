@@ -3,7 +3,7 @@
 
 use anyhow::Context;
 use clock::{Clock, SystemClock};
-use ha_config::DomainType;
+use ha_config::{DomainType, Paths};
 use metadata_format::HostId;
 
 use crate::setup::{
@@ -18,11 +18,14 @@ use super::state::State;
 const DISK: u64 = 64 << 20;
 /// Memory of the engine VM, in MB: what the small guest needs.
 const MEMORY_MB: u64 = 128;
+/// What the engine VM boots from.
+pub(super) const GUEST_FILES: [&str; 2] = ["vmlinuz", "initramfs"];
 
 /// On the first host: makes the storage. On every host: makes it a member.
 pub fn deploy(layout: &Layout, number: HostNumber) -> anyhow::Result<()> {
     let paths = layout.host(number);
     let state = State::load(layout)?;
+    install_guest(&state, &paths)?;
     let storage = StorageSpec {
         domain_type: DomainType::Posixfs,
         storage: STORAGE.to_owned(),
@@ -40,12 +43,24 @@ pub fn deploy(layout: &Layout, number: HostNumber) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Puts the guest's files where vm.conf names them, under this host's root.
+fn install_guest(state: &State, paths: &Paths) -> anyhow::Result<()> {
+    let directory = paths.resolve(&state.guest);
+    std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    for file in GUEST_FILES {
+        let (from, to) = (state.guest.join(file), directory.join(file));
+        std::fs::copy(&from, &to)
+            .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+    }
+    Ok(())
+}
+
 fn cluster(state: &State) -> ClusterSpec {
     let vm = VmSpec {
         memory_mb: MEMORY_MB,
         vcpus: 1,
-        kernel: Some(state.guest.join("vmlinuz")),
-        initrd: Some(state.guest.join("initramfs")),
+        kernel: Some(state.guest.join(GUEST_FILES[0])),
+        initrd: Some(state.guest.join(GUEST_FILES[1])),
         kernel_args: Some(format!(
             "console=ttyS0 quiet panic=1 engine.ip={ENGINE}/{PREFIX} engine.gw={GATEWAY}"
         )),

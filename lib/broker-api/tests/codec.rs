@@ -118,7 +118,9 @@ fn refuses_what_is_not_xmlrpc_and_says_where() {
         ("<value><int>1</int>", "not well-formed XML"),
         ("<value>&nosuch;</value>", "unknown entity"),
         ("<value>&#0;</value>", "not well-formed XML"),
-        ("<value>\u{c}<int>1</int></value>", "found <int>"),
+        ("<value>\u{c}<int>1</int></value>", "a character that XML cannot carry"),
+        ("<value>a&#27;b</value>", "a character that XML cannot carry"),
+        ("<value>\u{a0}<int>1</int></value>", "found <int>"),
     ] {
         let error = response(xml).expect_err(xml).to_string();
         assert!(error.contains(part), "{xml}: {error}");

@@ -4,7 +4,11 @@
 //! hypervisor. Adapters promise two things above all: a VM never starts without its lease, and a status is
 //! either true or an error, never a guess.
 
+mod of_host;
 pub mod port;
+pub mod qemu;
+
+pub use of_host::of_host;
 
 pub use port::{
     ConsoleAddress, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget, StartMode, VmActivity,

@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|document: &[u8]| {
     if let Ok(call) = decode_call(document) {
-        // Compared as text: NaN is not equal to itself, and characters that XML cannot carry change once.
+        // Compared as text: NaN is not equal to itself.
         let once = encode_call(&call.name, &call.params);
         let again = decode_call(&once).expect("what we write can be read");
         assert_eq!(once, encode_call(&again.name, &again.params));

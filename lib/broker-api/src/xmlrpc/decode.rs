@@ -185,6 +185,9 @@ impl<'a> Parser<'a> {
             };
             return Ok(match text {
                 None => token,
+                Some(text) if text.chars().any(is_forbidden) => {
+                    return Err(broken("a character that XML cannot carry".to_owned()));
+                }
                 Some(text) => {
                     self.pending = Some(token);
                     Token::Text(text)
@@ -343,6 +346,11 @@ fn scalar(tag: &str, text: String) -> Option<Result<Value, DecodeError>> {
         "nil" => Err(bad("nil, which has no content", word)),
         _ => return None,
     })
+}
+
+/// Not a character of XML 1.0, raw or as a reference. Python's parser refuses them too.
+pub(super) const fn is_forbidden(c: char) -> bool {
+    matches!(c, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}')
 }
 
 /// XML's white space only: a no-break space is text.

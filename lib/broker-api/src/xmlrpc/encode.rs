@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::decode::is_forbidden;
 use super::{Fault, Value};
 
 const DECLARATION: &str = "<?xml version='1.0'?>\n";
@@ -110,8 +111,7 @@ fn escape(text: &str, out: &mut String) {
             '>' => out.push_str("&gt;"),
             // A parser would turn a bare one into a line feed.
             '\r' => out.push_str("&#13;"),
-            '\t' | '\n' => out.push(c),
-            '\0'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),
+            c if is_forbidden(c) => out.push('\u{fffd}'),
             _ => out.push(c),
         }
     }

@@ -1,0 +1,281 @@
+//! The VM's lease: taken by the launcher for the process that becomes QEMU, asked about by everybody else.
+//!
+//! Blocking calls with deadlines; async callers use a blocking thread. Nothing here breaks a lease.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::FlockOperation;
+use rustix::io::FdFlags;
+use sanlock_client::{
+    AcquireOptions, Client, Disk, DiskPath, LockspaceName, Refusal, Registration, Resource, ResourceName,
+    SanlockError,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::port::LeaseHolding;
+
+/// How long sanlock may take to answer. An acquire of a free lease is a few small writes; on storage that needs
+/// longer than this the VM cannot live anyway.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Where the VM's lease is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum LeaseSpec {
+    /// By sanlock on shared storage: for any number of hosts.
+    Sanlock {
+        /// The daemon's socket.
+        socket: PathBuf,
+        /// The storage domain's lockspace, which this host must have joined.
+        lockspace: String,
+        /// The resource's name.
+        resource: String,
+        /// The file or device that the resource is in.
+        path: PathBuf,
+        /// Byte offset of the resource.
+        offset: u64,
+    },
+    /// By a lock on a file: for one machine (one kernel) only.
+    File {
+        /// The file; made when it is not there.
+        path: PathBuf,
+    },
+}
+
+/// Why a lease was not had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LeaseError {
+    /// Somebody else has it.
+    #[error("{0}")]
+    Held(String),
+    /// It cannot be had at all now.
+    #[error("{0}")]
+    Unavailable(String),
+    /// This kind of lease cannot do that.
+    #[error("a file lease cannot be handed to another process")]
+    Unsupported,
+}
+
+/// A lease, or only a registration, of this process. It ends with the last descriptor of it.
+#[derive(Debug)]
+pub enum Holding {
+    /// sanlock's connection.
+    Sanlock(Registration),
+    /// The locked file.
+    File(File),
+}
+
+impl Holding {
+    /// Lets it survive `exec`.
+    pub fn keep_across_exec(&self) -> io::Result<()> {
+        match self {
+            Self::Sanlock(registration) => registration.keep_across_exec().map_err(io::Error::other),
+            Self::File(file) => Ok(rustix::io::fcntl_setfd(file, FdFlags::empty())?),
+        }
+    }
+}
+
+impl LeaseSpec {
+    fn client(&self) -> Option<(Client, Result<Resource, LeaseError>)> {
+        match self {
+            Self::File { .. } => None,
+            Self::Sanlock { socket, lockspace, resource, path, offset } => {
+                let build = || -> Result<Resource, SanlockError> {
+                    Ok(Resource {
+                        lockspace: LockspaceName::new(lockspace.as_str())?,
+                        name: ResourceName::new(resource.as_str())?,
+                        disks: vec![Disk { path: DiskPath::new(path)?, offset: *offset }],
+                    })
+                };
+                let resource = build().map_err(|e| LeaseError::Unavailable(e.to_string()));
+                Some((Client::new(socket).with_deadline(DEADLINE), resource))
+            }
+        }
+    }
+
+    fn sanlock(&self) -> Result<(Client, Resource), LeaseError> {
+        let (client, resource) = self.client().ok_or(LeaseError::Unsupported)?;
+        Ok((client, resource?))
+    }
+
+    /// Takes the lease for this process, without waiting for anybody.
+    pub fn take(&self) -> Result<Holding, LeaseError> {
+        let Self::File { path } = self else {
+            let (client, resource) = self.sanlock()?;
+            let mut registration = register(&client)?;
+            registration
+                .acquire(std::slice::from_ref(&resource), &options())
+                .map_err(|e| refused(&client, &resource, &e))?;
+            return Ok(Holding::Sanlock(registration));
+        };
+        let file = open_lock(path)
+            .map_err(|e| LeaseError::Unavailable(format!("cannot open {}: {e}", path.display())))?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Holding::File(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                Err(LeaseError::Held(format!("{} is locked by another process", path.display())))
+            }
+            Err(e) => Err(LeaseError::Unavailable(format!("cannot lock {}: {e}", path.display()))),
+        }
+    }
+
+    /// Registers this process, so that the lease can be taken for it later.
+    pub fn register(&self) -> Result<Holding, LeaseError> {
+        let (client, _) = self.sanlock()?;
+        Ok(Holding::Sanlock(register(&client)?))
+    }
+
+    /// Takes the lease for the registered process `pid`, without waiting for anybody.
+    pub fn take_for(&self, pid: u32) -> Result<(), LeaseError> {
+        let (client, resource) = self.sanlock()?;
+        client
+            .acquire_for_pid(pid, std::slice::from_ref(&resource), &options())
+            .map_err(|e| refused(&client, &resource, &e))
+    }
+
+    /// Gives up the lease of process `pid`, whose guest must be stopped.
+    pub fn release_for(&self, pid: u32) -> Result<(), LeaseError> {
+        let (client, resource) = self.sanlock()?;
+        client
+            .release_for_pid(pid, std::slice::from_ref(&resource))
+            .map_err(|e| LeaseError::Unavailable(e.to_string()))
+    }
+
+    /// The host id that storage names as the owner; `None` when the lease is free.
+    pub fn owner(&self) -> Result<Option<u64>, LeaseError> {
+        let (client, resource) = self.sanlock()?;
+        let owners =
+            client.read_resource_owners(&resource).map_err(|e| LeaseError::Unavailable(e.to_string()))?;
+        Ok(owners.owners.first().map(|owner| owner.host_id))
+    }
+
+    /// Whether process `pid` holds the lease now.
+    pub fn holding(&self, pid: u32) -> LeaseHolding {
+        let Self::File { path } = self else {
+            return match self.sanlock() {
+                Ok((client, resource)) => sanlock_holding(&client, &resource, pid),
+                Err(e) => LeaseHolding::Unknown { detail: e.to_string() },
+            };
+        };
+        match has_flock(pid, path) {
+            Ok(true) => LeaseHolding::Held,
+            Ok(false) => LeaseHolding::Lost {
+                detail: format!("process {pid} does not hold the lock on {}", path.display()),
+            },
+            Err(e) => LeaseHolding::Unknown { detail: format!("cannot look at process {pid}: {e}") },
+        }
+    }
+}
+
+fn options() -> AcquireOptions {
+    AcquireOptions { no_wait: true, owner_name: "ovirt-hosted-engine-ha".to_owned() }
+}
+
+fn register(client: &Client) -> Result<Registration, LeaseError> {
+    Registration::register_self(client).map_err(|e| LeaseError::Unavailable(e.to_string()))
+}
+
+fn sanlock_holding(client: &Client, resource: &Resource, pid: u32) -> LeaseHolding {
+    match client.inquire_pid(pid) {
+        Ok(held) if held.iter().any(|h| same(&h.resource, resource)) => LeaseHolding::Held,
+        Ok(_) => LeaseHolding::Lost { detail: format!("sanlock says that process {pid} holds no such lease") },
+        Err(e) => match e.refusal() {
+            Some(Refusal::NoSuchProcess | Refusal::ProcessEnding) => LeaseHolding::Lost { detail: e.to_string() },
+            _ => LeaseHolding::Unknown { detail: e.to_string() },
+        },
+    }
+}
+
+fn same(a: &Resource, b: &Resource) -> bool {
+    a.lockspace == b.lockspace && a.name == b.name
+}
+
+/// What a refusal of an acquire means for a start, with the name of the owner where it can be had.
+fn refused(client: &Client, resource: &Resource, error: &SanlockError) -> LeaseError {
+    let mut detail = error.to_string();
+    match error.refusal() {
+        Some(
+            Refusal::HeldByLiveHost
+            | Refusal::OwnerSilent
+            | Refusal::LostRace
+            | Refusal::HeldOnThisHost
+            | Refusal::Transient,
+        ) => {
+            if let Some(owner) = describe_owner(client, resource) {
+                detail += &format!("; {owner}");
+            }
+            LeaseError::Held(detail)
+        }
+        _ => LeaseError::Unavailable(detail),
+    }
+}
+
+fn describe_owner(client: &Client, resource: &Resource) -> Option<String> {
+    let owner = *client.read_resource_owners(resource).ok()?.owners.first()?;
+    let state = client
+        .get_hosts(&resource.lockspace, Some(owner.host_id))
+        .ok()
+        .and_then(|hosts| hosts.first().map(|host| host.state.to_string()));
+    let state = state.as_deref().unwrap_or("unknown");
+    Some(format!("the owner is host id {} (generation {}), which is {state}", owner.host_id, owner.generation))
+}
+
+/// Opens a file that is only there to be locked.
+pub fn open_lock(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// True when a descriptor of process `pid` holds a flock on the file at `path`, as the kernel lists it.
+fn has_flock(pid: u32, path: &Path) -> io::Result<bool> {
+    let wanted = fs::metadata(path)?;
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
+        let entry = entry?;
+        let Ok(found) = fs::metadata(entry.path()) else { continue };
+        if (found.dev(), found.ino()) != (wanted.dev(), wanted.ino()) {
+            continue;
+        }
+        let number = entry.file_name();
+        let info = fs::read_to_string(Path::new(&format!("/proc/{pid}/fdinfo")).join(number)).unwrap_or_default();
+        if info.lines().any(|line| line.starts_with("lock:") && line.contains("FLOCK")) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_lease_has_one_holder_and_the_kernel_knows_whom() {
+        let dir = tempfile::tempdir().unwrap();
+        let lease = LeaseSpec::File { path: dir.path().join("lease") };
+        let holding = lease.take().unwrap();
+        assert!(matches!(lease.take(), Err(LeaseError::Held(_))));
+        assert_eq!(lease.holding(std::process::id()), LeaseHolding::Held);
+        assert!(matches!(lease.holding(1), LeaseHolding::Lost { .. } | LeaseHolding::Unknown { .. }));
+        drop(holding);
+        assert!(matches!(lease.holding(std::process::id()), LeaseHolding::Lost { .. }));
+        assert!(lease.take().is_ok());
+        assert_eq!(lease.take_for(1), Err(LeaseError::Unsupported));
+    }
+
+    #[test]
+    fn without_a_daemon_nothing_is_known_and_nothing_is_had() {
+        let lease = LeaseSpec::Sanlock {
+            socket: "/nonexistent/sanlock.sock".into(),
+            lockspace: "space".to_owned(),
+            resource: "vm".to_owned(),
+            path: "/leases".into(),
+            offset: 0,
+        };
+        assert!(matches!(lease.take(), Err(LeaseError::Unavailable(detail)) if detail.contains("is the daemon running")));
+        assert!(matches!(lease.holding(1), LeaseHolding::Unknown { .. }));
+    }
+}
