@@ -61,7 +61,7 @@ fn a_hypervisor_without_an_adapter_is_named() {
     let root = configured("[vm]\nhypervisor = \"vdsm\"\n");
     let (code, stderr) = finished(agent(root.path()).output());
     assert_eq!(code, Some(78), "{stderr}");
-    assert!(stderr.contains("hypervisor = \"vdsm\" has no adapter in this build"), "{stderr}");
+    assert!(stderr.contains("hypervisor = Vdsm is not available in this build"), "{stderr}");
 }
 
 #[test]
