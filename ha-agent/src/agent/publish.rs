@@ -130,6 +130,7 @@ impl Agent {
         info!("the agent was told to stop");
         self.ports.service.stopping();
         self.warnings.clear();
+        self.warned.clear();
         let vm = tokio::time::timeout(END_DEADLINE, self.ports.vm.status()).await;
         let vm_is_away = matches!(vm, Ok(Ok(vm)) if !vm.exists());
         self.core = std::mem::take(&mut self.core).stopped(&self.config.settings);

@@ -27,6 +27,7 @@ pub struct World {
     events: broadcast::Sender<VmEvent>,
 }
 
+#[allow(clippy::struct_excessive_bools, reason = "each is a knob of its own")]
 pub struct Inner {
     pub broker_up: bool,
     /// Knows the XML-RPC verbs only.
