@@ -33,7 +33,8 @@ fn main() -> ExitCode {
 
 fn operate(command: OperatorCommand, paths: &Paths) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let open_vm = |conf: &HostedEngineConf| Ok(engine_vm::of_host(conf, &HaToml::load(paths)?, QmpRole::Cli)?);
+    let open_vm =
+        |conf: &HostedEngineConf| Ok(engine_vm::of_host(conf, &HaToml::load(conf.paths())?, QmpRole::Cli)?);
     let exit = runtime.block_on(cli::run(command, paths, &open_vm, &mut Terminal::default()));
     // A read of the keyboard that never ends must not keep us here.
     runtime.shutdown_background();

@@ -11,8 +11,8 @@ use engine_vm::{
 use tokio::sync::broadcast;
 
 pub struct FakeVm {
-    activity: Mutex<VmActivity>,
-    lease: LeaseHolding,
+    pub activity: Mutex<VmActivity>,
+    pub lease: LeaseHolding,
     /// The lease is held by another host.
     pub lease_taken: bool,
     pub calls: Mutex<Vec<String>>,

@@ -16,8 +16,8 @@ use super::run_dir::{QmpRole, RunDir, SERIAL_SOCKET};
 use super::settings::QemuSettings;
 use super::watch;
 use crate::port::{
-    ConsoleAddress, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget, StartMode, VmActivity, VmError,
-    VmEvent, VmStatus,
+    ConsoleAddress, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget, StartMode, VmActivity,
+    VmError, VmEvent, VmStatus,
 };
 
 /// Events kept for a slow listener.
@@ -91,7 +91,8 @@ impl EngineVm for QemuVm {
         self.inner.require()?;
         let state = self.inner.command("look at the guest", "query-status", Value::Null).await?;
         if state["running"] != true {
-            let detail = "its processors are stopped, so it would not notice; resume it first, or power it off";
+            let detail =
+                "its processors are stopped, so it would not notice; resume it first, or power it off";
             return Err(failed("shut the guest down", detail));
         }
         self.inner.command("shut the guest down", "system_powerdown", Value::Null).await.map(drop)

@@ -160,10 +160,7 @@ fn monitors(args: &mut Args) {
     }
     // QEMU's own record of what happened to it: a monitor without a client that reads one command (which turns
     // events on) and writes every event to a file. How the VM ended can be read there when nobody watched.
-    args.put(
-        "-chardev",
-        format!("file,id=events,path={EVENTS_LOG},input-path={EVENTS_INPUT},append=on"),
-    );
+    args.put("-chardev", format!("file,id=events,path={EVENTS_LOG},input-path={EVENTS_INPUT},append=on"));
     args.put("-mon", "chardev=events,mode=control");
 }
 
@@ -332,7 +329,11 @@ fn escaped(what: &'static str, value: &str) -> Result<String, MachineError> {
 fn word<'a>(what: &'static str, value: &'a str) -> Result<&'a str, MachineError> {
     let is_word = !value.is_empty() && value.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
     if !is_word || value.starts_with('-') {
-        return Err(refused(what, value, "letters, digits, '-', '_' and '.' are possible, and it starts with no '-'"));
+        return Err(refused(
+            what,
+            value,
+            "letters, digits, '-', '_' and '.' are possible, and it starts with no '-'",
+        ));
     }
     Ok(value)
 }

@@ -123,7 +123,9 @@ fn golden_arguments_of_a_guest_that_arrives() {
     assert_eq!(values(&args, "-netdev"), [r#"{"type":"user","id":"net0"}"#]);
     assert!(values(&args, "-blockdev")[0].contains(r#""file":{"driver":"host_device""#));
     assert!(values(&args, "-blockdev")[0].contains(r#""aio":"native""#));
-    assert!(values(&args, "-device").iter().any(|d| d.contains("scsi-hd") && d.contains(r#""bus":"scsi0.0""#)));
+    assert!(
+        values(&args, "-device").iter().any(|d| d.contains("scsi-hd") && d.contains(r#""bus":"scsi0.0""#))
+    );
     assert!(values(&args, "-chardev").iter().any(|c| c.ends_with("logfile=serial.log,logappend=off")));
     assert_eq!(args[args.len() - 3..], ["-S", "-d", "guest_errors"]);
     assert!(!args.contains(&"-vnc".to_owned()));
@@ -150,7 +152,9 @@ fn what_cannot_be_escaped_is_refused_by_name() {
         change(&mut machine);
         arguments(&machine, &launch()).unwrap_err().to_string()
     };
-    assert!(refused(|m| m.machine_type = "pc,accel=tcg".to_owned()).contains("machine type \"pc,accel=tcg\""));
+    assert!(
+        refused(|m| m.machine_type = "pc,accel=tcg".to_owned()).contains("machine type \"pc,accel=tcg\"")
+    );
     assert!(refused(|m| m.cpu_model = Some("-x".to_owned())).contains("cpuType"));
     assert!(refused(|m| m.name = "a\nb".to_owned()).contains("control character"));
     assert!(refused(|m| m.name = String::new()).contains("empty"));

@@ -49,7 +49,13 @@ pub fn machine_from_conf(
             (Some("graphics"), Some("vnc") | None) => has_vnc = true,
             // SPICE consoles are reached as VNC here; the rest is made as this adapter needs it.
             (Some("graphics"), Some(_)) => has_vnc = true,
-            (Some("controller" | "video" | "console" | "rng" | "sound" | "balloon" | "memballoon" | "channel"), _) => {}
+            (
+                Some(
+                    "controller" | "video" | "console" | "rng" | "sound" | "balloon" | "memballoon"
+                    | "channel",
+                ),
+                _,
+            ) => {}
             (kind, name) => {
                 return Err(config(format!(
                     "{}: a device of type {} ({}) is not known to the qemu adapter; remove the line or use another \

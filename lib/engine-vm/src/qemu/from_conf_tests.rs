@@ -3,7 +3,8 @@
 use super::*;
 use crate::qemu::command_line::{Accelerator, Launch, arguments};
 
-const CONF: &str = "sdUUID=sd\nstorage=/data\ndomainType=posixfs\nbridge=ovirtmgmt\nvm_disk_id=img\nvm_disk_vol_id=vol\n";
+const CONF: &str =
+    "sdUUID=sd\nstorage=/data\ndomainType=posixfs\nbridge=ovirtmgmt\nvm_disk_id=img\nvm_disk_vol_id=vol\n";
 const VM: &str = "\
 vmId=4d4c5b5e-0000-4000-8000-1f2e3d4c5b6a
 memSize=4096

@@ -93,7 +93,11 @@ pub fn exit_of(remains: Remains<'_>) -> VmExit {
     let Remains { mode, journal, is_destroyed, log } = remains;
     let last_words = log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("").trim();
     let with_log = |text: &str| {
-        if last_words.is_empty() { text.to_owned() } else { format!("{text}; QEMU's last words: {last_words}") }
+        if last_words.is_empty() {
+            text.to_owned()
+        } else {
+            format!("{text}; QEMU's last words: {last_words}")
+        }
     };
     let is_arrival = mode == LaunchMode::Incoming && !journal.was_resumed;
     if journal.is_migrated && !is_arrival {
@@ -125,7 +129,12 @@ mod tests {
 
     fn exit(mode: LaunchMode, events: &str, is_destroyed: bool) -> VmExit {
         let journal = Journal::parse(events);
-        exit_of(Remains { mode, journal: &journal, is_destroyed, log: "warning: x\nterminating on signal 15\n\n" })
+        exit_of(Remains {
+            mode,
+            journal: &journal,
+            is_destroyed,
+            log: "warning: x\nterminating on signal 15\n\n",
+        })
     }
 
     const STARTED: &str = "{\"QMP\": {}}\n{\"return\": {}}\n";
@@ -134,7 +143,9 @@ mod tests {
     fn each_end_has_its_name() {
         use LaunchMode::{Incoming, Run};
         let with = |event: &str| format!("{STARTED}{event}\n");
-        let reason = |reason: &str| with(&format!("{{\"event\": \"SHUTDOWN\", \"data\": {{\"reason\": \"{reason}\"}}}}"));
+        let reason = |reason: &str| {
+            with(&format!("{{\"event\": \"SHUTDOWN\", \"data\": {{\"reason\": \"{reason}\"}}}}"))
+        };
         let migrated = with(r#"{"event": "STOP"}{"event": "x"}"#)
             + "{\"event\": \"MIGRATION\", \"data\": {\"status\": \"completed\"}}\n";
         assert!(matches!(exit(Run, &reason("guest-shutdown"), false), VmExit::Orderly { .. }));
@@ -153,11 +164,17 @@ mod tests {
 
     #[test]
     fn the_record_tells_what_the_guest_does() {
-        let text = format!("{STARTED}{}\n{}\n{}\n{{\"event\": \"RES", r#"{"event": "POWERDOWN"}"#, r#"{"event": "STOP"}"#,
-            r#"{"event": "BLOCK_IO_ERROR", "data": {"action": "stop"}}"#);
+        let text = format!(
+            "{STARTED}{}\n{}\n{}\n{{\"event\": \"RES",
+            r#"{"event": "POWERDOWN"}"#,
+            r#"{"event": "STOP"}"#,
+            r#"{"event": "BLOCK_IO_ERROR", "data": {"action": "stop"}}"#
+        );
         let journal = Journal::parse(&text);
         assert!(journal.has_started && journal.is_powering_down && journal.is_stopped && journal.is_io_error);
         let journal = Journal::parse(&(text + "ET\"}\n{\"event\": \"RESUME\"}\n"));
-        assert!(!journal.is_powering_down && !journal.is_stopped && !journal.is_io_error && journal.was_resumed);
+        assert!(
+            !journal.is_powering_down && !journal.is_stopped && !journal.is_io_error && journal.was_resumed
+        );
     }
 }

@@ -182,9 +182,13 @@ fn register(client: &Client) -> Result<Registration, LeaseError> {
 fn sanlock_holding(client: &Client, resource: &Resource, pid: u32) -> LeaseHolding {
     match client.inquire_pid(pid) {
         Ok(held) if held.iter().any(|h| same(&h.resource, resource)) => LeaseHolding::Held,
-        Ok(_) => LeaseHolding::Lost { detail: format!("sanlock says that process {pid} holds no such lease") },
+        Ok(_) => {
+            LeaseHolding::Lost { detail: format!("sanlock says that process {pid} holds no such lease") }
+        }
         Err(e) => match e.refusal() {
-            Some(Refusal::NoSuchProcess | Refusal::ProcessEnding) => LeaseHolding::Lost { detail: e.to_string() },
+            Some(Refusal::NoSuchProcess | Refusal::ProcessEnding) => {
+                LeaseHolding::Lost { detail: e.to_string() }
+            }
             _ => LeaseHolding::Unknown { detail: e.to_string() },
         },
     }
@@ -221,7 +225,10 @@ fn describe_owner(client: &Client, resource: &Resource) -> Option<String> {
         .ok()
         .and_then(|hosts| hosts.first().map(|host| host.state.to_string()));
     let state = state.as_deref().unwrap_or("unknown");
-    Some(format!("the owner is host id {} (generation {}), which is {state}", owner.host_id, owner.generation))
+    Some(format!(
+        "the owner is host id {} (generation {}), which is {state}",
+        owner.host_id, owner.generation
+    ))
 }
 
 /// Opens a file that is only there to be locked.
@@ -240,7 +247,8 @@ fn has_flock(pid: u32, path: &Path) -> io::Result<bool> {
             continue;
         }
         let number = entry.file_name();
-        let info = fs::read_to_string(Path::new(&format!("/proc/{pid}/fdinfo")).join(number)).unwrap_or_default();
+        let info =
+            fs::read_to_string(Path::new(&format!("/proc/{pid}/fdinfo")).join(number)).unwrap_or_default();
         if info.lines().any(|line| line.starts_with("lock:") && line.contains("FLOCK")) {
             return Ok(true);
         }
@@ -275,7 +283,9 @@ mod tests {
             path: "/leases".into(),
             offset: 0,
         };
-        assert!(matches!(lease.take(), Err(LeaseError::Unavailable(detail)) if detail.contains("is the daemon running")));
+        assert!(
+            matches!(lease.take(), Err(LeaseError::Unavailable(detail)) if detail.contains("is the daemon running"))
+        );
         assert!(matches!(lease.holding(1), LeaseHolding::Unknown { .. }));
     }
 }

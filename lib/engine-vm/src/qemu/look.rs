@@ -118,7 +118,12 @@ impl Inner {
     }
 
     /// Runs a command on our monitor. `action` names it in errors.
-    pub async fn command(&self, action: &'static str, command: &str, arguments: Value) -> Result<Value, VmError> {
+    pub async fn command(
+        &self,
+        action: &'static str,
+        command: &str,
+        arguments: Value,
+    ) -> Result<Value, VmError> {
         let run = async { self.monitor().await?.execute(command, arguments, COMMAND).await };
         match run.await {
             Ok(value) => Ok(value),
@@ -198,7 +203,13 @@ impl Asked {
     fn is_migrating(&self) -> bool {
         matches!(
             self.migration.as_str(),
-            "setup" | "wait-unplug" | "active" | "pre-switchover" | "device" | "cancelling" | "postcopy-active"
+            "setup"
+                | "wait-unplug"
+                | "active"
+                | "pre-switchover"
+                | "device"
+                | "cancelling"
+                | "postcopy-active"
         )
     }
 
@@ -267,15 +278,22 @@ mod tests {
         assert_eq!(asked("running", "").activity(&run, &leaving), VmActivity::PoweringDown);
         assert_eq!(asked("io-error", "").activity(&run, &quiet), VmActivity::Paused);
         assert_eq!(asked("prelaunch", "").activity(&record(LaunchMode::Paused), &quiet), VmActivity::Paused);
-        assert_eq!(asked("inmigrate", "active").activity(&incoming, &quiet), VmActivity::MigrationDestination);
-        assert_eq!(asked("paused", "completed").activity(&incoming, &quiet), VmActivity::MigrationDestination);
+        assert_eq!(
+            asked("inmigrate", "active").activity(&incoming, &quiet),
+            VmActivity::MigrationDestination
+        );
+        assert_eq!(
+            asked("paused", "completed").activity(&incoming, &quiet),
+            VmActivity::MigrationDestination
+        );
         assert_eq!(asked("running", "completed").activity(&incoming, &resumed), VmActivity::Up);
     }
 
     #[test]
     fn a_lost_lease_is_excused_only_while_the_guest_stands_still_between_two_hosts() {
         let lost = || LeaseHolding::Lost { detail: String::new() };
-        let is_lost = |asked: Asked, activity| matches!(asked.lease(activity, lost()), LeaseHolding::Lost { .. });
+        let is_lost =
+            |asked: Asked, activity| matches!(asked.lease(activity, lost()), LeaseHolding::Lost { .. });
         assert!(is_lost(asked("running", "active"), VmActivity::MigrationSource));
         assert!(!is_lost(asked("finish-migrate", "pre-switchover"), VmActivity::MigrationSource));
         assert!(!is_lost(asked("inmigrate", ""), VmActivity::MigrationDestination));

@@ -31,9 +31,9 @@ pub fn start_ticks(pid: u32) -> io::Result<Option<u64>> {
 
 fn stat(pid: u32) -> io::Result<Option<Stat>> {
     match fs::read_to_string(format!("/proc/{pid}/stat")) {
-        Ok(text) => parse_stat(&text)
-            .map(Some)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat is not understood"))),
+        Ok(text) => parse_stat(&text).map(Some).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat is not understood"))
+        }),
         Err(e) if gone(&e) => Ok(None),
         Err(e) => Err(e),
     }

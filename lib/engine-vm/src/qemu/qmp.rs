@@ -44,7 +44,9 @@ pub enum QmpError {
         source: io::Error,
     },
     /// No answer in time: another client is connected to this role's monitor, or QEMU hangs.
-    #[error("QEMU's {role} monitor did not answer within {after:?}: it is in use by another process, or QEMU hangs")]
+    #[error(
+        "QEMU's {role} monitor did not answer within {after:?}: it is in use by another process, or QEMU hangs"
+    )]
     Deadline {
         /// Which monitor.
         role: &'static str,
@@ -155,9 +157,7 @@ impl Qmp {
             lock(&self.shared.pending).remove(&id);
             return Err(closed(self.shared.role));
         }
-        let send = async {
-            self.shared.writer.lock().await.write_all(line.as_bytes()).await
-        };
+        let send = async { self.shared.writer.lock().await.write_all(line.as_bytes()).await };
         match timeout(deadline, send).await {
             Ok(Ok(())) => self.answer(id, receiver, deadline).await,
             Ok(Err(source)) => {

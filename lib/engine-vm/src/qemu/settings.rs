@@ -75,8 +75,9 @@ impl QemuSettings {
         let run_dir = paths.qemu_run_dir();
         // QEMU and sanlock work in directories of their own.
         let absolute = |path: PathBuf| {
-            std::path::absolute(&path)
-                .map_err(|e| VmError::Config { detail: format!("cannot make {} absolute: {e}", path.display()) })
+            std::path::absolute(&path).map_err(|e| VmError::Config {
+                detail: format!("cannot make {} absolute: {e}", path.display()),
+            })
         };
         let path = absolute(conf.vm_lease_path().map_err(unusable)?)?;
         let lease = match toml.lease.adapter {
@@ -92,7 +93,8 @@ impl QemuSettings {
         let machine = {
             let (paths, conf, toml) = (paths.clone(), conf.clone(), toml.clone());
             MachineSource::new(move || {
-                let vm = load_vm_conf(&paths, &conf).map_err(|error| VmError::Config { detail: error.to_string() })?;
+                let vm = load_vm_conf(&paths, &conf)
+                    .map_err(|error| VmError::Config { detail: error.to_string() })?;
                 machine_from_conf(&vm, &paths, &conf, &toml)
             })
         };

@@ -37,8 +37,8 @@ impl Launcher {
     pub fn find(is_real_host: bool) -> Self {
         const NAME: &str = "ovirt-ha-vm-launcher";
         let beside = std::env::current_exe().ok().map(|exe| exe.with_file_name(NAME));
-        let packaged =
-            ["/usr/libexec/ovirt-hosted-engine-ha", "/usr/sbin", "/usr/bin"].map(|dir| Path::new(dir).join(NAME));
+        let packaged = ["/usr/libexec/ovirt-hosted-engine-ha", "/usr/sbin", "/usr/bin"]
+            .map(|dir| Path::new(dir).join(NAME));
         let program = beside.into_iter().chain(packaged).find(|path| path.is_file());
         Self {
             program: program.unwrap_or_else(|| NAME.into()),
@@ -56,7 +56,10 @@ impl Launcher {
         command
             .args(["--quiet", "--collect", "--service-type=exec"])
             .arg(format!("--unit={UNIT}"))
-            .args(["--property=Description=The hosted engine's virtual machine", "--property=OOMScoreAdjust=-500"])
+            .args([
+                "--property=Description=The hosted engine's virtual machine",
+                "--property=OOMScoreAdjust=-500",
+            ])
             .arg("--")
             .arg(&self.program)
             .arg(launch_file);
@@ -80,7 +83,10 @@ impl Launcher {
         let heard = tokio::time::timeout(deadline, self.hear(&listener, child)).await;
         dir.remove(LAUNCH_SOCKET)?;
         heard.map_err(|_| {
-            io::Error::new(io::ErrorKind::TimedOut, format!("the launcher did not answer within {deadline:?}"))
+            io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("the launcher did not answer within {deadline:?}"),
+            )
         })?
     }
 

@@ -48,7 +48,8 @@ impl Inner {
     /// Keeps two starts on this host from crossing.
     fn start_lock(&self) -> Result<File, VmError> {
         let path = self.dir.file(START_LOCK);
-        let file = open_lock(&path).map_err(|e| failed("start", format!("cannot open {}: {e}", path.display())))?;
+        let file =
+            open_lock(&path).map_err(|e| failed("start", format!("cannot open {}: {e}", path.display())))?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(file),
             Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -60,12 +61,8 @@ impl Inner {
 
     async fn launch_locked(&self, mode: LaunchMode) -> Result<Found, VmError> {
         let file = self.launch_file(mode).await?;
-        let outcome = self
-            .settings
-            .launcher
-            .run(&self.dir, &file, LAUNCH)
-            .await
-            .map_err(|e| failed("start", e))?;
+        let outcome =
+            self.settings.launcher.run(&self.dir, &file, LAUNCH).await.map_err(|e| failed("start", e))?;
         match outcome {
             Outcome::Executing { .. } => {}
             Outcome::AlreadyExists { pid } => return Err(VmError::AlreadyExists { pid }),
@@ -111,7 +108,13 @@ impl Inner {
             Accel::Kvm => Ok(Accelerator::Kvm),
             Accel::Tcg => Ok(Accelerator::Tcg),
             Accel::Auto => accel::best(&self.dir, &self.settings.program).await.map_err(|e| {
-                failed("start", format!("cannot find out whether KVM works with {}: {e}", self.settings.program.display()))
+                failed(
+                    "start",
+                    format!(
+                        "cannot find out whether KVM works with {}: {e}",
+                        self.settings.program.display()
+                    ),
+                )
             }),
         }
     }
@@ -149,10 +152,13 @@ impl Inner {
     /// Writes down why there is no VM, unless the launcher did.
     fn note_failed_start(&self, error: &VmError) {
         let exit = match error {
-            VmError::Config { .. } | VmError::Failed { .. } => VmExit::StartFailed { detail: error.to_string() },
+            VmError::Config { .. } | VmError::Failed { .. } => {
+                VmExit::StartFailed { detail: error.to_string() }
+            }
             _ => return,
         };
-        let has_remains = self.find().is_ok_and(|found| found.is_some()) || matches!(self.exit(), Ok(Some(VmExit::StartFailed { .. })));
+        let has_remains = self.find().is_ok_and(|found| found.is_some())
+            || matches!(self.exit(), Ok(Some(VmExit::StartFailed { .. })));
         if !has_remains {
             let process = self.dir.read(super::run_dir::PROCESS).unwrap_or_default();
             if let Err(error) = self.dir.write(EXIT, &ExitRecord { process, exit }) {
@@ -163,9 +169,11 @@ impl Inner {
 
     /// Ends the process: asks QEMU to quit, then kills it. Returns when it is gone.
     pub async fn end(&self, found: &Found) -> Result<(), VmError> {
-        std::fs::write(self.dir.file(DESTROYING), "").map_err(|e| unreachable("mark the VM as destroyed", &e))?;
+        std::fs::write(self.dir.file(DESTROYING), "")
+            .map_err(|e| unreachable("mark the VM as destroyed", &e))?;
         if found.is_qemu {
-            let quit = async { self.monitor().await?.execute("quit", serde_json::Value::Null, QUESTION).await };
+            let quit =
+                async { self.monitor().await?.execute("quit", serde_json::Value::Null, QUESTION).await };
             // An error is expected when it is gone before it answers; what counts is whether the process ends.
             if let Err(error) = quit.await {
                 tracing::debug!(%error, "QEMU did not confirm that it quits");

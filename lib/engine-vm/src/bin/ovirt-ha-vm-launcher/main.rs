@@ -88,7 +88,9 @@ fn run(launch: &LaunchFile, answer: &mut UnixStream) -> Outcome {
         Outcome::AlreadyExists { .. } | Outcome::Executing { .. } => return outcome,
     };
     // The reason of the end first: a VM that is gone without one would look like a crash.
-    let kept = dir.write(run_dir::EXIT, &ExitRecord { process: None, exit }).and_then(|()| dir.remove(run_dir::PROCESS));
+    let kept = dir
+        .write(run_dir::EXIT, &ExitRecord { process: None, exit })
+        .and_then(|()| dir.remove(run_dir::PROCESS));
     if let Err(error) = kept {
         eprintln!("ovirt-ha-vm-launcher: cannot write {}: {error}", run_dir::EXIT);
     }
@@ -154,7 +156,8 @@ fn clean(launch: &LaunchFile, dir: &RunDir) -> std::io::Result<File> {
     }
     std::fs::write(dir.file(run_dir::EVENTS_INPUT), "{\"execute\":\"qmp_capabilities\"}\n")?;
     let pid = std::process::id();
-    let start_ticks = start_ticks(pid)?.ok_or_else(|| std::io::Error::other("/proc does not show this process"))?;
+    let start_ticks =
+        start_ticks(pid)?.ok_or_else(|| std::io::Error::other("/proc does not show this process"))?;
     let boot_id = boot_id()?;
     dir.write(
         run_dir::PROCESS,
