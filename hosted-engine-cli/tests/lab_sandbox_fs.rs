@@ -85,7 +85,7 @@ fn direct(path: &Path) -> File {
         .expect("O_DIRECT works")
 }
 
-/// A buffer that O_DIRECT takes: 4096 bytes at a multiple of 4096.
+/// A buffer that `O_DIRECT` takes: 4096 bytes at a multiple of 4096.
 #[repr(align(4096))]
 struct Aligned([u8; 4096]);
 

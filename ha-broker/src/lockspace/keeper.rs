@@ -288,8 +288,9 @@ impl Thread {
         self.publish.send_modify(|kept| {
             kept.wanted = wanted;
             kept.state = state;
+            // Under the lock: whoever sees the new state sees the count moved, and whoever is woken reads the new state.
+            self.wake.bump();
         });
-        self.wake.bump();
     }
 
     fn start_holding(&mut self, id: HostId) -> Result<(), String> {

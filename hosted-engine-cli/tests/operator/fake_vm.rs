@@ -31,10 +31,9 @@ impl FakeVm {
         self.calls.lock().unwrap().clone()
     }
 
-    fn act(&self, call: String, then: VmActivity) -> Result<(), VmError> {
+    fn act(&self, call: String, then: VmActivity) {
         self.calls.lock().unwrap().push(call);
         *self.activity.lock().unwrap() = then;
-        Ok(())
     }
 
     fn here(&self) -> Result<(), VmError> {
@@ -56,21 +55,25 @@ impl EngineVm for FakeVm {
         if self.lease_taken {
             return Err(VmError::LeaseHeld { detail: "-243".to_owned() });
         }
-        self.act(format!("start {mode:?}"), VmActivity::Up)
+        self.act(format!("start {mode:?}"), VmActivity::Up);
+        Ok(())
     }
     async fn shutdown(&self, delay: Duration, _message: &str) -> Result<(), VmError> {
         self.here()?;
-        self.act(format!("shutdown {}", delay.as_secs()), VmActivity::PoweringDown)
+        self.act(format!("shutdown {}", delay.as_secs()), VmActivity::PoweringDown);
+        Ok(())
     }
     async fn destroy(&self) -> Result<(), VmError> {
         self.here()?;
-        self.act("destroy".to_owned(), VmActivity::Down)
+        self.act("destroy".to_owned(), VmActivity::Down);
+        Ok(())
     }
     async fn pause(&self) -> Result<(), VmError> {
         unsupported("pause")
     }
     async fn resume(&self) -> Result<(), VmError> {
-        self.act("resume".to_owned(), VmActivity::Up)
+        self.act("resume".to_owned(), VmActivity::Up);
+        Ok(())
     }
     async fn prepare_incoming(&self, _: &MigrationTarget) -> Result<MigrationTarget, VmError> {
         unsupported("receive")

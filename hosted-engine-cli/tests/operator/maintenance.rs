@@ -116,9 +116,8 @@ async fn a_write_that_got_lost_is_not_called_done() {
 async fn nothing_is_written_before_the_file_was_read() {
     let lab = Lab::new(State { reads_after: 3, ours: false, ..cluster(false) }, FakeVm::down());
     assert_eq!(lab.set(Mode::Global).await.0.unwrap(), Exit::OK);
-    let state = lab.broker.state.lock().unwrap();
-    assert_eq!(GlobalBlock::parse(&state.blocks[&0]).unwrap().unknown_lines(), ["from-the-future=7"]);
-    drop(state);
+    let block = lab.broker.state.lock().unwrap().blocks[&0].clone();
+    assert_eq!(GlobalBlock::parse(&block).unwrap().unknown_lines(), ["from-the-future=7"]);
 
     let lab = Lab::new(State { reads_after: u32::MAX, ours: false, ..cluster(false) }, FakeVm::down());
     let error = format!("{:#}", lab.set(Mode::Global).await.0.unwrap_err());
