@@ -222,7 +222,7 @@ impl Cluster {
         self.state.numbers().map(|number| Host::new(&self.layout, &self.state, number)).collect()
     }
 
-    /// Every QEMU process of every host at this moment, frozen and stopped ones included.
+    /// Every QEMU process of every host that has the VM's disk at this moment, frozen and stopped ones included.
     pub fn qemus(&self) -> Vec<(HostNumber, Process)> {
         let all = procs::all();
         let hosts: BTreeMap<String, HostNumber> =
