@@ -1,86 +1,15 @@
 //! Bare sandbox hosts: namespaces, network, storage and the real sanlock; no HA daemons. Needs root, sanlock,
 //! QEMU's program (not run), iproute2 and util-linux.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod sandbox;
+
+use sandbox::Sandbox;
 
 const GATEWAY: &str = "10.199.77.1";
 
-/// A sandbox, taken down when dropped.
-struct Sandbox {
-    dir: tempfile::TempDir,
-}
-
-impl Sandbox {
-    fn up(hosts: &str) -> Self {
-        let dir = tempfile::Builder::new().prefix("sb").tempdir_in("/tmp").expect("a temporary directory");
-        let sandbox = Self { dir };
-        sandbox.ok(&["up", "--bare", "--hosts", hosts]);
-        sandbox
-    }
-
-    fn dir(&self) -> PathBuf {
-        self.dir.path().join("s")
-    }
-
-    fn run(&self, words: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_hosted-engine"))
-            .args(["sandbox", "--dir"])
-            .arg(self.dir())
-            .args(words)
-            .output()
-            .expect("hosted-engine runs")
-    }
-
-    fn ok(&self, words: &[&str]) -> String {
-        let output = self.run(words);
-        assert!(output.status.success(), "{words:?}: {output:?}");
-        String::from_utf8(output.stdout).expect("text")
-    }
-
-    fn pings(&self, host: &str, to: &str) -> bool {
-        self.run(&["exec", host, "ping", "-c1", "-W1", to]).status.success()
-    }
-
-    fn sanlock_answers(&self, host: &str) -> bool {
-        self.run(&["exec", host, "sanlock", "client", "status"]).status.success()
-    }
-
-    fn left_overs(&self) -> Vec<String> {
-        let dir = self.dir().display().to_string();
-        let mut left = Vec::new();
-        for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
-            let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let command = String::from_utf8_lossy(&command).replace('\0', " ");
-            if command.contains(&dir) {
-                left.push(command);
-            }
-        }
-        let tag = dir.trim_start_matches('/').replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-        for place in ["/run/netns", "/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
-            let path = Path::new(place).join(format!("ovirt-ha.{tag}"));
-            if path.exists() {
-                left.push(path.display().to_string());
-            }
-        }
-        let mounts = std::fs::read_to_string("/proc/self/mounts").expect("mounts");
-        left.extend(mounts.lines().filter(|line| line.contains(&dir)).map(str::to_owned));
-        if self.dir().exists() {
-            left.push(dir);
-        }
-        left
-    }
-}
-
-impl Drop for Sandbox {
-    fn drop(&mut self) {
-        self.run(&["down"]);
-    }
-}
-
 #[test]
 fn three_hosts_come_up_talk_to_each_other_and_leave_nothing() {
-    let sandbox = Sandbox::up("3");
+    let sandbox = Sandbox::bare("3");
     for host in ["1", "2", "3"] {
         assert!(sandbox.sanlock_answers(host), "sanlock on host {host}");
         assert!(sandbox.pings(host, GATEWAY), "gateway from host {host}");
@@ -106,7 +35,7 @@ fn three_hosts_come_up_talk_to_each_other_and_leave_nothing() {
 
 #[test]
 fn a_cut_gateway_is_cut_for_one_host_only() {
-    let sandbox = Sandbox::up("2");
+    let sandbox = Sandbox::bare("2");
     sandbox.ok(&["cut-gateway", "1"]);
     sandbox.ok(&["cut-gateway", "1"]);
     assert!(!sandbox.pings("1", GATEWAY));
@@ -120,7 +49,7 @@ fn a_cut_gateway_is_cut_for_one_host_only() {
 
 #[test]
 fn a_host_loses_power_and_boots_again_even_while_its_storage_stalls() {
-    let sandbox = Sandbox::up("2");
+    let sandbox = Sandbox::bare("2");
     sandbox.ok(&["stall-storage", "1"]);
     sandbox.ok(&[
         "exec",
@@ -141,7 +70,7 @@ fn a_host_loses_power_and_boots_again_even_while_its_storage_stalls() {
 
 #[test]
 fn a_frozen_host_stands_still_goes_on_and_can_be_killed() {
-    let sandbox = Sandbox::up("2");
+    let sandbox = Sandbox::bare("2");
     sandbox.ok(&["freeze-host", "2"]);
     assert!(sandbox.ok(&["status"]).contains("frozen"));
     sandbox.ok(&["thaw-host", "2"]);
@@ -154,7 +83,7 @@ fn a_frozen_host_stands_still_goes_on_and_can_be_killed() {
 
 #[test]
 fn left_overs_of_a_crash_are_cleaned_by_the_next_up() {
-    let sandbox = Sandbox::up("2");
+    let sandbox = Sandbox::bare("2");
     std::fs::remove_file(sandbox.dir().join("sandbox.json")).expect("the state is lost");
     sandbox.ok(&["up", "--bare", "--hosts", "1"]);
     assert!(sandbox.sanlock_answers("1"));
@@ -163,7 +92,7 @@ fn left_overs_of_a_crash_are_cleaned_by_the_next_up() {
 
 #[test]
 fn mistakes_are_named() {
-    let sandbox = Sandbox::up("1");
+    let sandbox = Sandbox::bare("1");
     for (words, part) in [
         (["kill-host", "7"].as_slice(), "no host 7"),
         (&["logs", "1", "nonsense"], "\"nonsense\""),

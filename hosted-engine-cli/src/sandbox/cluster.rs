@@ -222,14 +222,20 @@ impl Cluster {
         self.state.numbers().map(|number| Host::new(&self.layout, &self.state, number)).collect()
     }
 
-    /// Every QEMU process of every host at this moment, frozen and stopped ones included.
+    /// Every QEMU process of every host that has the VM's disk at this moment, frozen and stopped ones included.
     pub fn qemus(&self) -> Vec<(HostNumber, Process)> {
         let all = procs::all();
         let hosts: BTreeMap<String, HostNumber> =
             procs::inits(&self.layout).into_iter().map(|(number, init)| (init.namespace, number)).collect();
+        let has_disk = |number: HostNumber, process: &Process| {
+            let mounts = self.layout.host(number).storage_mounts().display().to_string();
+            process.arguments.iter().any(|argument| argument.contains(&mounts))
+        };
         all.into_iter()
             .filter(|process| process.name.starts_with("qemu-system") && !process.is_zombie())
             .filter_map(|process| Some((*hosts.get(&process.namespace)?, process)))
+            // Not the short run without a disk that finds out whether KVM works.
+            .filter(|(number, process)| has_disk(*number, process))
             .collect()
     }
 

@@ -1,0 +1,160 @@
+//! The whole product on three sandbox hosts with real sanlock daemons, real QEMU and a real guest: what it must do
+//! when something dies, and what it must say when it reads rubbish. Needs root, sanlock, QEMU, iproute2, util-linux,
+//! the guest that etc/sandbox/build-guest makes, and the daemons built beside `hosted-engine`.
+//!
+//! One cluster serves all parts, for it takes over a minute to come up. Each part leaves the engine healthy.
+
+mod sandbox;
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ha_tests::wait;
+use metadata_format::{BLOCK_SIZE, block_offset};
+use sandbox::Sandbox;
+use serde_json::Value;
+
+/// Other hosts read a changed block within one of their brokers' cycles of 2 s; the machine may be busy.
+const SEEN: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_cluster_keeps_one_vm_alive_and_explains_what_is_wrong() {
+    let sandbox = Sandbox::new();
+    sandbox.ok(&["up"]);
+    all_hosts_are_live_and_one_runs_the_engine(&sandbox);
+    faults_end_with_a_good_engine_and_never_two_vms(&sandbox);
+    bad_blocks_cost_only_their_own_rows(&sandbox);
+    a_truncated_metadata_file_is_said_and_survived(&sandbox);
+    wrong_configuration_is_named(&sandbox);
+    all_hosts_are_live_and_one_runs_the_engine(&sandbox);
+    sandbox.ok(&["down"]);
+    assert_eq!(sandbox.left_overs(), [""; 0]);
+}
+
+fn status(sandbox: &Sandbox, host: &str) -> Value {
+    let json = sandbox.ok(&["exec", host, "hosted-engine", "--vm-status", "--json"]);
+    serde_json::from_str(&json).expect("JSON")
+}
+
+fn text(sandbox: &Sandbox, host: &str) -> String {
+    sandbox.ok(&["exec", host, "hosted-engine", "--vm-status"])
+}
+
+fn all_hosts_are_live_and_one_runs_the_engine(sandbox: &Sandbox) {
+    wait::until("three live rows and one good engine", Duration::from_secs(120), || {
+        let status = status(sandbox, "2");
+        let rows = ["1", "2", "3"].map(|id| status[id].clone());
+        let good = |row: &&Value| row["engine-status"]["health"] == "good";
+        let well = rows.iter().all(|row| row["live-data"] == true) && rows.iter().filter(good).count() == 1;
+        (well && status["global_maintenance"] == false).then_some(())
+    });
+}
+
+/// Each scenario injects one fault and prints a table row: name, hosts, seconds, most QEMUs at once, writers. The
+/// death of a daemon must not be noticed at all.
+fn faults_end_with_a_good_engine_and_never_two_vms(sandbox: &Sandbox) {
+    for name in ["kill-vm", "kill-agent", "kill-broker", "stall-15", "global-maintenance"] {
+        let out = sandbox.ok(&["scenario", name]);
+        let row = out
+            .lines()
+            .find(|line| line.starts_with(&format!("| {name} |")))
+            .unwrap_or_else(|| panic!("{out}"));
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let seconds: Option<f64> = cells[3].parse().ok();
+        let undisturbed = cells[3] == "undisturbed";
+        let expected = if name == "kill-agent" || name == "kill-broker" {
+            undisturbed
+        } else {
+            undisturbed && name == "stall-15" || seconds.is_some_and(|seconds| seconds < 150.0)
+        };
+        assert!(expected, "{row}");
+        assert_eq!((cells[4], cells[5]), ("1", "one at a time"), "{row}");
+    }
+}
+
+fn metadata(sandbox: &Sandbox) -> PathBuf {
+    let storage = sandbox.dir().join("storage");
+    let domain = fs::read_dir(storage).expect("storage").flatten().next().expect("a storage domain").path();
+    domain.join("ha_agent/hosted-engine.metadata")
+}
+
+fn write_block(file: &File, number: u16, bytes: &[u8]) {
+    let mut block = bytes.to_vec();
+    block.resize(BLOCK_SIZE, 0);
+    file.write_all_at(&block, block_offset(number)).expect("the block is written");
+}
+
+fn bad_blocks_cost_only_their_own_rows(sandbox: &Sandbox) {
+    let file = OpenOptions::new().write(true).open(metadata(sandbox)).expect("the metadata file");
+    let mut random = vec![0; BLOCK_SIZE];
+    File::open("/dev/urandom")
+        .and_then(|urandom| urandom.read_exact_at(&mut random, 0))
+        .expect("random bytes");
+    random[0] = random[0].max(b'a');
+    write_block(&file, 4, &random);
+    write_block(&file, 5, b"2|2|100|5|3400|{}|later|0|0|00000000|1|100");
+    write_block(&file, 6, b"1|1|100|6|3400|vm-down|\x1b[2J\x1b]0;owned\x07evil|0");
+
+    let shown = wait::until("the three blocks to be seen", SEEN, || {
+        let text = text(sandbox, "1");
+        ["(id: 4)", "(id: 5)", "(id: 6)"].iter().all(|row| text.contains(row)).then_some(text)
+    });
+    assert!(
+        !shown.contains('\u{1b}') && !shown.contains('\u{7}'),
+        "no escape sequence gets through: {shown:?}"
+    );
+    assert!(shown.contains("too new"), "{shown}");
+    let rows = status(sandbox, "1");
+    for id in ["1", "2", "3"] {
+        assert_eq!(rows[id]["live-data"], true, "host {id} is not affected: {rows}");
+    }
+    for id in ["4", "5", "6"] {
+        assert_eq!(rows[id]["live-data"], false, "{rows}");
+    }
+    for number in [4, 5, 6] {
+        write_block(&file, number, &[]);
+    }
+    wait::until("the three blocks to be forgotten", SEEN, || {
+        (!text(sandbox, "1").contains("(id: 4)")).then_some(())
+    });
+}
+
+fn a_truncated_metadata_file_is_said_and_survived(sandbox: &Sandbox) {
+    let path = metadata(sandbox);
+    let file = OpenOptions::new().write(true).open(&path).expect("the metadata file");
+    let length = file.metadata().expect("its size").len();
+    file.set_len(block_offset(2)).expect("cut");
+    let said = wait::until("the broker to say so", SEEN, || {
+        let text = text(sandbox, "3");
+        text.contains("!!").then_some(text)
+    });
+    assert!(said.contains("hosted-engine.metadata"), "the file is named: {said}");
+    file.set_len(length).expect("grown");
+    all_hosts_are_live_and_one_runs_the_engine(sandbox);
+}
+
+fn wrong_configuration_is_named(sandbox: &Sandbox) {
+    let root = sandbox.dir().join("h3");
+    let toml = root.join("etc/ovirt-hosted-engine-ha/ha.toml");
+    let kept = fs::read_to_string(&toml).expect("ha.toml");
+    fs::write(&toml, format!("{kept}\n[timers]\nstorage_dedline = 5\n")).expect("written");
+    for program in ["ovirt-ha-agent", "ovirt-ha-broker"] {
+        let output = sandbox.run(&["exec", "3", program]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{program}: {said}");
+        for part in ["ha.toml", "storage_dedline", "storage_deadline"] {
+            assert!(said.contains(part), "{program}: {part:?} in {said}");
+        }
+    }
+    fs::write(&toml, kept).expect("restored");
+
+    let nowhere = tempfile::tempdir().expect("a directory");
+    for program in ["ovirt-ha-agent", "ovirt-ha-broker"] {
+        let output = sandbox.run(&["exec", "3", program, "--root", &nowhere.path().display().to_string()]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{program}: {said}");
+        assert!(said.contains("hosted-engine.conf") && said.contains("--deploy"), "{program}: {said}");
+    }
+}
