@@ -331,7 +331,7 @@ impl Inner {
         let wanted = lock(&self.wanted).last().copied().unwrap_or(1).max(1);
         let old = self.snapshot.borrow().clone();
         let mut new = Snapshot::clone(&old);
-        let gone = new.take(reading, now);
+        let gone = new.take(reading, started, now);
         self.publish(&old, new);
         if let Some(block) = gone {
             return Err(StorageError::Truncated { file: self.port.name(), file_blocks, block });
