@@ -3,11 +3,10 @@
 //! Exit codes: 0 a clean end, 1 a failure, 2 a wrong command line, 78 this host is not set up (or its
 //! configuration cannot be used): starting again will not help before somebody changes a file.
 
-use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use broker_api::BrokerClient;
@@ -22,9 +21,6 @@ use jiff::tz::TimeZone;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{info, warn};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// `EX_CONFIG` of sysexits.h; the service is not started again after it.
 const EXIT_CONFIG: u8 = 78;
@@ -85,7 +81,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let agent_conf = AgentConf::load(&paths)?;
     let toml = HaToml::load(&paths)?;
     let config = AgentConfig::new(&conf, &agent_conf, &toml, hostname())?;
-    log_to(&paths, &arguments.log_level)?;
+    daemon_log::start(&paths.agent_log(), &arguments.log_level)?;
     for key in &agent_conf.unknown {
         let meant = key.nearest.map(|near| format!("; is {near} meant?")).unwrap_or_default();
         let path = paths.agent_conf();
@@ -127,28 +123,4 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
 /// The name of this host as the kernel knows it.
 fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-/// Logs to the agent's log file and to standard error (the journal, under systemd).
-fn log_to(paths: &Paths, level: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(level).with_context(|| format!("--log-level {level:?}"))?;
-    let path = paths.agent_log();
-    let opened = std::fs::create_dir_all(paths.log_dir())
-        .and_then(|()| OpenOptions::new().append(true).create(true).open(&path));
-    let (file, error) = match opened {
-        Ok(file) => (Some(file), None),
-        Err(error) => (None, Some(error)),
-    };
-    let layer = |file: File| tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Mutex::new(file));
-    tracing_subscriber::registry()
-        .with(filter)
-        .with(file.map(layer))
-        .with(
-            tracing_subscriber::fmt::layer().with_ansi(false).with_target(false).with_writer(std::io::stderr),
-        )
-        .init();
-    if let Some(error) = error {
-        warn!("cannot write {}: {error}; logging to standard error only", path.display());
-    }
-    Ok(())
 }

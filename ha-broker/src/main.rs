@@ -3,19 +3,13 @@
 //! Exit codes: 0 a clean end, 1 a failure, 2 a wrong command line, 78 this host is not set up (or its configuration
 //! cannot be used): starting again will not help before somebody changes a file.
 
-use std::fs::{File, OpenOptions};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Mutex;
 
 use anyhow::Context as _;
 use clap::Parser;
 use ha_broker::daemon::{self, Setup, SetupError};
 use ha_config::{ConfigError, Paths};
-use tracing::warn;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// `EX_CONFIG` of sysexits.h.
 const EXIT_CONFIG: u8 = 78;
@@ -49,30 +43,6 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
     let root = std::path::absolute(&arguments.root)
         .with_context(|| format!("--root {}", arguments.root.display()))?;
     let setup = Setup::load(Paths::new(root))?;
-    log_to(&setup.paths, &arguments.log_level)?;
+    daemon_log::start(&setup.paths.broker_log(), &arguments.log_level)?;
     daemon::run(&setup)
-}
-
-/// Logs to the broker's log file and to standard error (the journal, under systemd).
-fn log_to(paths: &Paths, level: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(level).with_context(|| format!("--log-level {level:?}"))?;
-    let path = paths.broker_log();
-    let opened = std::fs::create_dir_all(paths.log_dir())
-        .and_then(|()| OpenOptions::new().append(true).create(true).open(&path));
-    let (file, error) = match opened {
-        Ok(file) => (Some(file), None),
-        Err(error) => (None, Some(error)),
-    };
-    let layer = |file: File| tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Mutex::new(file));
-    tracing_subscriber::registry()
-        .with(filter)
-        .with(file.map(layer))
-        .with(
-            tracing_subscriber::fmt::layer().with_ansi(false).with_target(false).with_writer(std::io::stderr),
-        )
-        .init();
-    if let Some(error) = error {
-        warn!("cannot write {}: {error}; logging to standard error only", path.display());
-    }
-    Ok(())
 }

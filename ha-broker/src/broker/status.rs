@@ -49,7 +49,10 @@ fn hosts(snapshot: &Snapshot, alive: &[u16], now: Monotonic) -> BTreeMap<HostId,
         let unchanged_secs = seen.changed_at.map(|at| now.saturating_since(at).as_secs());
         match HostBlock::parse(id, &*seen.bytes) {
             Ok(Some(block)) => {
-                rows.insert(id, good_row(block, alive.contains(&id.get()), unchanged_secs));
+                rows.insert(
+                    id,
+                    HostRow::Good(Box::new(GoodRow::new(block, alive.contains(&id.get()), unchanged_secs))),
+                );
             }
             Ok(None) => {}
             Err(error) => {
@@ -63,23 +66,6 @@ fn hosts(snapshot: &Snapshot, alive: &[u16], now: Monotonic) -> BTreeMap<HostId,
         }
     }
     rows
-}
-
-fn good_row(block: HostBlock, live: bool, unchanged_secs: Option<u64>) -> HostRow {
-    HostRow::Good(Box::new(GoodRow {
-        host_ts: block.host_ts,
-        score: block.score,
-        engine_status: block.engine_status,
-        hostname: block.hostname,
-        maintenance: block.maintenance,
-        stopped: block.stopped,
-        crc32: block.crc32.map(|crc| format!("{crc:08x}")),
-        conf_on_shared_storage: block.conf_on_shared_storage,
-        local_conf_timestamp: block.local_conf_timestamp,
-        extra: block.extra,
-        live,
-        unchanged_secs,
-    }))
 }
 
 /// Storage and lease in one line.

@@ -147,7 +147,7 @@ impl View {
             match HostBlock::parse(id, bytes) {
                 Ok(None) => {}
                 Ok(Some(block)) => {
-                    let row = good_row(block, alive.contains(number));
+                    let row = GoodRow::new(block, alive.contains(number), None);
                     view.rows.insert(id, HostRow::Good(Box::new(row)));
                 }
                 Err(error) => {
@@ -187,23 +187,6 @@ impl View {
             HostRow::Good(row) if row.live && Some(*id) != except => Some((*id, row.as_ref())),
             HostRow::Good(_) | HostRow::Bad { .. } => None,
         })
-    }
-}
-
-fn good_row(block: HostBlock, live: bool) -> GoodRow {
-    GoodRow {
-        host_ts: block.host_ts,
-        score: block.score,
-        engine_status: block.engine_status,
-        hostname: block.hostname,
-        maintenance: block.maintenance,
-        stopped: block.stopped,
-        crc32: block.crc32.map(|crc| format!("{crc:08x}")),
-        conf_on_shared_storage: block.conf_on_shared_storage,
-        local_conf_timestamp: block.local_conf_timestamp,
-        extra: block.extra,
-        live,
-        unchanged_secs: None,
     }
 }
 

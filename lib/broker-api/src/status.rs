@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use metadata_format::{EngineStatus, HostId, Score};
+use metadata_format::{EngineStatus, HostBlock, HostId, Score};
 use serde::{Deserialize, Serialize};
 
 /// Answer of `GET /v1/status`: everything that this host's broker knows.
@@ -68,6 +68,26 @@ pub struct GoodRow {
     pub live: bool,
     /// Seconds since this broker last saw the block change; `None` before it saw a change.
     pub unchanged_secs: Option<u64>,
+}
+
+impl GoodRow {
+    /// The row of `block`.
+    pub fn new(block: HostBlock, live: bool, unchanged_secs: Option<u64>) -> Self {
+        Self {
+            host_ts: block.host_ts,
+            score: block.score,
+            engine_status: block.engine_status,
+            hostname: block.hostname,
+            maintenance: block.maintenance,
+            stopped: block.stopped,
+            crc32: block.crc32.map(|crc| format!("{crc:08x}")),
+            conf_on_shared_storage: block.conf_on_shared_storage,
+            local_conf_timestamp: block.local_conf_timestamp,
+            extra: block.extra,
+            live,
+            unchanged_secs,
+        }
+    }
 }
 
 /// The shared metadata file.
