@@ -43,7 +43,7 @@ fn text(sandbox: &Sandbox, host: &str) -> String {
 }
 
 fn all_hosts_are_live_and_one_runs_the_engine(sandbox: &Sandbox) {
-    wait::until("three live rows and one good engine", Duration::from_secs(120), || {
+    wait::until("three live rows and one good engine", Duration::from_mins(2), || {
         let status = status(sandbox, "2");
         let rows = ["1", "2", "3"].map(|id| status[id].clone());
         let good = |row: &&Value| row["engine-status"]["health"] == "good";
