@@ -11,6 +11,7 @@
 //!                                                  up → down_missing
 //! down, its lease was refused                      down                   bad     Storage of VM is locked. …
 //! down, migrated away                              down                   bad     VM migrated away successfully
+//! down, it never ran (a failed start)              down                   bad     bad vm status
 //! down otherwise, or only arriving by migration    down if down before,   bad     bad vm status
 //!                                                  else down_unexpected
 //! paused, being launched, restored, powering up    up                     bad     bad vm status
@@ -92,10 +93,11 @@ pub fn classify(before: VmState, seen: Seen<'_>) -> Verdict {
         (VmActivity::Down, Some(VmExit::MigratedAway)) => {
             verdict(VmState::Down, detail, "VM migrated away successfully")
         }
-        (
-            VmActivity::Down,
-            Some(VmExit::Orderly { .. } | VmExit::Crashed { .. } | VmExit::StartFailed { .. }),
-        )
+        // Also when a look saw it being launched: a start that fails is no end of a VM.
+        (VmActivity::Down, Some(VmExit::StartFailed { .. })) => {
+            verdict(VmState::Down, detail, "bad vm status")
+        }
+        (VmActivity::Down, Some(VmExit::Orderly { .. } | VmExit::Crashed { .. }))
         | (VmActivity::MigrationDestination, _) => verdict(unexpected(before), detail, "bad vm status"),
         (
             VmActivity::Paused

@@ -43,6 +43,11 @@ fn every_line_of_the_table_in_every_earlier_state() {
             python_json(&status),
             r#"{"vm": "down", "health": "bad", "detail": "Down", "reason": "Storage of VM is locked. Is another host already starting the VM?"}"#
         );
+        let status = final_of(before, &down(Some(VmExit::StartFailed { detail: text() })));
+        assert_eq!(
+            python_json(&status),
+            r#"{"vm": "down", "health": "bad", "detail": "Down", "reason": "bad vm status"}"#
+        );
         let status = final_of(before, &down(Some(VmExit::MigratedAway)));
         assert_eq!(
             python_json(&status),
@@ -53,7 +58,6 @@ fn every_line_of_the_table_in_every_earlier_state() {
         for status in [
             down(Some(VmExit::Crashed { detail: text() })),
             down(Some(VmExit::Orderly { detail: text() })),
-            down(Some(VmExit::StartFailed { detail: text() })),
             status_of(VmActivity::MigrationDestination),
         ] {
             let word = status.activity.word();
@@ -258,4 +262,15 @@ fn addresses_that_cannot_be_asked_are_refused() {
     let error = HealthPage::new(&options(&["ftp://x/".to_owned()])).unwrap_err().to_string();
     assert!(error.contains("'ftp://x/' is no http or https address"), "{error}");
     assert!(HealthPage::new(&options(&[])).unwrap_err().to_string().contains("fqdn"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_start_that_was_seen_is_not_an_unexpected_end() {
+    let vm = FakeVm::new(status_of(VmActivity::WaitForLaunch));
+    let mut probe = EngineHealth::new(vm.clone(), Arc::new(FakePage::default()));
+    assert!(probe.measure().await.unwrap().value.contains(r#""vm": "up""#));
+    vm.set(down(Some(VmExit::StartFailed { detail: "no such disk".to_owned() })));
+    let reading = probe.measure().await.unwrap();
+    assert!(reading.value.contains(r#""vm": "down","#), "{reading:?}");
+    assert!(reading.note.unwrap().contains("no such disk"));
 }

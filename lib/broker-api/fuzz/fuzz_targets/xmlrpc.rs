@@ -1,7 +1,9 @@
 //! Any bytes as a request and as an answer: no panic, and what was understood is written so that it reads the same.
 #![no_main]
 
-use broker_api::xmlrpc::{MethodResponse, decode_call, decode_response, encode_call, encode_fault, encode_response};
+use broker_api::xmlrpc::{
+    MethodResponse, decode_call, decode_response, encode_call, encode_fault, encode_response,
+};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|document: &[u8]| {

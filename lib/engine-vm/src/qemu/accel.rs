@@ -1,7 +1,7 @@
 //! Whether this host's KVM really carries guest code.
 //!
 //! `/dev/kvm` may be there and be of no use: some virtual machines offer a KVM that fails as soon as a guest leaves
-//! its firmware. The only proof is to run something, so a QEMU runs a boot sector (kvm_probe.s) that goes into
+//! its firmware. The only proof is to run something, so a QEMU runs a boot sector (`kvm_probe.s`) that goes into
 //! 64-bit mode with paging, uses vector registers, and says so. The answer is kept until the next boot.
 
 use std::io;
@@ -26,7 +26,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// (0x2a) plus one.
 const PASSED: i32 = 0x55;
 
-/// kvm_probe.s as assembled by `as kvm_probe.s -o p.o && objcopy -O binary p.o`, without its padding.
+/// `kvm_probe.s` as assembled by `as kvm_probe.s -o p.o && objcopy -O binary p.o`, without its padding.
 #[rustfmt::skip]
 const CODE: [u8; 206] = [
     0xfa, 0x31, 0xc0, 0x8e, 0xd8, 0x8e, 0xc0, 0x8e, 0xd0, 0xbc, 0x00, 0x70, 0x66, 0xbf, 0x00, 0x10,

@@ -81,7 +81,7 @@ impl EngineVm for QemuVm {
             StartMode::Run => (LaunchMode::Run, VmActivity::Up),
             StartMode::Paused => (LaunchMode::Paused, VmActivity::Paused),
         };
-        self.inner.launch(mode).await?;
+        self.inner.launch(mode, None).await?;
         self.inner.tell(VmEvent::Changed(activity));
         Ok(())
     }

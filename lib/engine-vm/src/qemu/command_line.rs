@@ -133,7 +133,9 @@ fn smbios(machine: &Machine) -> Result<String, MachineError> {
         ("serial", &smbios.serial),
     ] {
         if !value.is_empty() {
-            text += &format!(",{key}={}", escaped("SMBIOS string", value)?);
+            for part in [",", key, "=", &escaped("SMBIOS string", value)?] {
+                text.push_str(part);
+            }
         }
     }
     Ok(text)
@@ -165,11 +167,8 @@ fn monitors(args: &mut Args) {
 }
 
 fn serial(args: &mut Args, machine: &Machine) {
-    let mut chardev = format!("socket,id=serial0,path={SERIAL_SOCKET},server=on,wait=off");
-    if machine.serial_log {
-        chardev += &format!(",logfile={SERIAL_LOG},logappend=off");
-    }
-    args.put("-chardev", chardev);
+    let log = if machine.serial_log { format!(",logfile={SERIAL_LOG},logappend=off") } else { String::new() };
+    args.put("-chardev", format!("socket,id=serial0,path={SERIAL_SOCKET},server=on,wait=off{log}"));
     args.json("-device", &json!({"driver": "isa-serial", "chardev": "serial0"}));
 }
 

@@ -46,9 +46,8 @@ pub fn machine_from_conf(
         match (device.kind(), device.device()) {
             (Some("disk"), _) => disks.extend(host.disk(device)?),
             (Some("interface"), _) => nics.push(host.nic(device)?),
-            (Some("graphics"), Some("vnc") | None) => has_vnc = true,
             // SPICE consoles are reached as VNC here; the rest is made as this adapter needs it.
-            (Some("graphics"), Some(_)) => has_vnc = true,
+            (Some("graphics"), _) => has_vnc = true,
             (
                 Some(
                     "controller" | "video" | "console" | "rng" | "sound" | "balloon" | "memballoon"
@@ -139,11 +138,10 @@ impl Host<'_> {
             }
         };
         let bus = match device.text("iface") {
-            Some("virtio") => DiskBus::Virtio,
             Some("scsi" | "virtio-scsi") => DiskBus::Scsi,
             Some("ide" | "sata") => DiskBus::Ide,
             None if is_cdrom => DiskBus::Ide,
-            None => DiskBus::Virtio,
+            Some("virtio") | None => DiskBus::Virtio,
             Some(_) => return Err(self.wrong(device, "iface: must be virtio, scsi, ide or sata")),
         };
         let format = match device.text("format") {

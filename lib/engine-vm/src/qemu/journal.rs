@@ -2,17 +2,36 @@
 //!
 //! Functions over text, and one that reads it. The record is QEMU's, so it is true whoever was watching, or nobody.
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::{FallocateFlags, FlockOperation};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::launch::LaunchMode;
-use super::run_dir::{EVENTS_LOG, RunDir};
+use super::run_dir::{EVENTS_KEPT, EVENTS_LOG, RunDir};
 use crate::port::VmExit;
 
-/// So much of the record is read.
-const READ_LIMIT: usize = 1 << 20;
+/// The part of the record that is read at each look is kept shorter than this by cutting.
+const CUT_LIMIT: u64 = 256 << 10;
+/// So much is read at most, from the end, when nobody cuts.
+const READ_LIMIT: u64 = 1 << 20;
+
+/// What the events said that are no longer read.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+struct Kept {
+    /// The record is read from this byte on.
+    offset: u64,
+    /// What stood before it.
+    journal: Journal,
+}
 
 /// What the events say.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts about one VM, not states of a machine")]
 pub struct Journal {
     /// The main loop ran: QEMU got as far as answering its monitors.
     pub has_started: bool,
@@ -31,27 +50,72 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Reads the record in `dir`; of a very long one the end.
+    /// Reads the record in `dir`.
     pub fn load(dir: &RunDir) -> Self {
-        let mut journal = Self::parse(&dir.tail(EVENTS_LOG, READ_LIMIT));
-        let length = std::fs::metadata(dir.file(EVENTS_LOG)).map_or(0, |data| data.len());
-        journal.has_started |= length > READ_LIMIT as u64;
-        journal
+        loop {
+            let kept = Kept::load(dir);
+            let mut journal = kept.journal.clone();
+            match File::open(dir.file(EVENTS_LOG)).and_then(|file| Part::read(&file, kept.offset)) {
+                Ok(part) => journal.read(&part, kept.offset),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => tracing::warn!(%error, "cannot read QEMU's record of events"),
+            }
+            // Cut meanwhile? Then what was read may have been a hole.
+            if Kept::load(dir).offset == kept.offset {
+                return journal;
+            }
+        }
+    }
+
+    /// Gives back the memory of a long record's beginning, once what it said is written down. The record keeps its
+    /// length, so nothing that QEMU adds at the same time can be lost.
+    pub fn cut(dir: &RunDir) -> io::Result<()> {
+        let file = match File::options().read(true).write(true).open(dir.file(EVENTS_LOG)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        // One at a time: another who cuts now does the same.
+        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Ok(());
+        }
+        let mut kept = Kept::load(dir);
+        if file.metadata()?.len().saturating_sub(kept.offset) < CUT_LIMIT {
+            return Ok(());
+        }
+        let mut part = Part::read(&file, kept.offset)?;
+        let Some(end) = part.bytes.iter().rposition(|byte| *byte == b'\n') else { return Ok(()) };
+        part.bytes.truncate(end + 1);
+        kept.journal.read(&part, kept.offset);
+        kept.offset = part.start + part.bytes.len() as u64;
+        dir.write(EVENTS_KEPT, &kept)?;
+        let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        Ok(rustix::fs::fallocate(&file, mode, 0, kept.offset)?)
     }
 
     /// Reads the record. A last line that was cut is passed over.
     pub fn parse(text: &str) -> Self {
         let mut journal = Self::default();
-        for line in text.lines() {
-            let Ok(value) = serde_json::from_str::<Value>(line) else { continue };
+        journal.add_lines(text.as_bytes());
+        journal
+    }
+
+    /// Goes on with `part`, which was to begin at `offset`.
+    fn read(&mut self, part: &Part, offset: u64) {
+        // So much was only ever written by a QEMU that got going.
+        self.has_started |= part.start > offset;
+        self.add_lines(&part.bytes);
+    }
+
+    fn add_lines(&mut self, text: &[u8]) {
+        for line in text.split(|byte| *byte == b'\n') {
+            let Ok(value) = serde_json::from_slice::<Value>(line) else { continue };
             if value.get("return").is_some() {
-                journal.has_started = true;
+                self.has_started = true;
             }
             if let Some(name) = value.get("event").and_then(Value::as_str) {
-                journal.add(name, &value["data"]);
+                self.add(name, &value["data"]);
             }
         }
-        journal
     }
 
     /// Adds one event.
@@ -72,6 +136,30 @@ impl Journal {
             "SHUTDOWN" => self.shutdown = Some(data["reason"].as_str().unwrap_or("unknown").to_owned()),
             _ => {}
         }
+    }
+}
+
+impl Kept {
+    /// Nothing, if nothing was cut or it cannot be read.
+    fn load(dir: &RunDir) -> Self {
+        dir.read(EVENTS_KEPT).unwrap_or_default().unwrap_or_default()
+    }
+}
+
+/// Some of the record.
+struct Part {
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Part {
+    /// From `offset` on; of very much, the end.
+    fn read(file: &File, offset: u64) -> io::Result<Self> {
+        let length = file.metadata()?.len();
+        let start = offset.max(length.saturating_sub(READ_LIMIT));
+        let mut bytes = vec![0; usize::try_from(length.saturating_sub(start)).map_err(io::Error::other)?];
+        file.read_exact_at(&mut bytes, start)?;
+        Ok(Self { start, bytes })
     }
 }
 
@@ -176,5 +264,33 @@ mod tests {
         assert!(
             !journal.is_powering_down && !journal.is_stopped && !journal.is_io_error && journal.was_resumed
         );
+    }
+
+    #[test]
+    fn a_long_record_is_cut_and_says_what_it_said() {
+        use std::io::Write;
+        use std::os::unix::fs::MetadataExt;
+
+        let temporary = tempfile::tempdir_in("/dev/shm").unwrap();
+        let dir = RunDir::new(temporary.path());
+        Journal::cut(&dir).unwrap();
+        let mut qemu = File::options().append(true).create(true).open(dir.file(EVENTS_LOG)).unwrap();
+        write!(qemu, "{STARTED}{{\"event\": \"RESUME\"}}\n{{\"event\": \"POWERDOWN\"}}\n").unwrap();
+        let fill = "{\"event\": \"RTC_CHANGE\", \"data\": {\"offset\": 1}}\n".repeat(8000);
+        for _ in 0..3 {
+            qemu.write_all(fill.as_bytes()).unwrap();
+            qemu.write_all(b"{\"event\": \"ST").unwrap();
+            Journal::cut(&dir).unwrap();
+            // The half line was not lost, and what was cut off still counts.
+            qemu.write_all(b"OP\"}\n").unwrap();
+            let journal = Journal::load(&dir);
+            assert!(journal.has_started && journal.was_resumed && journal.is_powering_down);
+            assert!(journal.is_stopped && !journal.is_migrated);
+            qemu.write_all(b"{\"event\": \"RESUME\"}\n").unwrap();
+            assert!(!Journal::load(&dir).is_stopped);
+        }
+        let data = qemu.metadata().unwrap();
+        assert!(data.len() > 3 * fill.len() as u64);
+        assert!(data.blocks() * 512 < CUT_LIMIT, "{} blocks", data.blocks());
     }
 }

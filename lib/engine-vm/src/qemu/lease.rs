@@ -145,12 +145,19 @@ impl LeaseSpec {
             .map_err(|e| LeaseError::Unavailable(e.to_string()))
     }
 
-    /// The host id that storage names as the owner; `None` when the lease is free.
-    pub fn owner(&self) -> Result<Option<u64>, LeaseError> {
+    /// The lease's version on storage: it grows by one each time that somebody takes it.
+    pub fn version(&self) -> Result<u64, LeaseError> {
         let (client, resource) = self.sanlock()?;
         let owners =
             client.read_resource_owners(&resource).map_err(|e| LeaseError::Unavailable(e.to_string()))?;
-        Ok(owners.owners.first().map(|owner| owner.host_id))
+        Ok(owners.lver)
+    }
+
+    /// The version that process `pid` holds; `None` when it does not hold the lease.
+    pub fn held_version(&self, pid: u32) -> Result<Option<u64>, LeaseError> {
+        let (client, resource) = self.sanlock()?;
+        let held = client.inquire_pid(pid).map_err(|e| LeaseError::Unavailable(e.to_string()))?;
+        Ok(held.into_iter().find(|held| same(&held.resource, &resource)).and_then(|held| held.lver))
     }
 
     /// Whether process `pid` holds the lease now.
@@ -185,12 +192,17 @@ fn sanlock_holding(client: &Client, resource: &Resource, pid: u32) -> LeaseHoldi
         Ok(_) => {
             LeaseHolding::Lost { detail: format!("sanlock says that process {pid} holds no such lease") }
         }
-        Err(e) => match e.refusal() {
-            Some(Refusal::NoSuchProcess | Refusal::ProcessEnding) => {
-                LeaseHolding::Lost { detail: e.to_string() }
-            }
-            _ => LeaseHolding::Unknown { detail: e.to_string() },
-        },
+        Err(e) => holding_of(&e),
+    }
+}
+
+/// What a refused inquiry means. Only "I know no such process" is a word about the lease; a process that sanlock is
+/// busy with, or ending, may hold it still, and will be gone soon if not.
+fn holding_of(error: &SanlockError) -> LeaseHolding {
+    let detail = error.to_string();
+    match error.refusal() {
+        Some(Refusal::NoSuchProcess) => LeaseHolding::Lost { detail },
+        _ => LeaseHolding::Unknown { detail },
     }
 }
 
@@ -210,7 +222,8 @@ fn refused(client: &Client, resource: &Resource, error: &SanlockError) -> LeaseE
             | Refusal::Transient,
         ) => {
             if let Some(owner) = describe_owner(client, resource) {
-                detail += &format!("; {owner}");
+                detail.push_str("; ");
+                detail.push_str(&owner);
             }
             LeaseError::Held(detail)
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::{Mutex, Notify, broadcast};
 
+use super::handover::{Handover, Phase};
 use super::journal::{self, Journal, Remains};
 use super::launch::{ExitRecord, LaunchMode, ProcessRecord};
 use super::process::Process;
@@ -46,8 +47,8 @@ pub(super) fn unreachable(what: &str, error: &io::Error) -> VmError {
     VmError::Unreachable { detail: format!("cannot {what}: {error}") }
 }
 
-pub(super) fn failed(action: &'static str, detail: impl ToString) -> VmError {
-    VmError::Failed { action, detail: detail.to_string() }
+pub(super) fn failed(action: &'static str, detail: impl Into<String>) -> VmError {
+    VmError::Failed { action, detail: detail.into() }
 }
 
 /// Waits for blocking work that has a deadline of its own.
@@ -92,12 +93,24 @@ impl Inner {
         {
             return Ok(Some(known.exit));
         }
-        let exit = journal::exit_of(Remains {
-            mode: process.mode,
-            journal: &Journal::load(&self.dir),
-            is_destroyed: self.dir.file(DESTROYING).exists(),
-            log: &self.dir.tail(QEMU_LOG, LOG_TAIL),
-        });
+        let mut journal = Journal::load(&self.dir);
+        let exit = match Handover::load(&self.dir).map(|handover| handover.phase) {
+            Some(Phase::Failed { detail })
+                if process.mode == LaunchMode::Incoming && !journal.was_resumed =>
+            {
+                VmExit::StartFailed { detail }
+            }
+            failed => {
+                // A source that sent everything and was not relieved of the lease has gone nowhere.
+                journal.is_migrated &= !matches!(failed, Some(Phase::Failed { .. }));
+                journal::exit_of(Remains {
+                    mode: process.mode,
+                    journal: &journal,
+                    is_destroyed: self.dir.file(DESTROYING).exists(),
+                    log: &self.dir.tail(QEMU_LOG, LOG_TAIL),
+                })
+            }
+        };
         let record = ExitRecord { process: Some(process), exit: exit.clone() };
         if let Err(error) = self.dir.write(EXIT, &record) {
             // It can be worked out again from the same remains.
@@ -167,8 +180,9 @@ impl Inner {
                 return Err(VmError::Unreachable { detail });
             }
         };
-        let activity = asked.activity(&found.record, &journal);
-        let lease = asked.lease(activity, holding);
+        let is_between = Handover::load(&self.dir).is_some_and(|handover| handover.is_under_way());
+        let activity = asked.activity(&found.record, &journal, is_between);
+        let lease = asked.lease(activity, holding, is_between);
         Ok(VmStatus { activity, exit: None, lease, pid: Some(pid) })
     }
 
@@ -213,12 +227,14 @@ impl Asked {
         )
     }
 
-    fn activity(&self, record: &ProcessRecord, journal: &Journal) -> VmActivity {
+    /// `is_handed_over`: a hand-over of the lease is under way.
+    fn activity(&self, record: &ProcessRecord, journal: &Journal, is_handed_over: bool) -> VmActivity {
         let has_arrived = record.mode != LaunchMode::Incoming || journal.was_resumed;
         match self.run_state.as_str() {
             "inmigrate" => VmActivity::MigrationDestination,
             _ if !has_arrived => VmActivity::MigrationDestination,
-            "postmigrate" | "finish-migrate" => VmActivity::MigrationSource,
+            "finish-migrate" => VmActivity::MigrationSource,
+            "postmigrate" if is_handed_over => VmActivity::MigrationSource,
             "running" | "paused" if self.is_migrating() => VmActivity::MigrationSource,
             "running" | "suspended" if journal.is_powering_down => VmActivity::PoweringDown,
             "running" | "suspended" => VmActivity::Up,
@@ -233,15 +249,16 @@ impl Asked {
         }
     }
 
-    /// A guest that stands still on its way between two hosts is without its lease for a good reason.
-    fn lease(&self, activity: VmActivity, holding: LeaseHolding) -> LeaseHolding {
+    /// A guest that stands still on its way between two hosts is without its lease for a good reason, while
+    /// somebody sees to it.
+    fn lease(&self, activity: VmActivity, holding: LeaseHolding, is_handed_over: bool) -> LeaseHolding {
         let is_between = match activity {
-            VmActivity::MigrationDestination => true,
-            VmActivity::MigrationSource => self.run_state != "running",
+            VmActivity::MigrationDestination => self.run_state != "running",
+            VmActivity::MigrationSource => self.run_state == "postmigrate",
             _ => false,
         };
         match holding {
-            LeaseHolding::Lost { detail } if is_between => {
+            LeaseHolding::Lost { detail } if is_between && is_handed_over => {
                 LeaseHolding::Unknown { detail: format!("the lease is being handed over ({detail})") }
             }
             other => other,
@@ -272,31 +289,37 @@ mod tests {
         let leaving = Journal { is_powering_down: true, ..Journal::default() };
         let run = record(LaunchMode::Run);
         let incoming = record(LaunchMode::Incoming);
-        assert_eq!(asked("running", "").activity(&run, &quiet), VmActivity::Up);
-        assert_eq!(asked("running", "failed").activity(&run, &quiet), VmActivity::Up);
-        assert_eq!(asked("running", "active").activity(&run, &quiet), VmActivity::MigrationSource);
-        assert_eq!(asked("running", "").activity(&run, &leaving), VmActivity::PoweringDown);
-        assert_eq!(asked("io-error", "").activity(&run, &quiet), VmActivity::Paused);
-        assert_eq!(asked("prelaunch", "").activity(&record(LaunchMode::Paused), &quiet), VmActivity::Paused);
+        assert_eq!(asked("running", "").activity(&run, &quiet, false), VmActivity::Up);
+        assert_eq!(asked("running", "failed").activity(&run, &quiet, false), VmActivity::Up);
+        assert_eq!(asked("running", "active").activity(&run, &quiet, false), VmActivity::MigrationSource);
+        assert_eq!(asked("running", "").activity(&run, &leaving, false), VmActivity::PoweringDown);
+        assert_eq!(asked("io-error", "").activity(&run, &quiet, false), VmActivity::Paused);
         assert_eq!(
-            asked("inmigrate", "active").activity(&incoming, &quiet),
+            asked("prelaunch", "").activity(&record(LaunchMode::Paused), &quiet, false),
+            VmActivity::Paused
+        );
+        assert_eq!(
+            asked("inmigrate", "active").activity(&incoming, &quiet, true),
             VmActivity::MigrationDestination
         );
         assert_eq!(
-            asked("paused", "completed").activity(&incoming, &quiet),
+            asked("paused", "completed").activity(&incoming, &quiet, true),
             VmActivity::MigrationDestination
         );
-        assert_eq!(asked("running", "completed").activity(&incoming, &resumed), VmActivity::Up);
+        assert_eq!(asked("running", "completed").activity(&incoming, &resumed, false), VmActivity::Up);
     }
 
     #[test]
     fn a_lost_lease_is_excused_only_while_the_guest_stands_still_between_two_hosts() {
         let lost = || LeaseHolding::Lost { detail: String::new() };
-        let is_lost =
-            |asked: Asked, activity| matches!(asked.lease(activity, lost()), LeaseHolding::Lost { .. });
-        assert!(is_lost(asked("running", "active"), VmActivity::MigrationSource));
-        assert!(!is_lost(asked("finish-migrate", "pre-switchover"), VmActivity::MigrationSource));
-        assert!(!is_lost(asked("inmigrate", ""), VmActivity::MigrationDestination));
-        assert!(is_lost(asked("paused", ""), VmActivity::Paused));
+        let is_lost = |asked: Asked, activity, is_handed_over| {
+            matches!(asked.lease(activity, lost(), is_handed_over), LeaseHolding::Lost { .. })
+        };
+        assert!(is_lost(asked("running", "active"), VmActivity::MigrationSource, true));
+        assert!(!is_lost(asked("postmigrate", "completed"), VmActivity::MigrationSource, true));
+        assert!(is_lost(asked("postmigrate", "completed"), VmActivity::Paused, false));
+        assert!(!is_lost(asked("inmigrate", ""), VmActivity::MigrationDestination, true));
+        assert!(is_lost(asked("inmigrate", ""), VmActivity::MigrationDestination, false));
+        assert!(is_lost(asked("paused", ""), VmActivity::Paused, true));
     }
 }

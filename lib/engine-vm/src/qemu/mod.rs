@@ -16,6 +16,7 @@ pub mod accel;
 mod adapter;
 pub mod command_line;
 mod from_conf;
+mod handover;
 pub mod journal;
 pub mod launch;
 pub mod lease;

@@ -90,7 +90,10 @@ impl Process {
     /// Returns when it has ended.
     pub async fn ended(&self) -> io::Result<()> {
         let copy = rustix::io::fcntl_dupfd_cloexec(&self.pidfd, 0)?;
-        let watched = tokio::io::unix::AsyncFd::with_interest(copy, tokio::io::Interest::READABLE)?;
+        // SAFETY: `OwnedFd` gives the same descriptor at each call and closes it only when it is dropped, which is
+        // after the `AsyncFd` that owns it took it out of the reactor.
+        let watched =
+            unsafe { tokio::io::unix::AsyncFd::register_with_interest(copy, tokio::io::Interest::READABLE) }?;
         let _ready = watched.readable().await?;
         Ok(())
     }

@@ -26,12 +26,16 @@ pub const PROCESS: &str = "process.json";
 pub const EXIT: &str = "exit.json";
 /// Held (flock) by whoever starts the VM, while it does.
 pub const START_LOCK: &str = "start.lock";
-/// How far an outgoing migration's hand-over of the lease is.
+/// How far a migration's hand-over of the lease is.
 pub const HANDOVER: &str = "handover.json";
+/// Held (flock) by whoever carries a hand-over on, while it does.
+pub const HANDOVER_LOCK: &str = "handover.lock";
 /// There while the VM is being destroyed: its end is then an orderly one.
 pub const DESTROYING: &str = "destroying";
 /// QEMU's own record of events.
 pub const EVENTS_LOG: &str = "events.log";
+/// What the events said that were cut off from the record's beginning.
+pub const EVENTS_KEPT: &str = "events-kept.json";
 /// The command that turns events on.
 pub const EVENTS_INPUT: &str = "events.in";
 /// QEMU's standard error.

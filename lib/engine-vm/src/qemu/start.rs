@@ -9,12 +9,13 @@ use tokio::time::timeout;
 
 use super::accel;
 use super::command_line::{Accelerator, Launch, arguments, tap_placeholder};
+use super::handover::Handover;
 use super::launch::{ExitRecord, LaunchFile, LaunchMode, Outcome, Tap};
 use super::lease::open_lock;
 use super::look::{Found, Inner, QUESTION, failed, unreachable};
 use super::machine::{Machine, NicBackend};
 use super::qmp::QmpError;
-use super::run_dir::{DESTROYING, EXIT, START_LOCK};
+use super::run_dir::{DESTROYING, EXIT, HANDOVER, START_LOCK};
 use crate::port::{LeaseHolding, VmError, VmEvent, VmExit};
 
 /// How long the launcher may take: two conversations with the lock manager of 20 s at most, and some more.
@@ -30,13 +31,17 @@ const POLL: Duration = Duration::from_millis(20);
 
 impl Inner {
     /// Starts the VM. Returns once QEMU answers and (but for an arrival) owns the lease.
-    pub async fn launch(&self, mode: LaunchMode) -> Result<Found, VmError> {
+    /// `handover` is what an arrival may go on with; it is there before the process is.
+    pub async fn launch(&self, mode: LaunchMode, handover: Option<&Handover>) -> Result<Found, VmError> {
         self.dir
             .create()
             .map_err(|e| failed("start", format!("cannot make {}: {e}", self.dir.path().display())))?;
         let _lock = self.start_lock()?;
         if let Some(found) = self.find()? {
             return Err(VmError::AlreadyExists { pid: found.process.pid });
+        }
+        if let Some(handover) = handover {
+            self.dir.write(HANDOVER, handover).map_err(|e| unreachable("note the migration", &e))?;
         }
         let result = self.launch_locked(mode).await;
         if let Err(error) = &result {
@@ -61,8 +66,12 @@ impl Inner {
 
     async fn launch_locked(&self, mode: LaunchMode) -> Result<Found, VmError> {
         let file = self.launch_file(mode).await?;
-        let outcome =
-            self.settings.launcher.run(&self.dir, &file, LAUNCH).await.map_err(|e| failed("start", e))?;
+        let outcome = self
+            .settings
+            .launcher
+            .run(&self.dir, &file, LAUNCH)
+            .await
+            .map_err(|e| failed("start", e.to_string()))?;
         match outcome {
             Outcome::Executing { .. } => {}
             Outcome::AlreadyExists { pid } => return Err(VmError::AlreadyExists { pid }),
@@ -140,13 +149,10 @@ impl Inner {
                 tokio::time::sleep(POLL).await;
             }
         };
-        match timeout(READY, tried).await {
-            Ok(result) => result,
-            Err(_) => {
-                let detail = format!("QEMU runs but its monitor did not answer within {READY:?}");
-                Err(VmError::Unreachable { detail })
-            }
-        }
+        timeout(READY, tried).await.unwrap_or_else(|_| {
+            let detail = format!("QEMU runs but its monitor did not answer within {READY:?}");
+            Err(VmError::Unreachable { detail })
+        })
     }
 
     /// Writes down why there is no VM, unless the launcher did.
@@ -182,7 +188,7 @@ impl Inner {
         let is_gone = |waited: Result<std::io::Result<()>, _>| matches!(waited, Ok(Ok(())));
         let in_order = found.is_qemu && is_gone(timeout(QUIT, found.process.ended()).await);
         if !in_order {
-            found.process.kill().map_err(|e| failed("destroy", e))?;
+            found.process.kill().map_err(|e| failed("destroy", e.to_string()))?;
             if !is_gone(timeout(KILL, found.process.ended()).await) {
                 let detail = format!(
                     "process {} was killed and is still there after {KILL:?}: it waits for I/O that does not end",

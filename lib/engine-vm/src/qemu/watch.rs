@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 
+use super::handover;
+use super::journal::Journal;
 use super::look::{Found, Inner, Shared};
 use super::qmp::QmpEvent;
-use super::run_dir::EVENTS_LOG;
+use super::run_dir::QmpRole;
 use crate::port::{VmActivity, VmEvent};
 
 /// How often to look for a VM that another process started, when there is none. Events only make things quicker:
 /// nobody depends on this figure.
 const LOOK: Duration = Duration::from_secs(1);
-/// QEMU's record of events is emptied at this length; it lies in memory.
-const RECORD_LIMIT: u64 = 8 << 20;
 
 /// Follows one VM after the other until the task is aborted.
 pub(super) async fn follow(inner: Shared) {
@@ -53,8 +53,21 @@ async fn follow_one(inner: &Shared, found: &Found) {
                 return;
             }
             () = listen(inner, events.as_mut()) => {}
+            () = care(inner) => {}
         }
-        trim_record(inner);
+    }
+}
+
+/// What a long-lived VM and an interrupted migration need; for ever. The agent's part: the broker only watches.
+async fn care(inner: &Shared) {
+    loop {
+        if inner.settings.role == QmpRole::Agent {
+            if let Err(error) = Journal::cut(&inner.dir) {
+                tracing::warn!(%error, "cannot shorten QEMU's record of events");
+            }
+            handover::carry_on(inner);
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -85,23 +98,6 @@ fn translate(event: &QmpEvent) -> Option<VmEvent> {
         "RESET" => Some(VmEvent::Changed(VmActivity::RebootInProgress)),
         "BLOCK_IO_ERROR" if event.data["action"] == "stop" => Some(VmEvent::IoErrorPause),
         _ => None,
-    }
-}
-
-/// Empties a record that a busy guest filled, keeping what it said. QEMU appends, so it goes on at the new end.
-fn trim_record(inner: &Inner) {
-    use std::io::Write;
-    let path = inner.dir.file(EVENTS_LOG);
-    if std::fs::metadata(&path).map_or(0, |data| data.len()) <= RECORD_LIMIT {
-        return;
-    }
-    let kept = String::new();
-    let emptied = std::fs::OpenOptions::new().append(true).open(&path).and_then(|mut file| {
-        file.set_len(0)?;
-        file.write_all(kept.as_bytes())
-    });
-    if let Err(error) = emptied {
-        tracing::warn!(%error, "cannot shorten QEMU's record of events");
     }
 }
 

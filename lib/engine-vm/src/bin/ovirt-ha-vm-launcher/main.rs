@@ -146,13 +146,17 @@ fn clean(launch: &LaunchFile, dir: &RunDir) -> std::io::Result<File> {
     let files = [
         run_dir::EXIT,
         run_dir::DESTROYING,
-        run_dir::HANDOVER,
         run_dir::EVENTS_LOG,
+        run_dir::EVENTS_KEPT,
         run_dir::SERIAL_SOCKET,
         run_dir::SERIAL_LOG,
     ];
     for name in sockets.iter().chain(&files) {
         dir.remove(name)?;
+    }
+    if launch.mode != LaunchMode::Incoming {
+        // An arrival's was just written for it.
+        dir.remove(run_dir::HANDOVER)?;
     }
     std::fs::write(dir.file(run_dir::EVENTS_INPUT), "{\"execute\":\"qmp_capabilities\"}\n")?;
     let pid = std::process::id();

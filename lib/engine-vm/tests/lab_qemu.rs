@@ -1,0 +1,102 @@
+//! The adapter with real QEMU under real sanlock leases. Needs root, QEMU, sanlock and libfaketime.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
+mod lab;
+
+use std::time::Duration;
+
+use engine_vm::qemu::QmpRole;
+use engine_vm::{EngineVm, LeaseHolding, StartMode, VmActivity, VmError, VmEvent, VmExit};
+
+use lab::{Lab, SOON, status_when};
+
+fn is_up(status: &engine_vm::VmStatus) -> bool {
+    status.activity == VmActivity::Up && status.lease == LeaseHolding::Held
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_runs_under_its_lease_is_found_again_and_starts_nowhere_else() {
+    let lab = Lab::new();
+    let (here, there) = (lab.vm(0, QmpRole::Agent), lab.vm(1, QmpRole::Agent));
+    here.start(StartMode::Run).await.unwrap();
+    let status = here.status().await.unwrap();
+    assert!(is_up(&status), "{status:?}");
+    assert!(matches!(here.start(StartMode::Run).await, Err(VmError::AlreadyExists { .. })));
+    drop(here);
+
+    // Another life of the agent, and all roles at once.
+    let again = lab.vm(0, QmpRole::Agent);
+    let (broker, cli) = (lab.vm(0, QmpRole::Broker), lab.vm(0, QmpRole::Cli));
+    for vm in [&again, &broker, &cli] {
+        assert_eq!(status_when(vm, "the VM to be found", is_up).await, status);
+    }
+    assert!(cli.cpu_time().await.unwrap().is_some());
+
+    let refused = there.start(StartMode::Run).await.unwrap_err();
+    assert!(matches!(&refused, VmError::LeaseHeld { detail } if detail.contains("host id 1")), "{refused:?}");
+    let status = there.status().await.unwrap();
+    assert!(
+        matches!(status.exit, Some(VmExit::LeaseRefused { .. })) && status.activity == VmActivity::Down,
+        "{status:?}"
+    );
+
+    // Killed: it crashed, everybody is told, and the other host may start it.
+    let mut events = broker.events();
+    lab.kill(0);
+    let ended = async { while !matches!(events.recv().await, Ok(VmEvent::Ended(VmExit::Crashed { .. }))) {} };
+    tokio::time::timeout(SOON, ended).await.unwrap();
+    let status = again.status().await.unwrap();
+    assert!(matches!(status.exit, Some(VmExit::Crashed { .. })), "{status:?}");
+    assert_eq!((status.activity, status.lease), (VmActivity::Down, LeaseHolding::NoVm));
+    let started = async { while there.start(StartMode::Run).await.is_err() {} };
+    tokio::time::timeout(SOON, started).await.unwrap();
+    assert!(is_up(&there.status().await.unwrap()));
+    there.destroy().await.unwrap();
+    let status = there.status().await.unwrap();
+    assert!(matches!(status.exit, Some(VmExit::Orderly { .. })), "{status:?}");
+    assert!(matches!(there.destroy().await, Err(VmError::NotRunning)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_goes_on_only_with_its_lease_and_a_lost_one_is_seen() {
+    let lab = Lab::new();
+    let vm = lab.vm(0, QmpRole::Agent);
+    vm.start(StartMode::Paused).await.unwrap();
+    assert_eq!(vm.status().await.unwrap().activity, VmActivity::Paused);
+    vm.resume().await.unwrap();
+    status_when(&vm, "the guest to run", is_up).await;
+    vm.set_console_password("a secret", Duration::from_mins(1)).await.unwrap();
+    let console = vm.console().await.unwrap();
+    assert!(console.kind == "vnc" && console.address.starts_with("127.0.0.1:59"), "{console:?}");
+    vm.pause().await.unwrap();
+    let status = vm.status().await.unwrap();
+    assert_eq!((status.activity, status.lease), (VmActivity::Paused, LeaseHolding::Held));
+
+    let pid = status.pid.unwrap();
+    lab.daemon(0).client().release_for_pid(pid, &[lab.resource()]).unwrap();
+    let status = vm.status().await.unwrap();
+    assert!(matches!(status.lease, LeaseHolding::Lost { .. }), "{status:?}");
+    assert!(matches!(vm.resume().await, Err(VmError::NoLease { .. })));
+    assert_eq!(vm.status().await.unwrap().activity, VmActivity::Paused);
+    vm.destroy().await.unwrap();
+    let status = vm.status().await.unwrap();
+    assert!(matches!(status.exit, Some(VmExit::Orderly { .. })), "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_sanlock_nothing_is_known_of_the_lease_and_nothing_starts() {
+    let mut lab = Lab::new();
+    let vm = lab.vm(0, QmpRole::Agent);
+    vm.start(StartMode::Run).await.unwrap();
+    lab.daemons[0] = None;
+    let status = vm.status().await.unwrap();
+    assert_eq!(status.activity, VmActivity::Up);
+    assert!(matches!(status.lease, LeaseHolding::Unknown { .. }), "{status:?}");
+    vm.pause().await.unwrap();
+    assert!(matches!(vm.resume().await, Err(VmError::NoLease { .. })));
+    vm.destroy().await.unwrap();
+    assert!(matches!(vm.start(StartMode::Run).await, Err(VmError::NoLease { .. })));
+    let status = vm.status().await.unwrap();
+    assert!(matches!(status.exit, Some(VmExit::StartFailed { .. })), "{status:?}");
+}
