@@ -63,17 +63,32 @@ pub async fn best(dir: &RunDir, program: &Path) -> io::Result<Accelerator> {
     let is_usable = match kept {
         Some(kept) if kept.boot_id == boot_id && kept.program == program_name => kept.is_usable,
         _ => {
-            let is_usable = passes(dir, program, Accelerator::Kvm).await?;
-            tracing::info!(is_usable, "probed whether KVM carries guest code on this host");
-            dir.write(VERDICT, &Verdict { boot_id, program: program_name, is_usable })?;
+            let verdict = probe(dir, program, Accelerator::Kvm).await?;
+            tracing::info!(?verdict, "probed whether KVM carries guest code on this host");
+            let is_usable = verdict == Probed::Works;
+            // Silence may also come from a busy machine: it does not count until the next boot.
+            if verdict != Probed::Silent {
+                dir.write(VERDICT, &Verdict { boot_id, program: program_name, is_usable })?;
+            }
             is_usable
         }
     };
     Ok(if is_usable { Accelerator::Kvm } else { Accelerator::Tcg })
 }
 
-/// True when the boot sector runs to its end.
-pub async fn passes(dir: &RunDir, program: &Path, accelerator: Accelerator) -> io::Result<bool> {
+/// What became of the boot sector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probed {
+    /// It ran to its end.
+    Works,
+    /// QEMU ended without it.
+    Fails,
+    /// Nothing was heard in time.
+    Silent,
+}
+
+/// Runs the boot sector.
+pub async fn probe(dir: &RunDir, program: &Path, accelerator: Accelerator) -> io::Result<Probed> {
     let mut sector = [0_u8; 512];
     sector[..CODE.len()].copy_from_slice(&CODE);
     sector[510..].copy_from_slice(&[0x55, 0xaa]);
@@ -98,5 +113,8 @@ pub async fn passes(dir: &RunDir, program: &Path, accelerator: Accelerator) -> i
         child.kill().await?;
     }
     dir.remove(PROBE_IMAGE)?;
-    Ok(matches!(status, Ok(Ok(status)) if status.code() == Some(PASSED)))
+    match status {
+        Ok(status) => Ok(if status?.code() == Some(PASSED) { Probed::Works } else { Probed::Fails }),
+        Err(_) => Ok(Probed::Silent),
+    }
 }

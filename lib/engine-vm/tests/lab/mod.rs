@@ -94,8 +94,12 @@ impl Lab {
     }
 
     pub fn vm(&self, host: usize, role: QmpRole) -> QemuVm {
+        QemuVm::new(self.settings(host, role))
+    }
+
+    pub fn settings(&self, host: usize, role: QmpRole) -> QemuSettings {
         let machine = machine(self.directory.path());
-        QemuVm::new(QemuSettings {
+        QemuSettings {
             run_dir: self.run_dir(host),
             program: "qemu-system-x86_64".into(),
             accel: Accel::Tcg,
@@ -108,7 +112,13 @@ impl Lab {
                 program: env!("CARGO_BIN_EXE_ovirt-ha-vm-launcher").into(),
                 with_systemd: false,
             },
-        })
+        }
+    }
+
+    /// Makes every renewal of every host fail, for good.
+    pub fn lose_lockspace(&self) {
+        let leases = self.directory.path().join("leases");
+        std::fs::OpenOptions::new().write(true).open(leases).unwrap().set_len(0).unwrap();
     }
 
     /// The process of `host`'s VM as the run directory names it.
@@ -137,7 +147,7 @@ impl Drop for Lab {
     }
 }
 
-fn machine(directory: &Path) -> Machine {
+pub fn machine(directory: &Path) -> Machine {
     Machine {
         name: "HostedEngine".to_owned(),
         uuid: Uuid::from_u128(0x4d4c_5b5e_0000_4000_8000_1f2e_3d4c_5b6a),
