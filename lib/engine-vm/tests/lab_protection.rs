@@ -129,6 +129,37 @@ async fn a_locked_file_protects_on_one_machine() {
     second.destroy().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_is_asked_to_power_down_and_that_is_seen_by_all() {
+    let lab = Lab::new();
+    let mut settings = lab.settings(0, QmpRole::Agent);
+    settings.user = Some("nobody".to_owned());
+    let vm = QemuVm::new(settings);
+    let cli = lab.vm(0, QmpRole::Cli);
+    assert!(matches!(cli.shutdown(Duration::ZERO, "").await, Err(VmError::NotRunning)));
+    vm.start(StartMode::Run).await.unwrap();
+
+    // Sanlock and we still know a VM that has become another user.
+    let status = vm.status().await.unwrap();
+    assert_eq!((status.activity, status.lease), (VmActivity::Up, LeaseHolding::Held));
+    let rights = std::fs::read_to_string(format!("/proc/{}/status", status.pid.unwrap())).unwrap();
+    assert!(
+        rights.lines().any(|line| line.starts_with("CapEff:") && line.ends_with("0000000000000000")),
+        "{rights}"
+    );
+
+    vm.pause().await.unwrap();
+    let error = cli.shutdown(Duration::ZERO, "").await.unwrap_err().to_string();
+    assert!(error.contains("its processors are stopped"), "{error}");
+    vm.resume().await.unwrap();
+    // A firmware without a disk to boot from does not listen to the button.
+    cli.shutdown(Duration::ZERO, "").await.unwrap();
+    status_when(&vm, "the button to be seen", |s| s.activity == VmActivity::PoweringDown).await;
+    drop(vm);
+    assert_eq!(cli.status().await.unwrap().activity, VmActivity::PoweringDown);
+    cli.destroy().await.unwrap();
+}
+
 #[tokio::test]
 async fn the_probe_of_kvm_runs_to_its_end_where_guest_code_is_carried() {
     let directory = tempfile::tempdir().unwrap();
