@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
-use engine_vm::{EngineVm, VmActivity};
+use engine_vm::{ConsoleKind, EngineVm, VmActivity};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -34,18 +34,13 @@ pub async fn open(vm: &dyn EngineVm, terminal: &mut Terminal) -> Result<Exit> {
             terminal.say("Trying anyway to connect to its console:");
         }
     }
-    let console = match vm.console().await {
+    let console = match vm.console(ConsoleKind::Serial).await {
         Ok(console) => console,
         Err(error) => {
             terminal.complain(error.to_string());
             return Ok(Exit::FAILED);
         }
     };
-    if console.kind != "serial" {
-        terminal.say(format!("Its console is {} at {}", console.kind, console.address));
-        terminal.say("Set a password with --add-console-password, then connect with a viewer");
-        return Ok(Exit::OK);
-    }
     let stream = UnixStream::connect(&console.address)
         .await
         .with_context(|| format!("Cannot connect to the serial console {}", console.address))?;

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use engine_vm::{EngineVm, VmError};
+use engine_vm::{ConsoleKind, EngineVm, VmError};
 use ha_config::Secret;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
@@ -104,7 +104,7 @@ pub async fn set(vm: &dyn EngineVm, password: &Secret, terminal: &mut Terminal) 
             return Ok(Exit::FAILED);
         }
     }
-    match vm.console().await {
+    match vm.console(ConsoleKind::Graphical).await {
         Ok(console) => terminal.say(format!(
             "You can now connect the hosted-engine VM with {} at {} for {} s",
             console.kind.to_uppercase(),

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use broker_api::status::{AgentReport, LeaseState, MonitorRow, StatusDocument, StorageState, Wake};
 use clock::{Clock, Monotonic, Wall};
 use engine_vm::{
-    ConsoleAddress, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget, StartMode, VmActivity,
-    VmError, VmEvent, VmStatus,
+    ConsoleAddress, ConsoleKind, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget, StartMode,
+    VmActivity, VmError, VmEvent, VmStatus,
 };
 use metadata_format::{EngineStatus, GlobalBlock, HostBlock, HostId, HostRecord, Score};
 use tokio::sync::{Notify, broadcast};
@@ -376,7 +376,7 @@ impl EngineVm for World {
         Err(VmError::NotRunning)
     }
 
-    async fn console(&self) -> Result<ConsoleAddress, VmError> {
+    async fn console(&self, _: ConsoleKind) -> Result<ConsoleAddress, VmError> {
         Err(VmError::NotRunning)
     }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use clock::{Clock, Monotonic, Wall};
 use engine_vm::{
-    ConsoleAddress, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget, StartMode, VmActivity,
-    VmError, VmEvent, VmStatus,
+    ConsoleAddress, ConsoleKind, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget, StartMode,
+    VmActivity, VmError, VmEvent, VmStatus,
 };
 use tokio::sync::broadcast;
 use tokio::time::Instant;
@@ -133,7 +133,7 @@ impl EngineVm for FakeVm {
         unsupported()
     }
 
-    async fn console(&self) -> Result<ConsoleAddress, VmError> {
+    async fn console(&self, _: ConsoleKind) -> Result<ConsoleAddress, VmError> {
         unsupported()
     }
 }

@@ -30,7 +30,8 @@ const PAGE_PATIENCE: Duration = Duration::from_secs(2);
 struct Shared {
     timeline: Mutex<Timeline>,
     changed: Condvar,
-    good: AtomicBool,
+    /// When the page was asked for its newest answer, if that was a good one.
+    answered: Mutex<Option<Monotonic>>,
     stop: AtomicBool,
 }
 
@@ -107,8 +108,8 @@ fn count(cluster: &Cluster, shared: &Shared) {
     while !shared.stop.load(Ordering::Relaxed) {
         let qemus =
             cluster.qemus().into_iter().map(|(host, process)| Qemu { host, pid: process.pid }).collect();
-        let good = shared.good.load(Ordering::Relaxed);
-        shared.lock().look(SystemClock.monotonic(), qemus, good);
+        let answered = *shared.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.lock().look(SystemClock.monotonic(), qemus, answered);
         shared.changed.notify_all();
         pause(COUNT_EVERY);
     }
@@ -120,7 +121,9 @@ fn ask(switch: &File, shared: &Shared) {
         return;
     }
     while !shared.stop.load(Ordering::Relaxed) {
-        shared.good.store(page_is_good().unwrap_or(false), Ordering::Relaxed);
+        let asked = SystemClock.monotonic();
+        let good = page_is_good().unwrap_or(false);
+        *shared.answered.lock().unwrap_or_else(PoisonError::into_inner) = good.then_some(asked);
         pause(ASK_EVERY);
     }
 }

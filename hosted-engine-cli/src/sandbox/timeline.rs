@@ -51,6 +51,7 @@ impl fmt::Display for Change {
 #[derive(Debug, Clone, Default)]
 pub struct Timeline {
     qemus: BTreeSet<Qemu>,
+    qemus_since: Monotonic,
     good: Option<bool>,
     most: usize,
     changes: Vec<(Monotonic, Change)>,
@@ -59,8 +60,13 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// Adds one look.
-    pub fn look(&mut self, now: Monotonic, qemus: BTreeSet<Qemu>, good: bool) {
+    /// Adds one look. `answered` is when the health page was asked for its newest answer, if that was a good one. An
+    /// answer counts only for a QEMU that was there when it was asked for.
+    pub fn look(&mut self, now: Monotonic, qemus: BTreeSet<Qemu>, answered: Option<Monotonic>) {
+        if qemus != self.qemus {
+            self.qemus_since = now;
+        }
+        let good = !qemus.is_empty() && answered.is_some_and(|asked| asked >= self.qemus_since);
         for gone in self.qemus.difference(&qemus) {
             self.changes.push((now, Change::Ended(gone.host)));
         }
@@ -140,11 +146,11 @@ mod tests {
     #[test]
     fn a_takeover_is_seen_with_its_times() {
         let mut timeline = Timeline::default();
-        timeline.look(AT(0), on(&[(1, 10)]), true);
-        timeline.look(AT(1), on(&[]), false);
-        timeline.look(AT(20), on(&[(2, 11)]), false);
+        timeline.look(AT(0), on(&[(1, 10)]), Some(AT(0)));
+        timeline.look(AT(1), on(&[]), None);
+        timeline.look(AT(20), on(&[(2, 11)]), None);
         assert_eq!(timeline.good_since(AT(1)), None);
-        timeline.look(AT(25), on(&[(2, 11)]), true);
+        timeline.look(AT(25), on(&[(2, 11)]), Some(AT(25)));
         assert!(timeline.disturbed_since(AT(1)));
         assert_eq!(timeline.good_since(AT(1)), Some(AT(25)));
         assert_eq!((timeline.most_qemus(), timeline.overlapped()), (1, Duration::ZERO));
@@ -158,19 +164,21 @@ mod tests {
     #[test]
     fn two_at_once_are_never_missed() {
         let mut timeline = Timeline::default();
-        timeline.look(AT(0), on(&[(1, 10)]), true);
-        timeline.look(AT(5), on(&[(1, 10), (2, 11)]), true);
+        timeline.look(AT(0), on(&[(1, 10)]), Some(AT(0)));
+        timeline.look(AT(5), on(&[(1, 10), (2, 11)]), Some(AT(5)));
         assert!(!timeline.is_good());
-        timeline.look(AT(7), on(&[(2, 11)]), true);
+        timeline.look(AT(7), on(&[(2, 11)]), Some(AT(7)));
         assert_eq!((timeline.most_qemus(), timeline.overlapped()), (2, Duration::from_secs(2)));
     }
 
     #[test]
-    fn a_quick_restart_on_the_same_host_is_seen() {
+    fn a_quick_restart_on_the_same_host_is_seen_and_an_old_answer_does_not_count_for_the_new_vm() {
         let mut timeline = Timeline::default();
-        timeline.look(AT(0), on(&[(1, 10)]), true);
-        timeline.look(AT(1), on(&[(1, 12)]), true);
+        timeline.look(AT(0), on(&[(1, 10)]), Some(AT(0)));
+        timeline.look(AT(2), on(&[(1, 12)]), Some(AT(1)));
         assert!(timeline.disturbed_since(AT(1)));
-        assert_eq!(timeline.most_qemus(), 1);
+        assert_eq!((timeline.most_qemus(), timeline.good_since(AT(1))), (1, None));
+        timeline.look(AT(3), on(&[(1, 12)]), Some(AT(3)));
+        assert_eq!(timeline.good_since(AT(1)), Some(AT(3)));
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use engine_vm::{
-    ConsoleAddress, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget, StartMode, VmActivity,
-    VmError, VmEvent, VmStatus,
+    ConsoleAddress, ConsoleKind, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget, StartMode,
+    VmActivity, VmError, VmEvent, VmStatus,
 };
 use tokio::sync::broadcast;
 
@@ -89,8 +89,12 @@ impl EngineVm for FakeVm {
         self.calls.lock().unwrap().push(format!("password {} {}", password.len(), valid.as_secs()));
         Ok(())
     }
-    async fn console(&self) -> Result<ConsoleAddress, VmError> {
-        Ok(ConsoleAddress { kind: "vnc".to_owned(), address: "127.0.0.1:5900".to_owned() })
+    async fn console(&self, kind: ConsoleKind) -> Result<ConsoleAddress, VmError> {
+        let (kind, address) = match kind {
+            ConsoleKind::Serial => ("serial", "/nonexistent/serial.sock"),
+            ConsoleKind::Graphical => ("vnc", "127.0.0.1:5900"),
+        };
+        Ok(ConsoleAddress { kind: kind.to_owned(), address: address.to_owned() })
     }
     async fn cpu_time(&self) -> Result<Option<Duration>, VmError> {
         Ok(None)

@@ -124,13 +124,16 @@ async fn a_console_password_is_set_and_never_said() {
 }
 
 #[tokio::test]
-async fn a_console_that_is_no_terminal_is_named() {
+async fn a_console_that_cannot_be_reached_is_named() {
     let machine = FakeVm::new(VmActivity::Paused, LeaseHolding::Held);
     let mut terminal = Terminal::recording();
-    assert_eq!(console::open(&machine, &mut terminal).await.unwrap(), Exit::OK);
+    let error = console::open(&machine, &mut terminal).await.unwrap_err().to_string();
+    assert!(error.contains("serial console /nonexistent/serial.sock"), "{error}");
     assert!(terminal.recorded().out.contains("its status is Paused"));
-    assert!(terminal.recorded().out.contains("vnc at 127.0.0.1:5900"));
+}
 
+#[tokio::test]
+async fn a_vm_that_is_elsewhere_has_no_console_here() {
     let mut terminal = Terminal::recording();
     assert_eq!(console::open(&FakeVm::down(), &mut terminal).await.unwrap(), Exit::FAILED);
     assert_eq!(terminal.recorded().err, "The engine VM is not on this host\n");

@@ -181,6 +181,15 @@ pub enum MigrationProgress {
     },
 }
 
+/// Which of the VM's consoles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConsoleKind {
+    /// Text, on its first serial port.
+    Serial,
+    /// Its screen: VNC or SPICE.
+    Graphical,
+}
+
 /// Where a console client connects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsoleAddress {
@@ -279,7 +288,7 @@ pub trait EngineVm: Send + Sync {
     async fn set_console_password(&self, password: &str, valid: Duration) -> Result<(), VmError>;
 
     /// Where a console client connects.
-    async fn console(&self) -> Result<ConsoleAddress, VmError>;
+    async fn console(&self, kind: ConsoleKind) -> Result<ConsoleAddress, VmError>;
 
     /// CPU time that the VM's process has used since it started; `None` when there is no VM.
     async fn cpu_time(&self) -> Result<Option<Duration>, VmError>;

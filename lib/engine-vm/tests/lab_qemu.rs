@@ -67,7 +67,7 @@ async fn a_guest_goes_on_only_with_its_lease_and_a_lost_one_is_seen() {
     vm.resume().await.unwrap();
     status_when(&vm, "the guest to run", is_up).await;
     vm.set_console_password("a secret", Duration::from_mins(1)).await.unwrap();
-    let console = vm.console().await.unwrap();
+    let console = vm.console(engine_vm::ConsoleKind::Graphical).await.unwrap();
     assert!(console.kind == "vnc" && console.address.starts_with("127.0.0.1:59"), "{console:?}");
     vm.pause().await.unwrap();
     let status = vm.status().await.unwrap();

@@ -16,8 +16,8 @@ use super::run_dir::{QmpRole, RunDir, SERIAL_SOCKET};
 use super::settings::QemuSettings;
 use super::watch;
 use crate::port::{
-    ConsoleAddress, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget, StartMode, VmActivity,
-    VmError, VmEvent, VmStatus,
+    ConsoleAddress, ConsoleKind, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget, StartMode,
+    VmActivity, VmError, VmEvent, VmStatus,
 };
 
 /// Events kept for a slow listener.
@@ -149,16 +149,19 @@ impl EngineVm for QemuVm {
         self.inner.command(action, "set_password", password).await.map(drop)
     }
 
-    async fn console(&self) -> Result<ConsoleAddress, VmError> {
+    async fn console(&self, kind: ConsoleKind) -> Result<ConsoleAddress, VmError> {
         self.inner.require()?;
-        let vnc = self.inner.command("tell its console", "query-vnc", Value::Null).await?;
-        if let (Some(host), Some(port)) = (vnc["host"].as_str(), vnc["service"].as_str()) {
-            let is_v6 = host.parse::<IpAddr>().is_ok_and(|address| address.is_ipv6());
-            let address = if is_v6 { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-            return Ok(ConsoleAddress { kind: "vnc".to_owned(), address });
+        if kind == ConsoleKind::Serial {
+            let socket = self.inner.dir.file(SERIAL_SOCKET);
+            return Ok(ConsoleAddress { kind: "serial".to_owned(), address: socket.display().to_string() });
         }
-        let socket = self.inner.dir.file(SERIAL_SOCKET);
-        Ok(ConsoleAddress { kind: "serial".to_owned(), address: socket.display().to_string() })
+        let vnc = self.inner.command("tell its console", "query-vnc", Value::Null).await?;
+        let (Some(host), Some(port)) = (vnc["host"].as_str(), vnc["service"].as_str()) else {
+            return Err(failed("tell its console", "it has no graphical one"));
+        };
+        let is_v6 = host.parse::<IpAddr>().is_ok_and(|address| address.is_ipv6());
+        let address = if is_v6 { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        Ok(ConsoleAddress { kind: "vnc".to_owned(), address })
     }
 
     async fn cpu_time(&self) -> Result<Option<Duration>, VmError> {
