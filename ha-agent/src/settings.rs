@@ -153,11 +153,19 @@ fn overlaid(mut weights: Weights, overlay: &ScoreOverlay) -> Weights {
 
 const fn policy(table: PolicyTable) -> Policy {
     Policy {
-        retry_window_by_monotonic_clock: table.retry_window_by_monotonic_clock,
+        retry_memory: table.retry_memory,
         start_waits_for_liveness: table.start_waits_for_liveness,
         lease_refusal_is_no_failure: table.lease_refusal_is_no_failure,
         local_maintenance_moves_vm: table.local_maintenance_moves_vm,
         start_needs_footing: table.start_needs_footing,
+        local_restart: table.local_restart,
+        debounce: table.debounce,
+        cpu_never_evicts: table.cpu_never_evicts,
+        ranked_start: table.ranked_start,
+        storage_patience: table.storage_patience,
+        paused_policy: table.paused_policy,
+        blip_free_restart: table.blip_free_restart,
+        health_escalation: table.health_escalation,
     }
 }
 
@@ -285,9 +293,17 @@ mod tests {
     fn the_switches_are_on_unless_ha_toml_turns_them_off() {
         let policy = |toml| config(CONF, "", toml).expect("good").settings.policy;
         assert_eq!(policy(""), Policy::default());
-        let off = "[policy]\nretry_window_by_monotonic_clock = false\nstart_waits_for_liveness = false\n\
+        let off = "[policy]\nretry_memory = false\nstart_waits_for_liveness = false\n\
             lease_refusal_is_no_failure = false\n\
-            local_maintenance_moves_vm = false\nstart_needs_footing = false\n";
+            local_maintenance_moves_vm = false\nstart_needs_footing = false\n\
+            local_restart = false\n\
+            debounce = false\n\
+            cpu_never_evicts = false\n\
+            ranked_start = false\n\
+            storage_patience = false\n\
+            paused_policy = false\n\
+            blip_free_restart = false\n\
+            health_escalation = false\n";
         assert_eq!(policy(off), Policy::plain());
     }
 

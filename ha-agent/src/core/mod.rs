@@ -161,7 +161,7 @@ impl Core {
         }
 
         if let Some(last) = self.retries.last {
-            let since_last = if settings.policy.retry_window_by_monotonic_clock {
+            let since_last = if settings.policy.retry_memory {
                 i64::try_from(look.finished.since(last)).unwrap_or(i64::MAX)
             } else {
                 look.finished.on_wall(look.wall_offset).saturating_sub_unsigned(last.0)

@@ -26,7 +26,7 @@ pub struct Settings {
 pub struct Policy {
     /// Forget failed starts 600 s after the last one by the monotonic clock. Plain compares the wall clock
     /// with a monotonic stamp, so that with a real date the count is forgotten at once and never exceeds 1.
-    pub retry_window_by_monotonic_clock: bool,
+    pub retry_memory: bool,
     /// Decide about a start only when the history tells which hosts are alive. Plain decides one look too early
     /// when looks are exactly 10 s apart: after 60 s of history, while only a snapshot of more than 60 s ago
     /// shows anybody alive. For that look every host finds itself alone and starts the VM.
@@ -42,17 +42,48 @@ pub struct Policy {
     /// Do not start the VM while the own block cannot be written, the host id lease is not held or storage is
     /// stuck: the other hosts may think us dead, and the start could not be protected. Plain tries.
     pub start_needs_footing: bool,
+    /// A VM that crashed is started again on the same host at once when no better live host exists, within a budget;
+    /// beyond it other hosts come first, and a host that nobody can stand in for only pauses. Plain rests for 560 s, also
+    /// when no other host can start the VM.
+    pub local_restart: bool,
+    /// Network and bridge penalties count against a running VM only after several bad samples, and it is handed over only
+    /// to a host that was better by the margin for as many of its own samples. Plain moves the VM on one bad sample.
+    pub debounce: bool,
+    /// Processor load and memory steer where the VM starts, and never stop a running one. Plain counts them in the
+    /// comparison that hands the VM over.
+    pub cpu_never_evicts: bool,
+    /// Among equal best scores hosts start the VM in the order of their ids, some seconds apart. Plain lets all of them
+    /// try at once; the lease lets one succeed.
+    pub ranked_start: bool,
+    /// A delay of storage changes nothing as long as the host id lease is renewed. Plain lets a configuration that cannot
+    /// be refreshed for some minutes cost points.
+    pub storage_patience: bool,
+    /// A VM that was paused by an I/O error goes on once storage is back and while its lease is held; otherwise it is
+    /// ended, and started where it can run. Plain takes it for an unhealthy engine.
+    pub paused_policy: bool,
+    /// An agent that has just started takes the lock manager's word for which hosts are alive. Plain is blind for a minute.
+    pub blip_free_restart: bool,
+    /// A sick engine is reset in the configured steps, and only so many times an hour. Plain stops it again and again.
+    pub health_escalation: bool,
 }
 
 impl Policy {
     /// All switches off: the recorded behaviour of the existing release.
     pub const fn plain() -> Self {
         Self {
-            retry_window_by_monotonic_clock: false,
+            retry_memory: false,
             start_waits_for_liveness: false,
             lease_refusal_is_no_failure: false,
             local_maintenance_moves_vm: false,
             start_needs_footing: false,
+            local_restart: false,
+            debounce: false,
+            cpu_never_evicts: false,
+            ranked_start: false,
+            storage_patience: false,
+            paused_policy: false,
+            blip_free_restart: false,
+            health_escalation: false,
         }
     }
 }
@@ -60,11 +91,19 @@ impl Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            retry_window_by_monotonic_clock: true,
+            retry_memory: true,
             start_waits_for_liveness: true,
             lease_refusal_is_no_failure: true,
             local_maintenance_moves_vm: true,
             start_needs_footing: true,
+            local_restart: true,
+            debounce: true,
+            cpu_never_evicts: true,
+            ranked_start: true,
+            storage_patience: true,
+            paused_policy: true,
+            blip_free_restart: true,
+            health_escalation: true,
         }
     }
 }
@@ -93,6 +132,21 @@ pub struct Limits {
     pub unexpected_down: u64,
     /// Points by which another host must be better to take a running VM.
     pub hand_over_margin: u32,
+    /// Starts on the same host after a crash, within [`Limits::restart_window`].
+    pub restart_budget: u32,
+    /// Seconds in which they are counted.
+    pub restart_window: u64,
+    /// Seconds that a lone host pauses after a crash beyond the budget, before it starts the VM again.
+    pub restart_pause: u64,
+    /// Samples that must be bad, of [`Limits::debounce_samples`], before the network or the bridge counts against a running
+    /// VM; also as many samples of a better host must show it better.
+    pub debounce_bad: u32,
+    /// Samples that are looked at.
+    pub debounce_samples: u32,
+    /// Seconds between two hosts that may start the VM and are equally good.
+    pub stagger: u64,
+    /// Resets of a sick engine within an hour.
+    pub engine_resets: u32,
 }
 
 impl Default for Limits {
@@ -108,6 +162,13 @@ impl Default for Limits {
             away: 40,
             unexpected_down: 560,
             hand_over_margin: 800,
+            restart_budget: 3,
+            restart_window: 600,
+            restart_pause: 60,
+            debounce_bad: 3,
+            debounce_samples: 4,
+            stagger: 5,
+            engine_resets: 3,
         }
     }
 }

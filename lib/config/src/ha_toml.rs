@@ -293,7 +293,7 @@ pub struct MetricsTable {}
 #[allow(clippy::struct_excessive_bools, reason = "these are independent switches, each with its own name")]
 pub struct PolicyTable {
     /// Forget failed starts after `timers.retry_clear`, instead of at the next look.
-    pub retry_window_by_monotonic_clock: bool,
+    pub retry_memory: bool,
     /// Decide about a start only once the history shows which hosts are alive.
     pub start_waits_for_liveness: bool,
     /// A start that was refused because another host holds the VM's lease does not count as a failed start.
@@ -302,16 +302,40 @@ pub struct PolicyTable {
     pub local_maintenance_moves_vm: bool,
     /// Start the VM only while the own block is written, the leases are held and storage works.
     pub start_needs_footing: bool,
+    /// A crashed VM is started again on the same host at once when no better live host can take it, within `rules.restart_budget`; a lone host never rests for `timers.unexpectedly_down`.
+    pub local_restart: bool,
+    /// Network and bridge count against a running VM only when bad in `rules.debounce_bad` of `rules.debounce_samples` samples, and it moves only to a host whose own samples are as good.
+    pub debounce: bool,
+    /// Processor load and memory decide where the VM starts, never that a running one is stopped.
+    pub cpu_never_evicts: bool,
+    /// Among hosts with equal best scores the one with the lowest id starts the VM first, the others some seconds later.
+    pub ranked_start: bool,
+    /// A delay of storage changes nothing as long as the lease is renewed.
+    pub storage_patience: bool,
+    /// A VM that an I/O error paused goes on when its lease is still held and storage is back, and is otherwise ended and started where it can run.
+    pub paused_policy: bool,
+    /// A restarted agent asks the lock manager which hosts are alive, instead of waiting for `timers.host_alive`.
+    pub blip_free_restart: bool,
+    /// An engine that stays sick is reset step by step, at most `rules.engine_resets` times an hour.
+    pub health_escalation: bool,
 }
 
 impl Default for PolicyTable {
     fn default() -> Self {
         Self {
-            retry_window_by_monotonic_clock: true,
+            retry_memory: true,
             start_waits_for_liveness: true,
             lease_refusal_is_no_failure: true,
             local_maintenance_moves_vm: true,
             start_needs_footing: true,
+            local_restart: true,
+            debounce: true,
+            cpu_never_evicts: true,
+            ranked_start: true,
+            storage_patience: true,
+            paused_policy: true,
+            blip_free_restart: true,
+            health_escalation: true,
         }
     }
 }

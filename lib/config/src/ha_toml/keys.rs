@@ -35,11 +35,19 @@ pub(super) const KNOWN: &[(&str, &[&str])] = &[
     (
         "policy",
         &[
-            "retry_window_by_monotonic_clock",
+            "retry_memory",
             "start_waits_for_liveness",
             "lease_refusal_is_no_failure",
             "local_maintenance_moves_vm",
             "start_needs_footing",
+            "local_restart",
+            "debounce",
+            "cpu_never_evicts",
+            "ranked_start",
+            "storage_patience",
+            "paused_policy",
+            "blip_free_restart",
+            "health_escalation",
         ],
     ),
 ];
