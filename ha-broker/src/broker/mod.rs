@@ -296,3 +296,5 @@ impl Verbs for Broker {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod virtual_time_tests;
