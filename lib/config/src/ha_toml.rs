@@ -341,6 +341,9 @@ impl Default for PolicyTable {
 }
 
 impl HaToml {
+    /// The keys of `[policy]`.
+    pub const POLICY_KEYS: &[&str] = keys::POLICY;
+
     /// Reads and checks the file of this host; a missing file means all defaults.
     pub fn load(paths: &Paths) -> Result<Self> {
         match atomic::read_text(&paths.ha_toml()) {
