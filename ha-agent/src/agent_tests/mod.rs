@@ -337,6 +337,25 @@ async fn a_vm_that_crashes_again_and_again_rests_only_a_minute_on_a_lone_host() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_bad_network_moves_the_vm_only_when_it_stays_bad() {
+    let world = World::new();
+    world.lock().vm = running_vm();
+    let rig = start(&world);
+    rig.secs_beside(100, 2400, &down()).await;
+    let network = |share: &str| world.lock().monitors.insert("network".to_owned(), share.to_owned());
+    network("0.0");
+    rig.secs_beside(20, 2400, &down()).await;
+    network("1.0");
+    rig.secs_beside(60, 2400, &down()).await;
+    assert_eq!((rig.actions(), world.own_state()), (vec![], "EngineUp".to_owned()));
+    network("0.0");
+    rig.secs_beside(40, 2400, &down()).await;
+    assert_eq!((rig.actions(), world.own().expect("published").score.0), (vec![], 1400));
+    rig.secs_beside(40, 2400, &down()).await;
+    assert_eq!(rig.actions(), ["shutdown"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn among_equals_the_second_host_tries_five_seconds_later_without_waiting_for_its_next_loop() {
     let world = World::new();
     let mut config = config();

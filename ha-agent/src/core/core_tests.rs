@@ -438,7 +438,7 @@ proptest! {
         settings.limits.sick_engine = sick_engine;
         let mut core = core_in(start, None, &settings);
         for (look, works) in looks {
-            let (global, vm) = (look.global_maintenance, look.local.vm());
+            let (global, vm, footing) = (look.global_maintenance, look.local.vm(), look.footing);
             let from = core.state;
             let (next, decision, actions) = whole_step(core, look, works, &settings);
             core = next;
@@ -453,6 +453,12 @@ proptest! {
                 prop_assert_eq!(from, asked_by);
             }
             prop_assert!(actions.len() <= 1, "one action a step");
+            if core.state == State::EngineStart {
+                let best = core.view.as_ref().and_then(|view| view.best_engine.engine.as_ref());
+                prop_assert!(!global && best.is_none_or(|status| status.vm != VmState::Up), "it runs already");
+                let firm = footing.storage_stuck.is_none() && footing.host_lease != Some(false);
+                prop_assert!(firm || !policy.start_needs_footing, "a start without footing");
+            }
             prop_assert!(!decision.reasons.is_empty(), "a decision without a reason");
             prop_assert!(decision.again_in != Some(0), "a step that wants the next one at once says so by Wait");
             let left_out = core.score.leaving_out(score::Factor::is_load);

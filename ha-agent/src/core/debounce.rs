@@ -2,7 +2,8 @@
 //!
 //! The monitors measure every 10 s, a woken loop looks more often; so a look counts as a new sample of this host only
 //! when it comes 9 s or more after the last one, and as a new sample of another host only when that host has written a
-//! new timestamp. Pure. Memory is bounded: [`Limits::debounce_samples`] samples, and one counter for each live host.
+//! new timestamp. A network test that fails takes longer, up to half a minute for its five tries; its result is then
+//! more than one sample. Pure. Memory is bounded: [`Limits::debounce_samples`] samples, and one counter for each live host.
 
 use std::collections::{BTreeMap, VecDeque};
 
