@@ -33,6 +33,19 @@ pub(super) const KNOWN: &[(&str, &[&str])] = &[
     ("socket", &["writers"]),
     ("metrics", &[]),
     ("policy", POLICY),
+    (
+        "rules",
+        &[
+            "restart_budget",
+            "restart_window",
+            "restart_pause",
+            "debounce_bad",
+            "debounce_samples",
+            "start_stagger",
+            "engine_resets",
+            "sick_engine",
+        ],
+    ),
 ];
 
 /// The keys of `[policy]`.
