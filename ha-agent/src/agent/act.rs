@@ -10,8 +10,6 @@ use super::{ATTEND_EVERY, Agent, STOP_GRACE};
 use crate::core::{Action, ActionResult, Reason};
 use crate::explain;
 
-/// Longest time that starting the VM may take: reaching its lease, and QEMU up.
-const START_DEADLINE: Duration = Duration::from_mins(2);
 /// Longest time that asking the guest to power down may take (not: the powering down).
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(30);
 /// Longest time that ending the VM's process may take.
@@ -96,7 +94,7 @@ impl Agent {
         info!("{}", explain::one_line(reasons));
         let vm = self.ports.vm.clone();
         let result = match action {
-            Action::StartVm => self.attend(START_DEADLINE, vm.start(StartMode::Run)).await,
+            Action::StartVm => self.attend(self.config.start_deadline, vm.start(StartMode::Run)).await,
             Action::StopVm => {
                 let message = "The high-availability agent shuts the hosted engine down on this host";
                 self.attend(SHUTDOWN_DEADLINE, vm.shutdown(Duration::ZERO, message)).await

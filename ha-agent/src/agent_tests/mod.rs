@@ -32,6 +32,7 @@ fn config() -> AgentConfig {
             limits: Limits::default(),
         },
         interval: Duration::from_secs(10),
+        start_deadline: Duration::from_mins(3),
         lease_lost_after: Duration::from_secs(80),
         monitors: [
             (Field::Network, "network"),

@@ -76,8 +76,12 @@ fn cluster(state: &State) -> ClusterSpec {
         ha_toml: format!(
             "# Written by `hosted-engine sandbox up`.\n\n\
              [lease]\nio_timeout = {}\n\n\
+             [timers]\nstorage_deadline = {}\nengine_start = {}\n\n\
              [score]\nprofile = \"founding\"\n",
-            state.io_timeout
+            state.io_timeout,
+            // As the rules between the times want it, for every io_timeout that the sandbox takes.
+            state.io_timeout.saturating_mul(4).min(15),
+            state.io_timeout.saturating_mul(8).saturating_add(100).max(180),
         ),
     }
 }
