@@ -52,6 +52,7 @@ impl Lab {
             poll: Duration::from_millis(50),
             retry: Duration::from_millis(200),
             hosts: Duration::from_millis(200),
+            settle: Duration::ZERO,
         };
         (Keeper::start(self.lockspace(host), Arc::new(SystemClock), wake.clone(), pace).unwrap(), wake)
     }

@@ -44,6 +44,8 @@ pub struct Inner {
     pub reports: Vec<AgentReport>,
     pub alive: Vec<u16>,
     pub lease: LeaseState,
+    /// Hosts whose lease is live, by the lock manager.
+    pub lock_manager_live: Option<Vec<HostId>>,
     pub counter: u64,
     pub vm: VmStatus,
     /// What the next starts answer; `Ok` when there is nothing.
@@ -81,6 +83,7 @@ impl World {
                 reports: Vec::new(),
                 alive: Vec::new(),
                 lease: LeaseState::NotRequested,
+                lock_manager_live: None,
                 counter: 0,
                 vm: no_vm(),
                 start_errors: Vec::new(),
@@ -294,6 +297,7 @@ impl Broker for World {
             hosts: BTreeMap::new(),
             storage,
             lease: inner.lease.clone(),
+            lock_manager_live: inner.lock_manager_live.clone(),
             monitors: inner.monitors.iter().map(|(id, value)| row(id, value)).collect(),
             agent: None,
         }))

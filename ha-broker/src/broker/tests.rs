@@ -60,7 +60,7 @@ fn bench() -> Bench {
     let locks = Arc::new(MemoryLockspace::default());
     let wake = WakeCounter::default();
     let quick = Duration::from_millis(5);
-    let pace = Pace { poll: quick, retry: quick, hosts: Duration::ZERO };
+    let pace = Pace { poll: quick, retry: quick, hosts: Duration::ZERO, settle: Duration::ZERO };
     let keeper = |port: Arc<MemoryLockspace>| {
         Keeper::start(port, Arc::<ManualClock>::clone(&clock), wake.clone(), pace).unwrap()
     };

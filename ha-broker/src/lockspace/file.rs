@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use metadata_format::HostId;
 
-use super::{LockError, Lockspace, Phase};
+use super::{Hosts, LockError, Lockspace, Phase};
 
 /// One lockspace of lock files.
 #[derive(Debug)]
@@ -104,7 +104,7 @@ impl Lockspace for FileLockspace {
         Ok(())
     }
 
-    fn live_hosts(&self) -> Result<Vec<HostId>, LockError> {
+    fn live_hosts(&self) -> Result<Hosts, LockError> {
         let mut live = Vec::new();
         for id in self.ids()? {
             if self.phase(id)? == Phase::Held || self.try_lock(id)?.is_none() {
@@ -112,11 +112,12 @@ impl Lockspace for FileLockspace {
             }
         }
         live.sort_unstable();
-        Ok(live)
+        // A lock is held or it is not: there is nothing to wait for.
+        Ok(Hosts { live, is_complete: true })
     }
 
     fn reset(&self) -> Result<(), LockError> {
-        match self.live_hosts()?.as_slice() {
+        match self.live_hosts()?.live.as_slice() {
             // A lock file without a lock is a free id: there is nothing to write anew.
             [] => Ok(()),
             live => Err(LockError::Live(format!(
@@ -143,10 +144,10 @@ mod tests {
         assert!(matches!(b.join(one), Err(LockError::InUse(_))));
         assert!(matches!(a.join(two), Err(LockError::OtherId(_))));
         b.join(two).unwrap();
-        assert_eq!(a.live_hosts().unwrap(), [one, two]);
+        assert_eq!(a.live_hosts().unwrap().live, [one, two]);
         assert!(matches!(b.reset(), Err(LockError::Live(_))));
         drop(a);
-        assert_eq!(b.live_hosts().unwrap(), [two]);
+        assert_eq!(b.live_hosts().unwrap().live, [two]);
         b.leave(two).unwrap();
         b.join(one).unwrap();
         b.leave(one).unwrap();

@@ -34,6 +34,9 @@ pub struct Pace {
     pub retry: Duration,
     /// Between two looks at which other hosts are live.
     pub hosts: Duration,
+    /// How long the id must have been held before a host that is not live counts as absent: hosts that boot together
+    /// with this one join their lockspaces meanwhile.
+    pub settle: Duration,
 }
 
 impl Default for Pace {
@@ -42,6 +45,7 @@ impl Default for Pace {
             poll: Duration::from_millis(500),
             retry: Duration::from_secs(5),
             hosts: Duration::from_secs(10),
+            settle: Duration::from_mins(1),
         }
     }
 }
@@ -56,8 +60,10 @@ pub struct Kept {
     pub wanted: Option<HostId>,
     /// Whether it is held.
     pub state: LeaseState,
-    /// Hosts that are live in the lockspace, by the lock manager.
+    /// Hosts that are live in the lockspace, by the lock manager's last word.
     pub live: Vec<HostId>,
+    /// The same, while the id is held and the lock manager can tell of every host whether it is live; else `None`.
+    pub all_live: Option<Vec<HostId>>,
 }
 
 /// Whether an order was taken.
@@ -91,7 +97,7 @@ impl Keeper {
         wake: WakeCounter,
         pace: Pace,
     ) -> std::io::Result<Self> {
-        let kept = Kept { wanted: None, state: LeaseState::NotRequested, live: Vec::new() };
+        let kept = Kept { wanted: None, state: LeaseState::NotRequested, live: Vec::new(), all_live: None };
         let (publish, kept) = watch::channel(kept);
         let (sender, orders) = mpsc::channel();
         let sender = Arc::new(Mutex::new(sender));
@@ -107,6 +113,7 @@ impl Keeper {
             leaving: None,
             retry_at: None,
             hosts_at: None,
+            held_since: None,
         };
         std::thread::Builder::new()
             .name("lease".to_owned())
@@ -247,6 +254,8 @@ struct Thread {
     leaving: Option<HostId>,
     retry_at: Option<Monotonic>,
     hosts_at: Option<Monotonic>,
+    /// Since when the id is held without a break.
+    held_since: Option<Monotonic>,
 }
 
 impl Thread {
@@ -288,6 +297,8 @@ impl Thread {
         self.publish.send_modify(|kept| {
             kept.wanted = wanted;
             kept.state = state;
+            // Whom the lock manager sees is asked anew for each hold.
+            kept.all_live = None;
             // Under the lock: whoever sees the new state sees the count moved, and whoever is woken reads the new state.
             self.wake.bump();
         });
@@ -361,6 +372,7 @@ impl Thread {
         match self.port.phase(id) {
             Ok(Phase::Held) => {
                 if !held {
+                    self.held_since = Some(self.clock.monotonic());
                     self.set(kept.wanted, LeaseState::Held { since: self.clock.wall().0 });
                 }
                 self.look_at_hosts();
@@ -415,10 +427,18 @@ impl Thread {
             return;
         }
         self.hosts_at = Some(now.plus(self.pace.hosts));
-        // Not known yet, or not to be had: what was known stays.
-        if let Ok(live) = self.port.live_hosts() {
-            self.publish.send_if_modified(|kept| std::mem::replace(&mut kept.live, live.clone()) != live);
-        }
+        let settled = self.held_since.is_some_and(|at| now.saturating_since(at) >= self.pace.settle);
+        let hosts = self.port.live_hosts();
+        self.publish.send_if_modified(|kept| {
+            let before = kept.clone();
+            kept.all_live = None;
+            // Not known yet, or not to be had: what was known of the live ones stays.
+            if let Ok(hosts) = hosts {
+                kept.all_live = (settled && hosts.is_complete).then(|| hosts.live.clone());
+                kept.live = hosts.live;
+            }
+            *kept != before
+        });
     }
 }
 

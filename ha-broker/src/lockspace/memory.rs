@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use metadata_format::HostId;
 
-use super::{LockError, Lockspace, Phase};
+use super::{Hosts, LockError, Lockspace, Phase};
 
 /// One lockspace.
 #[derive(Debug, Default)]
@@ -20,6 +20,7 @@ struct State {
     others: BTreeSet<HostId>,
     joins_hang: bool,
     joins: u32,
+    unsure: bool,
     broken: Option<String>,
 }
 
@@ -46,6 +47,11 @@ impl MemoryLockspace {
     /// Each question fails with these words, until `None`.
     pub fn set_broken(&self, words: Option<&str>) {
         self.lock().broken = words.map(str::to_owned);
+    }
+
+    /// Whether some host was not watched for long enough to say whether it is live.
+    pub fn set_unsure(&self, unsure: bool) {
+        self.lock().unsure = unsure;
     }
 
     /// Whether a join hangs.
@@ -98,13 +104,14 @@ impl Lockspace for MemoryLockspace {
         Ok(())
     }
 
-    fn live_hosts(&self) -> Result<Vec<HostId>, LockError> {
+    fn live_hosts(&self) -> Result<Hosts, LockError> {
         let state = self.lock();
-        Ok(state.others.iter().chain(&state.ours).copied().collect())
+        let live = state.others.iter().chain(&state.ours).copied().collect();
+        Ok(Hosts { live, is_complete: !state.unsure })
     }
 
     fn reset(&self) -> Result<(), LockError> {
-        match self.live_hosts()?.as_slice() {
+        match self.live_hosts()?.live.as_slice() {
             [] => Ok(()),
             live => Err(LockError::Live(format!("host ids {live:?} are live"))),
         }
