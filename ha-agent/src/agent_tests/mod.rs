@@ -1,6 +1,7 @@
 //! The loop in a world made up, on paused time.
 
 mod fakes;
+mod storage;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +50,10 @@ fn config() -> AgentConfig {
 }
 
 fn start(world: &Arc<World>) -> Rig {
+    start_with(world, config())
+}
+
+fn start_with(world: &Arc<World>, config: AgentConfig) -> Rig {
     let (stop, stopped) = watch::channel(false);
     let ports = Ports {
         broker: world.clone(),
@@ -57,7 +62,7 @@ fn start(world: &Arc<World>) -> Rig {
         files: world.clone(),
         service: world.clone(),
     };
-    let agent = Agent::new(ports, config(), TimeZone::UTC, stopped);
+    let agent = Agent::new(ports, config, TimeZone::UTC, stopped);
     Rig { world: world.clone(), stop, agent: tokio::spawn(agent.run()) }
 }
 

@@ -5,6 +5,11 @@ use proptest::prelude::*;
 
 use super::*;
 
+#[path = "paused_tests.rs"]
+mod paused;
+#[path = "restart_tests.rs"]
+mod restart;
+
 const NOW: u64 = 10_000;
 const OTHER: u16 = 2;
 
@@ -56,6 +61,7 @@ fn look(at: u64, hosts: Vec<RemoteHost>, engine: Option<EngineStatus>) -> Observ
             conf_up_to_date: true,
             ..Local::default()
         },
+        lock_manager_live: None,
         footing: Footing::default(),
     }
 }
@@ -109,6 +115,19 @@ fn worlds() -> Vec<Observation> {
                     world.local.migration = migration;
                     worlds.push(world);
                 }
+                for (lease, storage_stuck) in [
+                    (PausedLease::Held, None),
+                    (PausedLease::Held, Some(9)),
+                    (PausedLease::Unknown, None),
+                    (PausedLease::Lost, None),
+                ] {
+                    let mut world = look(NOW, others.clone(), local.clone());
+                    world.global_maintenance = global;
+                    world.local.maintenance = own;
+                    world.local.io_error_pause = Some(lease);
+                    world.footing.storage_stuck = storage_stuck;
+                    worlds.push(world);
+                }
             }
         }
     }
@@ -126,8 +145,8 @@ fn walked(policy: Policy) -> BTreeSet<Edge> {
             &[None]
         };
         for (timer, world) in timers.iter().flat_map(|timer| worlds().into_iter().map(move |w| (timer, w))) {
-            for works in [true, false] {
-                let core = core_in(state, *timer, &settings);
+            for (works, resume_tries) in [(true, None), (false, None), (true, Some(3))] {
+                let core = Core { resume_tries, ..core_in(state, *timer, &settings) };
                 let (_, decision, _) = whole_step(core, world.clone(), works, &settings);
                 let Then::Next(wait) = decision.then else { panic!("a whole step ends") };
                 edges.insert((state, decision.to, wait));
@@ -344,6 +363,10 @@ prop_compose! {
         maintenance in prop::bool::weighted(0.2),
         min_memory in any::<u64>(),
         footing in (any::<Option<u64>>(), any::<Option<bool>>(), any::<Option<u64>>()),
+        live in prop::option::of(prop::collection::vec((1_u16..6).prop_map(host), 0..6)),
+        pause in prop::option::weighted(0.3, prop::sample::select(vec![
+            PausedLease::Held, PausedLease::Lost, PausedLease::Unknown,
+        ])),
     ) -> Observation {
         Observation {
             started: Secs(started),
@@ -354,7 +377,9 @@ prop_compose! {
             local: Local {
                 network: numbers[0], mem_free: numbers[1], cpu_load: numbers[2], mem_load: numbers[3],
                 bridge, engine, maintenance, min_memory, conf_up_to_date: bridge.is_some(), migration: None,
+                io_error_pause: pause,
             },
+            lock_manager_live: live,
             footing: Footing {
                 last_acknowledged: footing.0.map(Secs), host_lease: footing.1, storage_stuck: footing.2,
             },
@@ -376,18 +401,20 @@ proptest! {
         let mut core = core_in(start, None, &settings);
         for (look, works) in looks {
             let (global, vm) = (look.global_maintenance, look.local.vm());
-            let from = core.state;
+            let (from, may_resume) = (core.state, look.local.io_error_pause == Some(PausedLease::Held));
             let (next, decision, actions) = whole_step(core, look, works, &settings);
             core = next;
             prop_assert!(!global || actions.is_empty(), "an action in global maintenance");
             prop_assert!(vm != VmState::Unknown || actions.is_empty(), "an action on a VM that nobody knows");
             for action in &actions {
-                let asked_by = match action {
-                    Action::StartVm => State::EngineStart,
-                    Action::StopVm => State::EngineStop,
-                    Action::ForceStopVm => State::EngineForceStop,
+                let asked_by: &[_] = match action {
+                    Action::StartVm => &[State::EngineStart],
+                    Action::StopVm => &[State::EngineStop],
+                    Action::ForceStopVm => &[State::EngineForceStop],
+                    Action::ResumeVm => &[State::EngineStarting, State::EngineUp, State::EngineUpBadHealth],
                 };
-                prop_assert_eq!(from, asked_by);
+                prop_assert!(asked_by.contains(&from));
+                prop_assert!(*action != Action::ResumeVm || may_resume, "a resume without the lease");
             }
             prop_assert!(actions.len() <= 1, "one action a step");
             prop_assert!(!decision.reasons.is_empty(), "a decision without a reason");

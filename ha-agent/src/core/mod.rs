@@ -20,9 +20,9 @@ pub mod time;
 use metadata_format::{EngineStatus, HostId, Score};
 
 pub use input::{
-    Action, ActionResult, Footing, Input, Local, Migration, Observation, RemoteBlock, RemoteHost,
+    Action, ActionResult, Footing, Input, Local, Migration, Observation, PausedLease, RemoteBlock, RemoteHost,
 };
-pub use liveness::History;
+pub use liveness::{History, Witness};
 pub use policy::{Limits, Policy, Settings};
 pub use publish::StateMetadata;
 pub use reason::{HostName, NoFooting, Reason};
@@ -40,6 +40,9 @@ pub struct Core {
     pub timer: Option<Secs>,
     /// Failed starts.
     pub retries: Retries,
+    /// How often in a row it was tried to let the VM go on that an I/O error paused; `None` when it was not so paused at
+    /// the last step.
+    pub resume_tries: Option<u32>,
     /// The past.
     pub history: History,
     /// The last look and what follows from it; `None` before the first.
@@ -66,6 +69,8 @@ pub struct View {
     pub look: Observation,
     /// The other hosts that are alive.
     pub alive: Vec<HostId>,
+    /// By whose word.
+    pub witness: Witness,
     /// The host with the most engine; this host when equal.
     pub best_engine: BestEngine,
     /// The live other host with the highest score, if that is above 0; the first one when equal.
@@ -109,6 +114,7 @@ impl Default for Core {
             state: State::StartState,
             timer: None,
             retries: Retries::default(),
+            resume_tries: None,
             history: History::default(),
             view: None,
             score: ScoreSheet::default(),
@@ -141,7 +147,8 @@ impl Core {
 
     fn absorb(&mut self, look: Observation, settings: &Settings) {
         let limits = &settings.limits;
-        let alive = self.history.alive(&look, limits.alive);
+        let (witness, alive) =
+            self.history.who_is_alive(&look, limits.alive, settings.policy.blip_free_restart);
         let view_of = |host: &RemoteHost| host.block.clone().map(|block| (host.id, block));
         let blocks: Vec<_> = alive.into_iter().filter_map(view_of).collect();
 
@@ -173,7 +180,7 @@ impl Core {
 
         self.history.push(&look, limits.history, limits.alive);
         let alive = blocks.into_iter().map(|(id, _)| id).collect();
-        self.view = Some(View { look, alive, best_engine, best_score });
+        self.view = Some(View { look, alive, witness, best_engine, best_score });
     }
 
     /// Remembers how a start went.
@@ -196,6 +203,11 @@ impl Core {
             self.timer = self.view.as_ref().map(|view| view.look.finished);
         }
         self.state = to;
+        if self.waits_for_storage(settings.policy) {
+            self.timer = None;
+        }
+        let paused = self.view.as_ref().is_some_and(|view| view.look.local.io_error_pause.is_some());
+        self.resume_tries = paused.then(|| self.resume_tries.unwrap_or(0));
         self.compute_score(settings);
     }
 
@@ -226,7 +238,10 @@ pub fn decide(mut core: Core, input: Input, settings: &Settings) -> (Core, Decis
             if action == Action::StartVm {
                 core.count_start(&result, settings.policy);
             }
-            rules::after_action(action, result, core.retries.count)
+            if action == Action::ResumeVm {
+                core.resume_tries = Some(core.resume_tries.unwrap_or(0).saturating_add(1));
+            }
+            rules::after_action(core.state, action, result, core.retries.count)
         }
         (input, pending) => {
             if pending.is_some() {

@@ -30,9 +30,9 @@
 //! ReinitializeFSM        -> GlobalMaintenance UnknownLocalVmState LocalMaintenance EngineStarting! EngineDown
 //! EngineDown             -> GlobalMaintenance UnknownLocalVmState LocalMaintenance EngineStarting! EngineStart! EngineDown
 //! EngineStart            -> GlobalMaintenance UnknownLocalVmState LocalMaintenance EngineStarting EngineDown
-//! EngineStarting         -> GlobalMaintenance UnknownLocalVmState LocalMaintenance EngineStop EngineUp EngineStarting EngineForceStop! EngineMaybeAway!
-//! EngineUp               -> GlobalMaintenance UnknownLocalVmState EngineMaybeAway EngineMaybeAway! EngineUnexpectedlyDown EngineStop EngineUpBadHealth EngineUp
-//! EngineUpBadHealth      -> GlobalMaintenance UnknownLocalVmState EngineMaybeAway EngineMaybeAway! EngineUnexpectedlyDown EngineStop EngineUpBadHealth EngineUp
+//! EngineStarting         -> GlobalMaintenance UnknownLocalVmState LocalMaintenance EngineStop EngineUp EngineStarting EngineForceStop! EngineMaybeAway! EngineDown
+//! EngineUp               -> GlobalMaintenance UnknownLocalVmState EngineMaybeAway EngineMaybeAway! EngineUnexpectedlyDown EngineStop EngineUpBadHealth EngineUp EngineForceStop! EngineDown
+//! EngineUpBadHealth      -> GlobalMaintenance UnknownLocalVmState EngineMaybeAway EngineMaybeAway! EngineUnexpectedlyDown EngineStop EngineUpBadHealth EngineUp EngineForceStop! EngineDown
 //! EngineStop             -> GlobalMaintenance LocalMaintenance UnknownLocalVmState EngineForceStop EngineForceStop! EngineDown EngineStop ReinitializeFSM
 //! EngineForceStop        -> GlobalMaintenance LocalMaintenance UnknownLocalVmState EngineDown ReinitializeFSM
 //! EngineMaybeAway        -> GlobalMaintenance UnknownLocalVmState LocalMaintenance EngineUnexpectedlyDown EngineUnexpectedlyDown! EngineDown EngineUp EngineMaybeAway
