@@ -85,3 +85,19 @@ fn cluster(state: &State) -> ClusterSpec {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ha_config::HaToml;
+
+    use super::*;
+
+    #[test]
+    fn the_daemons_accept_the_times_for_every_io_timeout() {
+        for io_timeout in 1..=60 {
+            let state = State { hosts: 3, io_timeout, guest: "/guest".into(), cgroup: None };
+            let toml = HaToml::parse(&Paths::default(), &cluster(&state).ha_toml).unwrap();
+            assert_eq!(toml.lease.io_timeout, io_timeout);
+        }
+    }
+}
