@@ -145,8 +145,9 @@ fn walked(policy: Policy) -> BTreeSet<Edge> {
             &[None]
         };
         for (timer, world) in timers.iter().flat_map(|timer| worlds().into_iter().map(move |w| (timer, w))) {
-            for (works, resume_tries) in [(true, None), (false, None), (true, Some(3))] {
-                let core = Core { resume_tries, ..core_in(state, *timer, &settings) };
+            let tired = Retries { count: 3, last: Some(Secs(NOW - 10)) };
+            for (works, resumes) in [(true, None), (false, None), (true, Some(tired))] {
+                let core = Core { resumes, ..core_in(state, *timer, &settings) };
                 let (_, decision, _) = whole_step(core, world.clone(), works, &settings);
                 let Then::Next(wait) = decision.then else { panic!("a whole step ends") };
                 edges.insert((state, decision.to, wait));

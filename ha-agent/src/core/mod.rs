@@ -40,9 +40,8 @@ pub struct Core {
     pub timer: Option<Secs>,
     /// Failed starts.
     pub retries: Retries,
-    /// How often in a row it was tried to let the VM go on that an I/O error paused; `None` when it was not so paused at
-    /// the last step.
-    pub resume_tries: Option<u32>,
+    /// Tries to let the VM go on that an I/O error paused; `None` when it was not so paused at the last step.
+    pub resumes: Option<Retries>,
     /// The past.
     pub history: History,
     /// The last look and what follows from it; `None` before the first.
@@ -53,12 +52,12 @@ pub struct Core {
     pub pending: Option<Action>,
 }
 
-/// Failed starts of the VM that are not forgotten yet.
+/// Failed tries that are not forgotten yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Retries {
     /// How many in a row.
     pub count: u32,
-    /// When the last start was tried.
+    /// When the last was made.
     pub last: Option<Secs>,
 }
 
@@ -114,7 +113,7 @@ impl Default for Core {
             state: State::StartState,
             timer: None,
             retries: Retries::default(),
-            resume_tries: None,
+            resumes: None,
             history: History::default(),
             view: None,
             score: ScoreSheet::default(),
@@ -207,7 +206,7 @@ impl Core {
             self.timer = None;
         }
         let paused = self.view.as_ref().is_some_and(|view| view.look.local.io_error_pause.is_some());
-        self.resume_tries = paused.then(|| self.resume_tries.unwrap_or(0));
+        self.resumes = paused.then(|| self.resumes.unwrap_or_default());
         self.compute_score(settings);
     }
 
@@ -239,7 +238,9 @@ pub fn decide(mut core: Core, input: Input, settings: &Settings) -> (Core, Decis
                 core.count_start(&result, settings.policy);
             }
             if action == Action::ResumeVm {
-                core.resume_tries = Some(core.resume_tries.unwrap_or(0).saturating_add(1));
+                let count = core.resumes.unwrap_or_default().count.saturating_add(1);
+                let last = core.view.as_ref().map(|view| view.look.finished);
+                core.resumes = Some(Retries { count, last });
             }
             rules::after_action(core.state, action, result, core.retries.count)
         }

@@ -13,6 +13,10 @@ fn paused(at: u64, lease: PausedLease, storage_stuck: Option<u64>) -> Observatio
     world
 }
 
+fn tries(core: &Core) -> Option<u32> {
+    core.resumes.map(|resumes| resumes.count)
+}
+
 fn last(decision: &Decision) -> &Reason {
     decision.reasons.last().expect("a decision has a reason")
 }
@@ -30,10 +34,10 @@ fn once_storage_is_back_the_vm_goes_on_and_its_health_counts_again() {
         let (core, decision, actions) =
             whole_step(core, paused(10, PausedLease::Held, None), true, &settings);
         assert_eq!((core.state, actions), (stays, vec![Action::ResumeVm]));
-        assert_eq!((decision.reasons, core.resume_tries), (vec![Reason::Resumed], Some(1)));
+        assert_eq!((decision.reasons, tries(&core)), (vec![Reason::Resumed], Some(1)));
         let healthy = look(NOW + 20, vec![], engine(VmState::Up, Health::Good, "Up"));
         let (core, ..) = whole_step(core, healthy, true, &settings);
-        assert_eq!((core.state, core.resume_tries), (State::EngineUp, None));
+        assert_eq!((core.state, tries(&core)), (State::EngineUp, None));
     }
 }
 
@@ -48,7 +52,7 @@ fn after_three_tries_in_vain_the_vm_is_ended_and_started_where_it_can_run() {
             let (_, asked) = decide(core.clone(), Input::Look(Box::new(world.clone())), &settings);
             assert_eq!(asked.reasons, [Reason::Resuming { attempt, of: 3 }]);
             let (next, _, actions) = whole_step(core, world, works, &settings);
-            assert_eq!((actions, next.resume_tries), (vec![Action::ResumeVm], Some(attempt)));
+            assert_eq!((actions, tries(&next)), (vec![Action::ResumeVm], Some(attempt)));
             core = next;
         }
         let (core, decision, actions) =
@@ -63,6 +67,27 @@ fn after_three_tries_in_vain_the_vm_is_ended_and_started_where_it_can_run() {
         let (core, _) = decide(core, Input::Done(ActionResult::Done), &settings);
         assert_eq!((core.state, core.score.total), (State::EngineDown, Score(3400)), "no reason to rest");
     }
+}
+
+#[test]
+fn events_do_not_use_the_tries_up_before_anybody_knows_that_storage_fails() {
+    let settings = settings(Policy::default());
+    let mut core = core_in(State::EngineUp, None, &settings);
+    let mut tried = Vec::new();
+    // Each try ends in the next error, which wakes the agent; from the fourth second on the broker knows.
+    for at in 0..30 {
+        let stuck = (at >= 4).then(|| at - 4);
+        let (next, decision, actions) =
+            whole_step(core, paused(at, PausedLease::Held, stuck), true, &settings);
+        core = next;
+        tried.extend(actions.iter().map(|_| at));
+        if at == 1 {
+            assert_eq!(last(&decision), &Reason::ResumePauses { left: 7 });
+        }
+    }
+    assert_eq!((tried, core.state), (vec![0], State::EngineUpBadHealth));
+    let (core, _, actions) = whole_step(core, paused(30, PausedLease::Held, None), true, &settings);
+    assert_eq!((actions, tries(&core)), (vec![Action::ResumeVm], Some(2)));
 }
 
 #[test]

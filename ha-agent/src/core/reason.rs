@@ -80,6 +80,7 @@ pub enum Reason {
     Resuming { attempt: u32, of: u32 },
     Resumed,
     ResumeFailed { detail: String },
+    ResumePauses { left: u64 },
     ResumeGivenUp { tries: u32 },
     StorageIsWaitedFor { secs: u64 },
     VmStopped,
@@ -227,6 +228,9 @@ impl fmt::Display for Reason {
             }
             Self::Resumed => f.write_str("the engine VM was let go on"),
             Self::ResumeFailed { detail } => write!(f, "letting the engine VM go on failed: {detail}"),
+            Self::ResumePauses { left } => {
+                write!(f, "an I/O error paused the engine VM again; the next try to let it go on is due in {left} s")
+            }
             Self::ResumeGivenUp { tries } => write!(
                 f,
                 "the engine VM stays paused by I/O errors although storage works, after {tries} tries to let it go on: it is ended"

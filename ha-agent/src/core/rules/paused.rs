@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!  paused ──▶ lease held ──▶ storage works ──▶ let it go on ──runs──▶ by its health
-//!                │               │                   └── three times in vain ──▶ EngineForceStop
+//!                │               │                   └── three times in vain, 8 s apart ──▶ EngineForceStop
 //!                │               └ storage does not work: wait; sanlock ends the VM 8N after its last renewal
 //!                └─▶ not known: wait          lost: EngineForceStop          gone meanwhile: EngineDown
 //! ```
 //! A VM that an operator paused is none of these: it is left alone. Nothing here resumes without the lease: the
 //! hypervisor's adapter asks the lock manager once more.
 
+use super::super::Retries;
 use super::super::input::{Action, ActionResult, PausedLease};
 use super::super::policy::Policy;
 use super::super::reason::Reason;
@@ -19,6 +20,9 @@ use super::{Core, Outcome, Step};
 
 /// Tries in a row to let the VM go on.
 const RESUME_TRIES: u32 = 3;
+/// Seconds from one try to the next. The VM's events wake the agent at once; that storage fails is known some seconds
+/// later.
+const RESUME_PAUSE: u64 = 8;
 
 /// Where a paused VM is waited for.
 fn waiting(from: State) -> State {
@@ -60,17 +64,19 @@ impl Step<'_> {
         let Some(lease) = look.local.io_error_pause else {
             self.note_storage();
             // Not a crash: no reason for this host to rest.
-            let is_gone = self.core.resume_tries.is_some() && look.local.vm().is_down();
+            let is_gone = self.core.resumes.is_some() && look.local.vm().is_down();
             let reason = || Reason::PausedVmGone { detail: self.vm_detail() };
             return is_gone.then(|| To(State::EngineDown, Delay, reason()));
         };
-        let tries = self.core.resume_tries.unwrap_or(0);
+        let Retries { count: tries, last } = self.core.resumes.unwrap_or_default();
+        let left = last.map_or(0, |at| at.plus(RESUME_PAUSE).since(look.finished));
         Some(match (lease, look.footing.storage_stuck) {
             (PausedLease::Lost, _) => To(State::EngineForceStop, No, Reason::PausedLeaseLost),
             (PausedLease::Held | PausedLease::Unknown, Some(secs)) => {
                 To(waiting(from), Delay, Reason::PausedWaits { secs })
             }
             (PausedLease::Unknown, None) => To(waiting(from), Delay, Reason::PausedLeaseUnknown),
+            (PausedLease::Held, None) if left > 0 => To(waiting(from), Delay, Reason::ResumePauses { left }),
             (PausedLease::Held, None) if tries >= RESUME_TRIES => {
                 To(State::EngineForceStop, No, Reason::ResumeGivenUp { tries })
             }
