@@ -7,8 +7,8 @@ use super::*;
 
 #[path = "paused_tests.rs"]
 mod paused;
-#[path = "restart_tests.rs"]
-mod restart;
+#[path = "vouched_tests.rs"]
+mod vouched;
 
 const NOW: u64 = 10_000;
 const OTHER: u16 = 2;
