@@ -90,7 +90,7 @@ async fn score_in_trouble(policy: Policy, lease_held: bool, trouble: Option<Conf
     let mut config = config();
     config.settings.weights = Weights::of(Profile::Ovirt45);
     config.settings.policy = policy;
-    let rig = start_with(&world, config);
+    let rig = start_as(&world, config);
     rig.until("EngineUp", 40).await;
     world.lock().storage_hangs = trouble.is_none();
     world.lock().conf_trouble = trouble;

@@ -3,10 +3,21 @@ use std::collections::BTreeSet;
 use metadata_format::{Health, VmState};
 use proptest::prelude::*;
 
+use super::memory::Purpose;
 use super::*;
 
+#[path = "always_tests.rs"]
+mod always;
+#[path = "debounce_tests.rs"]
+mod debounce;
 #[path = "paused_tests.rs"]
 mod paused;
+#[path = "restart_tests.rs"]
+mod restart;
+#[path = "sick_tests.rs"]
+mod sick;
+#[path = "turn_tests.rs"]
+mod turn;
 #[path = "vouched_tests.rs"]
 mod vouched;
 
@@ -40,8 +51,12 @@ fn engines() -> Vec<Option<EngineStatus>> {
 }
 
 fn remote(ts: i64, score: u32, engine: Option<EngineStatus>) -> RemoteHost {
+    remote_of(OTHER, ts, score, engine)
+}
+
+fn remote_of(id: u16, ts: i64, score: u32, engine: Option<EngineStatus>) -> RemoteHost {
     let block = RemoteBlock { host_ts: ts, score: Score(score), engine, hostname: "other".to_owned() };
-    RemoteHost { id: host(OTHER), block: Some(block) }
+    RemoteHost { id: host(id), block: Some(block) }
 }
 
 fn look(at: u64, hosts: Vec<RemoteHost>, engine: Option<EngineStatus>) -> Observation {
@@ -68,8 +83,13 @@ fn look(at: u64, hosts: Vec<RemoteHost>, engine: Option<EngineStatus>) -> Observ
 
 /// A core in `state` that has looked around for long enough.
 fn core_in(state: State, timer: Option<Secs>, settings: &Settings) -> Core {
+    core_beside(vec![remote(0, 0, None)], state, timer, settings)
+}
+
+/// The same, where these other hosts were seen 100 s ago.
+fn core_beside(others: Vec<RemoteHost>, state: State, timer: Option<Secs>, settings: &Settings) -> Core {
     let mut core = Core { state, timer, ..Core::default() };
-    core.absorb(look(NOW - 100, vec![remote(0, 0, None)], None), settings);
+    core.absorb(look(NOW - 100, others, None), settings);
     core.compute_score(settings);
     core
 }
@@ -136,19 +156,32 @@ fn worlds() -> Vec<Observation> {
 
 /// Walks every state through every world and collects the edges that the rules take.
 fn walked(policy: Policy) -> BTreeSet<Edge> {
-    let settings = settings(policy);
+    let mut settings = settings(policy);
+    let mut edges = walk(&settings, false);
+    edges.extend(walk(&settings, true));
+    settings.limits.sick_engine = SickEngine::Force;
+    edges.extend(walk(&settings, false));
+    edges
+}
+
+fn walk(settings: &Settings, budgets_spent: bool) -> BTreeSet<Edge> {
     let mut edges = BTreeSet::new();
     for state in State::ALL {
         let timers: &[_] = if state.timer(&settings.limits).is_some() {
-            &[None, Some(Secs(NOW - 1)), Some(Secs(NOW - 1000))]
+            &[None, Some(Secs(NOW - 1)), Some(Secs(NOW - 100)), Some(Secs(NOW - 1000))]
         } else {
             &[None]
         };
         for (timer, world) in timers.iter().flat_map(|timer| worlds().into_iter().map(move |w| (timer, w))) {
             let tired = Retries { count: 3, last: Some(Secs(NOW - 10)) };
             for (works, resumes) in [(true, None), (false, None), (true, Some(tired))] {
-                let core = Core { resumes, ..core_in(state, *timer, &settings) };
-                let (_, decision, _) = whole_step(core, world.clone(), works, &settings);
+                let mut core = Core { resumes, ..core_in(state, *timer, settings) };
+                for purpose in [Purpose::Restart, Purpose::Reset] {
+                    for _ in 0..if budgets_spent { 3 } else { 0 } {
+                        core.memory.spend(purpose, &settings.limits, Secs(NOW - 1));
+                    }
+                }
+                let (_, decision, _) = whole_step(core, world.clone(), works, settings);
                 let Then::Next(wait) = decision.then else { panic!("a whole step ends") };
                 edges.insert((state, decision.to, wait));
             }
@@ -157,8 +190,8 @@ fn walked(policy: Policy) -> BTreeSet<Edge> {
     edges
 }
 
-/// The edges that the module text of `state` draws.
-fn drawn() -> BTreeSet<Edge> {
+/// The edges that the module text of `state` draws, with or without those that only a switch leads along.
+fn drawn(with_switches: bool) -> BTreeSet<Edge> {
     let text = include_str!("state.rs");
     let block = text.split("//! ```edges\n").nth(1).and_then(|rest| rest.split("//! ```").next());
     let mut edges = BTreeSet::new();
@@ -166,6 +199,11 @@ fn drawn() -> BTreeSet<Edge> {
         let (from, to) = line.trim_start_matches("//!").split_once("->").expect("from -> to");
         let from = State::from_name(from.trim()).expect("a state");
         for to in to.split_whitespace() {
+            let to = match to.strip_suffix('*') {
+                Some(to) if with_switches => to,
+                Some(_) => continue,
+                None => to,
+            };
             let wait = if to.ends_with('!') { Wait::No } else { Wait::Delay };
             let name = to.trim_end_matches('!');
             let to = State::from_name(name).unwrap_or_else(|| panic!("{name} is no state"));
@@ -177,14 +215,17 @@ fn drawn() -> BTreeSet<Edge> {
 
 #[test]
 fn the_drawn_edges_are_the_edges_of_the_rules() {
-    let mut edges = walked(Policy::plain());
-    edges.extend(walked(Policy::default()));
-    let only_drawn: Vec<_> = drawn().difference(&edges).copied().collect();
-    let not_drawn: Vec<_> = edges.difference(&drawn()).copied().collect();
-    assert!(
-        only_drawn.is_empty() && not_drawn.is_empty(),
-        "drawn only: {only_drawn:?}; rules only: {not_drawn:?}"
-    );
+    let plain = walked(Policy::plain());
+    let mut all = walked(Policy::default());
+    all.extend(&plain);
+    for (edges, drawn) in [(plain, drawn(false)), (all, drawn(true))] {
+        let only_drawn: Vec<_> = drawn.difference(&edges).copied().collect();
+        let not_drawn: Vec<_> = edges.difference(&drawn).copied().collect();
+        assert!(
+            only_drawn.is_empty() && not_drawn.is_empty(),
+            "drawn only: {only_drawn:?}; rules only: {not_drawn:?}"
+        );
+    }
 }
 
 #[test]
@@ -332,104 +373,4 @@ fn a_stopped_agent_has_score_0_and_says_so() {
     let core = core_in(State::EngineUp, None, &settings).stopped(&settings);
     let metadata = core.metadata(&settings.limits);
     assert_eq!((core.score.total, metadata.stopped, metadata.maintenance), (Score(0), true, false));
-}
-
-fn any_engine() -> impl Strategy<Value = Option<EngineStatus>> {
-    prop::sample::select(engines())
-}
-
-fn any_number() -> impl Strategy<Value = Option<f64>> {
-    prop::option::of(prop_oneof![Just(f64::NAN), Just(f64::INFINITY), -1e12..1e12, 0.0..1.0])
-}
-
-prop_compose! {
-    fn any_host()(id in 2_u16..6, ts in any::<i64>(), score in any::<u32>(), engine in any_engine(), parses in prop::bool::weighted(0.9))
-        -> RemoteHost
-    {
-        let block = RemoteBlock { host_ts: ts, score: Score(score), engine, hostname: "h\u{1b}[31m".to_owned() };
-        RemoteHost { id: host(id), block: parses.then_some(block) }
-    }
-}
-
-prop_compose! {
-    fn any_look()(
-        started in prop_oneof![any::<u64>(), 0_u64..2000],
-        took in 0_u64..100,
-        wall_offset in any::<i64>(),
-        global in prop::bool::weighted(0.2),
-        hosts in prop::collection::vec(any_host(), 0..6),
-        numbers in [any_number(), any_number(), any_number(), any_number()],
-        bridge in any::<Option<bool>>(),
-        engine in any_engine(),
-        maintenance in prop::bool::weighted(0.2),
-        min_memory in any::<u64>(),
-        footing in (any::<Option<u64>>(), any::<Option<bool>>(), any::<Option<u64>>()),
-        live in prop::option::of(prop::collection::vec((1_u16..6).prop_map(host), 0..6)),
-        pause in prop::option::weighted(0.3, prop::sample::select(vec![
-            PausedLease::Held, PausedLease::Lost, PausedLease::Unknown,
-        ])),
-    ) -> Observation {
-        Observation {
-            started: Secs(started),
-            finished: Secs(started).plus(took),
-            wall_offset,
-            global_maintenance: global,
-            hosts,
-            local: Local {
-                network: numbers[0], mem_free: numbers[1], cpu_load: numbers[2], mem_load: numbers[3],
-                bridge, engine, maintenance, min_memory, conf_up_to_date: bridge.is_some(), migration: None,
-                io_error_pause: pause,
-            },
-            lock_manager_live: live,
-            footing: Footing {
-                last_acknowledged: footing.0.map(Secs), host_lease: footing.1, storage_stuck: footing.2,
-            },
-        }
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
-
-    /// From any state, through any looks: no panic, and what must always hold does.
-    #[test]
-    fn what_must_always_hold_holds(
-        start in prop::sample::select(State::ALL.to_vec()),
-        looks in prop::collection::vec((any_look(), any::<bool>()), 1..12),
-        plain in any::<bool>(),
-    ) {
-        let settings = settings(if plain { Policy::plain() } else { Policy::default() });
-        let mut core = core_in(start, None, &settings);
-        for (look, works) in looks {
-            let (global, vm) = (look.global_maintenance, look.local.vm());
-            let (from, may_resume) = (core.state, look.local.io_error_pause == Some(PausedLease::Held));
-            let (next, decision, actions) = whole_step(core, look, works, &settings);
-            core = next;
-            prop_assert!(!global || actions.is_empty(), "an action in global maintenance");
-            prop_assert!(vm != VmState::Unknown || actions.is_empty(), "an action on a VM that nobody knows");
-            for action in &actions {
-                let asked_by: &[_] = match action {
-                    Action::StartVm => &[State::EngineStart],
-                    Action::StopVm => &[State::EngineStop],
-                    Action::ForceStopVm => &[State::EngineForceStop],
-                    Action::ResumeVm => &[State::EngineStarting, State::EngineUp, State::EngineUpBadHealth],
-                };
-                prop_assert!(asked_by.contains(&from));
-                prop_assert!(*action != Action::ResumeVm || may_resume, "a resume without the lease");
-            }
-            prop_assert!(actions.len() <= 1, "one action a step");
-            prop_assert!(!decision.reasons.is_empty(), "a decision without a reason");
-            let sum: i64 = core.score.terms.iter().map(|term| term.points).sum();
-            prop_assert_eq!(sum, i64::from(core.score.total.0), "the terms add up");
-            let must_be_zero = [
-                State::LocalMaintenance, State::EngineUnexpectedlyDown, State::AgentStopped,
-                State::ReinitializeFSM, State::StartState,
-            ];
-            prop_assert!(!must_be_zero.contains(&core.state) || core.score.total == Score(0));
-            prop_assert!(core.timer.is_none() || core.state.timer(&settings.limits).is_some());
-            for reason in &decision.reasons {
-                prop_assert!(!reason.to_string().contains('\u{1b}'), "a host's name reaches the terminal raw");
-            }
-        }
-    }
 }

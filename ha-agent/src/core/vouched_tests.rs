@@ -101,12 +101,25 @@ fn as_soon_as_history_tells_it_alone_counts() {
 }
 
 #[test]
+fn a_vm_that_crashes_right_after_the_agents_restart_is_started_again_at_once() {
+    let crashed = engine(VmState::DownUnexpected, Health::Bad, "Down");
+    let world = |lock_manager_live| Observation {
+        lock_manager_live,
+        ..look(NOW, vec![remote(1, 100, down())], crashed.clone())
+    };
+    let (state, _, reasons) = step(State::EngineUp, Policy::default(), world(live(&[1, OTHER])));
+    assert_eq!(state, State::EngineStart, "{reasons:?}");
+    assert_eq!(step(State::EngineUp, Policy::default(), world(None)).0, State::EngineUnexpectedlyDown);
+}
+
+#[test]
 fn a_running_vm_is_not_ended_for_hosts_that_only_the_lock_manager_vouches_for() {
     let sick = || engine(VmState::Up, Health::Bad, "Up");
     let run = |local, hosts, maintenance| {
         let mut world = Observation { lock_manager_live: live(&[1, OTHER]), ..look(NOW, hosts, local) };
         world.local.maintenance = maintenance;
-        step(State::EngineUp, Policy::default(), world)
+        // Without the other switch that would delay it.
+        step(State::EngineUp, Policy { debounce: false, ..Policy::default() }, world)
     };
     let (state, ..) = run(sick(), vec![remote(1, 100, vm_up())], false);
     assert_eq!(state, State::EngineUpBadHealth, "an old block says that it runs elsewhere");

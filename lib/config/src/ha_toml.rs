@@ -6,6 +6,7 @@
 mod check;
 mod keys;
 mod relations;
+mod rules;
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::error::{ConfigError, Result};
 use crate::paths::Paths;
 
 pub use relations::Relation;
+pub use rules::{RulesTable, SickEngine};
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
@@ -39,6 +41,8 @@ pub struct HaToml {
     pub metrics: MetricsTable,
     /// `[policy]`
     pub policy: PolicyTable,
+    /// `[rules]`
+    pub rules: RulesTable,
 }
 
 /// Who runs the VM.
@@ -370,6 +374,7 @@ impl HaToml {
     /// Checks ranges and the relations between the times; the error says which rule is broken and what to do.
     pub fn validate(&self) -> Result<(), String> {
         check::ranges(self)?;
+        self.rules.check(&self.timers)?;
         check::together(self)
     }
 
