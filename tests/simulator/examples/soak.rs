@@ -31,7 +31,12 @@ fn main() {
         hours / took.as_secs_f64()
     );
     for failure in &done.failures {
-        println!("seed {}, {} hosts: {}", failure.seed, seeds::plan(failure.seed, &weather).shape.hosts, text::complaints(&failure.report));
+        println!(
+            "seed {}, {} hosts: {}",
+            failure.seed,
+            seeds::plan(failure.seed, &weather).shape.hosts,
+            text::complaints(&failure.report)
+        );
     }
     if let Some(failure) = done.failures.first().filter(|_| args.iter().any(|arg| arg == "shrink")) {
         let short = shrink::shortest(&seeds::plan(failure.seed, &weather));

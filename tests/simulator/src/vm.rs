@@ -23,8 +23,6 @@ pub struct Process {
     pub instance: u64,
     /// What it does.
     pub activity: VmActivity,
-    /// The guest's processors were stopped by an I/O error.
-    pub io_paused: bool,
     /// When its engine answers, if nothing comes between.
     pub healthy_at: Duration,
     /// Since when the guest does not execute and never will again: its process waits for storage to die.
@@ -44,6 +42,7 @@ impl Process {
                 VmActivity::Down
                 | VmActivity::WaitForLaunch
                 | VmActivity::Paused
+                | VmActivity::PausedByIoError
                 | VmActivity::MigrationDestination
                 | VmActivity::RestoringState
                 | VmActivity::SavingState => false,
@@ -151,7 +150,6 @@ impl HostRef {
             hosts[self.index()].vm = Some(Process {
                 instance: *instances,
                 activity: VmActivity::Up,
-                io_paused: false,
                 healthy_at: now + within(rng, guest.boot),
                 dying: None,
             });
@@ -227,8 +225,7 @@ impl HostRef {
                 let fails = host.path.errno.is_some() || host.path.write_errno.is_some();
                 match &mut host.vm {
                     Some(process) if fails && process.executes() => {
-                        process.activity = VmActivity::Paused;
-                        process.io_paused = true;
+                        process.activity = VmActivity::PausedByIoError;
                         true
                     }
                     _ => false,
@@ -298,13 +295,13 @@ impl HostRef {
             if !host.sanlock.holds_vm_lease {
                 return Err(VmError::NoLease { detail: "its lease is not held".to_owned() });
             }
-            let good = host.path.is_good();
             let Some(process) = &mut host.vm else { return Err(VmError::NotRunning) };
-            if process.dying.is_some() || process.activity != VmActivity::Paused {
+            if process.dying.is_some()
+                || !matches!(process.activity, VmActivity::Paused | VmActivity::PausedByIoError)
+            {
                 return Err(failed("it is not paused"));
             }
             process.activity = VmActivity::Up;
-            process.io_paused = !good;
         }
         self.world.vm_note(self.id, "the VM goes on");
         self.world.vm_changed();
