@@ -389,9 +389,15 @@ impl Thread {
             }
             return;
         }
-        if let Err(error) = result {
-            self.retry_at = Some(self.clock.monotonic().plus(self.pace.retry));
-            self.lost(&kept, error.to_string());
+        match result {
+            Err(error) => {
+                self.retry_at = Some(self.clock.monotonic().plus(self.pace.retry));
+                self.lost(&kept, error.to_string());
+            }
+            // It was given up while it was being taken, which the lock manager does not do, and is wanted again: nobody
+            // gives it up any more. Should the lock manager do it after all, the next looks see it lost.
+            Ok(()) if kept.leaving.is_some_and(|leaving| leaving.id == id) => self.set_leaving(None),
+            Ok(()) => {}
         }
     }
 

@@ -241,7 +241,7 @@ impl World {
         let now = self.now();
         let healthy_for = {
             let state = self.state();
-            let Some(vm) = &state.host(id).vm else { return };
+            let Some(vm) = state.host(id).vm.as_ref().filter(|vm| !vm.asked_down) else { return };
             let Some(fit) = state.fit_since(id) else { return };
             if state.engine_answers(id, now) != Some(true) || state.writers().count() > 1 {
                 return;

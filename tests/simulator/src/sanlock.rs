@@ -196,9 +196,6 @@ impl HostRef {
         let host = self.clone();
         group.spawn(async move {
             let result = host.take_id(space).await;
-            if result.is_err() {
-                host.sanlock(|daemon| daemon.space_mut(space).standing = Standing::Out);
-            }
             // The broker may be gone.
             let _ = tell.send(result);
         });
@@ -206,13 +203,20 @@ impl HostRef {
     }
 
     async fn take_id(&self, space: Space) -> Result<(), LockError> {
-        let failed = |errno: Errno| LockError::Failed(format!("cannot read or write the lockspace: {errno}"));
-        let standing = self
-            .sanlock(|daemon| std::mem::replace(&mut daemon.space_mut(space).standing, Standing::Joining));
+        let standing = self.sanlock(|daemon| daemon.space(space).standing);
         if standing != Standing::Out {
-            self.sanlock(|daemon| daemon.space_mut(space).standing = standing);
-            return Err(LockError::Failed("sanlock is busy with this lockspace".to_owned()));
+            return Err(LockError::Failed(format!("sanlock is busy with this lockspace ({standing:?})")));
         }
+        self.sanlock(|daemon| daemon.space_mut(space).standing = Standing::Joining);
+        let result = self.write_id(space).await;
+        if result.is_err() {
+            self.sanlock(|daemon| daemon.space_mut(space).standing = Standing::Out);
+        }
+        result
+    }
+
+    async fn write_id(&self, space: Space) -> Result<(), LockError> {
+        let failed = |errno: Errno| LockError::Failed(format!("cannot read or write the lockspace: {errno}"));
         let id = self.id.get();
         self.io(false).await.map_err(failed)?;
         let before = self.lease_of(space, id);
