@@ -1,4 +1,5 @@
 //! Runs random worlds until so many cluster-hours were simulated: `soak [HOURS] [HOSTS] [FIRST SEED] [plain]`.
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use clock::{Clock, SystemClock};
@@ -17,9 +18,15 @@ fn main() {
         toml,
         ..seeds::Weather::default()
     };
+    let told = AtomicUsize::new(0);
     let begin = SystemClock.monotonic();
     let enough = Duration::from_hours(number(0).unwrap_or(24));
-    let done = soak::soak(&weather, number(2).unwrap_or(1), enough, 8, &|_| ());
+    let done = soak::soak(&weather, number(2).unwrap_or(1), enough, 8, &|so_far| {
+        if let Some(failure) = so_far.failures.get(told.load(Ordering::Relaxed)) {
+            told.fetch_add(1, Ordering::Relaxed);
+            println!("seed {}: {}", failure.seed, text::complaints(&failure.report));
+        }
+    });
     let took = SystemClock.monotonic().saturating_since(begin);
     let hours = done.simulated.as_secs_f64() / 3600.0;
     println!(
@@ -30,14 +37,6 @@ fn main() {
         took.as_secs_f64(),
         hours / took.as_secs_f64()
     );
-    for failure in &done.failures {
-        println!(
-            "seed {}, {} hosts: {}",
-            failure.seed,
-            seeds::plan(failure.seed, &weather).shape.hosts,
-            text::complaints(&failure.report)
-        );
-    }
     if let Some(failure) = done.failures.first().filter(|_| args.iter().any(|arg| arg == "shrink")) {
         let short = shrink::shortest(&seeds::plan(failure.seed, &weather));
         println!("{}", Scenario::write("shrunk", &short));

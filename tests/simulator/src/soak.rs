@@ -32,7 +32,7 @@ pub struct Soaked {
 }
 
 /// Runs seeds from `first` on until `enough` time was simulated, or `most_failures` broke a promise. `tell` hears of the
-/// progress from time to time.
+/// progress after each run.
 pub fn soak(
     weather: &Weather,
     first: u64,
@@ -58,9 +58,7 @@ pub fn soak(
                     if !report.is_good() {
                         total.failures.push(Failure { seed, report });
                     }
-                    if total.runs.is_multiple_of(64) {
-                        tell(&total);
-                    }
+                    tell(&total);
                     if total.simulated >= enough || total.failures.len() >= most_failures {
                         done.store(true, Ordering::Relaxed);
                     }
