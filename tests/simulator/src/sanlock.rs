@@ -369,7 +369,13 @@ impl HostRef {
         {
             let now_there = self.lease_of(Space::Domain, owner);
             let gone = now_there.generation != its_generation || now_there.stamp == 0;
-            let life = self.life_of(Space::Domain, owner);
+            // The daemon reads the owner's own lease again: it may have been unable to look for long.
+            let known =
+                self.sanlock(|daemon| daemon.space(Space::Domain).seen.get(&owner).map(|seen| seen.lease));
+            let life = match known {
+                Some(known) if known != now_there => Some(Life::Live),
+                _ => self.life_of(Space::Domain, owner),
+            };
             if !gone && life != Some(Life::Dead) {
                 let life = match life {
                     Some(Life::Silent) => "silent",
