@@ -239,7 +239,10 @@ impl World {
             let state = self.state();
             let Some(vm) = &state.host(id).vm else { return };
             let Some(fit) = state.fit_since(id) else { return };
-            if state.engine_answers(id, now) != Some(true) || state.writers().count() > 1 {
+            if !state.engine_is_healthy(now)
+                || state.vm_host() != Some(id.get())
+                || state.writers().count() > 1
+            {
                 return;
             }
             // Without the switch load and memory may move the VM, as they do in the existing release.
