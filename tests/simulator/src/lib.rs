@@ -24,6 +24,8 @@ pub mod run;
 pub mod sanlock;
 pub mod scenario;
 pub mod seeds;
+pub mod shrink;
+pub mod soak;
 pub mod storage;
 pub mod text;
 pub mod vm;

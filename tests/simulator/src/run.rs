@@ -37,6 +37,10 @@ pub struct Report {
     pub lasted: Duration,
     /// When each expectation was met, in the order of the script; `None` for one that was not.
     pub met: Vec<Option<Duration>>,
+    /// Starts of the VM.
+    pub starts: u64,
+    /// Commands that were carried out.
+    pub commands: u64,
 }
 
 impl Report {
@@ -98,9 +102,10 @@ pub fn run(plan: &Plan) -> Result<Report, PlanError> {
             .into_iter()
             .partition(|violation| plan.breaks.contains(&violation.promise));
         let held = plan.breaks.iter().filter(|p| !meant.iter().any(|v| v.promise == **p)).copied().collect();
+        let (starts, commands) = (state.instances, state.book.all_commands);
         drop(state);
         world.dismantle();
-        Ok(Report { log, violations, unmet, held, lasted, met })
+        Ok(Report { log, violations, unmet, held, lasted, met, starts, commands })
     })
 }
 
