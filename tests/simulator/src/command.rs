@@ -1,8 +1,9 @@
 //! The vocabulary of scripts: what a person, a fault or chance does to the world. Everything that a run does to its
 //! world goes through a [`Command`], so that any run can be written down as a script and read again.
 
-use std::fmt;
 use std::time::Duration;
+
+mod print;
 
 /// Which hosts a command is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +55,9 @@ pub enum VmFault {
     Sick,
     Well,
     Pauses,
+    Resumes,
     PowersOff,
+    Vanishes,
 }
 
 /// How a migration that a person started ends.
@@ -94,8 +97,14 @@ pub enum Expectation {
     OtherVm,
     /// The agent of this host is in a state of this name.
     State(Who, String),
+    /// The agent of this host publishes this score.
+    Score(Who, u32),
+    /// The host has no power.
+    Off(Who),
     /// All running agents have each other in their lists of live hosts.
     AllSeen,
+    /// No other running agent has the host in its list of live hosts.
+    Unseen(Who),
 }
 
 /// What is done.
@@ -149,6 +158,7 @@ impl Command {
             Self::Memory(who, _) => Self::Memory(*who, 16_000.0),
             Self::Load(who, _) => Self::Load(*who, 0.1),
             Self::Vm(VmFault::Sick) => Self::Vm(VmFault::Well),
+            Self::Vm(VmFault::Pauses) => Self::Vm(VmFault::Resumes),
             Self::FailStarts(who, _) => Self::FailStarts(*who, 0),
             Self::GuestIgnoresShutdown(true) => Self::GuestIgnoresShutdown(false),
             Self::PageTakes(_) => Self::PageTakes(Duration::from_millis(50)),
@@ -233,29 +243,6 @@ pub fn parse_time(text: &str) -> Option<Duration> {
 /// A time as [`parse_time`] reads it.
 pub struct Time(pub Duration);
 
-impl fmt::Display for Time {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ms = self.0.as_millis();
-        let text = if ms.is_multiple_of(1000) {
-            format!("{}s", ms / 1000)
-        } else {
-            format!("{}.{:03}s", ms / 1000, ms % 1000)
-        };
-        f.pad(&text)
-    }
-}
-
-impl fmt::Display for Who {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Id(id) => write!(f, "host{id}"),
-            Self::All => f.write_str("all"),
-            Self::VmHost => f.write_str("vm-host"),
-            Self::Others => f.write_str("others"),
-        }
-    }
-}
-
 fn who(word: &str) -> Option<Who> {
     Some(match word {
         "all" => Who::All,
@@ -299,14 +286,15 @@ Any command that can end may be followed by `for TIME`.
   storage WHO tears-next-write | misdirects-next-write BLOCK
   block N corrupt | rots | unreadable | too-new | empty | heals
   network WHO 0.0 to 1.0 (share of tries that succeed) | bridge WHO up|down | memory WHO MB | load WHO 0.0 to 1.0
-  vm crashes | hangs | sick | well | pauses | powers-off
+  vm crashes | hangs | sick | well | pauses | resumes | powers-off | vanishes
   starts WHO fail N | guest boots-in TIME TIME | guest ignores-shutdown yes|no | guest page-takes TIME
   migrate to hostN takes TIME and arrives | fails | loses-source | loses-destination
   clock WHO step SECONDS | clock WHO rate PPM
   maintenance global on|off WHO | maintenance local on|off WHO
   operator starts|stops|kills WHO
   heal all
-  expect healthy | no-vm | vm-on WHO | same-vm | other-vm | state WHO NAME | all-seen   [within TIME]
+  expect healthy | no-vm | vm-on WHO | same-vm | other-vm   [within TIME]
+  expect state WHO NAME | score WHO POINTS | off WHO | all-seen | unseen WHO   [within TIME]
 ";
 
 fn command(words: &[&str]) -> Option<Command> {
@@ -331,7 +319,9 @@ fn command(words: &[&str]) -> Option<Command> {
             "sick" => VmFault::Sick,
             "well" => VmFault::Well,
             "pauses" => VmFault::Pauses,
+            "resumes" => VmFault::Resumes,
             "powers-off" => VmFault::PowersOff,
+            "vanishes" => VmFault::Vanishes,
             _ => return None,
         }),
         ["starts", w, "fail", n] => Command::FailStarts(who(w)?, number(n)?),
@@ -372,7 +362,10 @@ fn command(words: &[&str]) -> Option<Command> {
             ["same-vm"] => Expectation::SameVm,
             ["other-vm"] => Expectation::OtherVm,
             ["state", w, name] => Expectation::State(who(w)?, (*name).to_owned()),
+            ["score", w, points] => Expectation::Score(who(w)?, number(points)?),
+            ["off", w] => Expectation::Off(who(w)?),
             ["all-seen"] => Expectation::AllSeen,
+            ["unseen", w] => Expectation::Unseen(who(w)?),
             _ => return None,
         }),
         _ => return None,
@@ -442,129 +435,6 @@ impl Step {
     }
 }
 
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:>10} {}", Time(self.at), self.command)?;
-        match (self.lasts, &self.command) {
-            (Some(time), Command::Expect(_)) => write!(f, " within {}", Time(time)),
-            (Some(time), _) => write!(f, " for {}", Time(time)),
-            (None, _) => Ok(()),
-        }
-    }
-}
-
-impl fmt::Display for Daemons {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Agent => "agent",
-            Self::Broker => "broker",
-        })
-    }
-}
-
-impl fmt::Display for StorageFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Good => f.write_str("good"),
-            Self::Stalled => f.write_str("stalled"),
-            Self::Failing => f.write_str("failing"),
-            Self::ReadOnly => f.write_str("read-only"),
-            Self::Full => f.write_str("full"),
-            Self::Delay { by, once } => {
-                write!(f, "delay {}{}", Time(*by), if *once { " once" } else { "" })
-            }
-            Self::Slow { worst } => write!(f, "slow {}", Time(*worst)),
-            Self::Stale { by } => write!(f, "stale {}", Time(*by)),
-            Self::TearsNextWrite => f.write_str("tears-next-write"),
-            Self::MisdirectsNextWrite { to } => write!(f, "misdirects-next-write {to}"),
-        }
-    }
-}
-
-impl fmt::Display for BlockFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Corrupt => "corrupt",
-            Self::Rots => "rots",
-            Self::Unreadable => "unreadable",
-            Self::TooNew => "too-new",
-            Self::Empty => "empty",
-            Self::Heals => "heals",
-        })
-    }
-}
-
-impl fmt::Display for Expectation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Healthy => f.write_str("healthy"),
-            Self::NoVm => f.write_str("no-vm"),
-            Self::VmOn(who) => write!(f, "vm-on {who}"),
-            Self::SameVm => f.write_str("same-vm"),
-            Self::OtherVm => f.write_str("other-vm"),
-            Self::State(who, name) => write!(f, "state {who} {name}"),
-            Self::AllSeen => f.write_str("all-seen"),
-        }
-    }
-}
-
-impl fmt::Display for Command {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let on = |on: &bool| if *on { "on" } else { "off" };
-        match self {
-            Self::Boot(who) => write!(f, "boot {who}"),
-            Self::PowerOff(who) => write!(f, "power-off {who}"),
-            Self::Freeze(who) => write!(f, "freeze {who}"),
-            Self::Thaw(who) => write!(f, "thaw {who}"),
-            Self::Kill(daemon, who) => write!(f, "kill {daemon} {who}"),
-            Self::Restart(daemon, who) => write!(f, "restart {daemon} {who}"),
-            Self::StopServices(who) => write!(f, "stop services {who}"),
-            Self::StartServices(who) => write!(f, "start services {who}"),
-            Self::Storage(who, fault) => write!(f, "storage {who} {fault}"),
-            Self::Block(number, fault) => write!(f, "block {number} {fault}"),
-            Self::Network(who, share) => write!(f, "network {who} {share}"),
-            Self::Bridge(who, up) => write!(f, "bridge {who} {}", if *up { "up" } else { "down" }),
-            Self::Memory(who, mb) => write!(f, "memory {who} {mb}"),
-            Self::Load(who, share) => write!(f, "load {who} {share}"),
-            Self::Vm(fault) => f.write_str(match fault {
-                VmFault::Crashes => "vm crashes",
-                VmFault::Hangs => "vm hangs",
-                VmFault::Sick => "vm sick",
-                VmFault::Well => "vm well",
-                VmFault::Pauses => "vm pauses",
-                VmFault::PowersOff => "vm powers-off",
-            }),
-            Self::FailStarts(who, count) => write!(f, "starts {who} fail {count}"),
-            Self::GuestBootsIn(least, most) => {
-                write!(f, "guest boots-in {} {}", Time(*least), Time(*most))
-            }
-            Self::GuestIgnoresShutdown(yes) => {
-                write!(f, "guest ignores-shutdown {}", if *yes { "yes" } else { "no" })
-            }
-            Self::PageTakes(time) => write!(f, "guest page-takes {}", Time(*time)),
-            Self::Migrate { to, takes, end } => {
-                let end = match end {
-                    MigrationEnd::Arrives => "arrives",
-                    MigrationEnd::Fails => "fails",
-                    MigrationEnd::LosesSource => "loses-source",
-                    MigrationEnd::LosesDestination => "loses-destination",
-                };
-                write!(f, "migrate to host{to} takes {} and {end}", Time(*takes))
-            }
-            Self::ClockStep(who, secs) => write!(f, "clock {who} step {secs}"),
-            Self::ClockRate(who, rate) => write!(f, "clock {who} rate {rate}"),
-            Self::GlobalMaintenance(state, who) => write!(f, "maintenance global {} {who}", on(state)),
-            Self::LocalMaintenance(state, who) => write!(f, "maintenance local {} {who}", on(state)),
-            Self::ByHand(hand, who) => {
-                let hand = match hand {
-                    ByHand::Starts => "starts",
-                    ByHand::Stops => "stops",
-                    ByHand::Kills => "kills",
-                };
-                write!(f, "operator {hand} {who}")
-            }
-            Self::HealAll => f.write_str("heal all"),
-            Self::Expect(expectation) => write!(f, "expect {expectation}"),
-        }
-    }
-}
+#[cfg(test)]
+#[path = "command_tests.rs"]
+mod tests;

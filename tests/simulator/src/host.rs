@@ -155,17 +155,18 @@ impl World {
 
     /// All of a host stands still.
     pub fn freeze(self: &Arc<Self>, id: HostId) {
-        let (boots, armed) = {
+        let (freezes, armed) = {
             let mut state = self.state();
             let here = &mut state.hosts[usize::from(id.get()) - 1];
             if !here.powered || here.frozen {
                 return;
             }
             here.frozen = true;
+            here.freezes += 1;
             for group in here.groups() {
                 group.pause();
             }
-            (here.boots, here.sanlock.arms_watchdog())
+            (here.freezes, here.sanlock.arms_watchdog())
         };
         self.unfit(id);
         self.vm_changed();
@@ -181,7 +182,7 @@ impl World {
             let frozen = {
                 let state = world.state();
                 let here = state.host(id);
-                here.frozen && here.boots == boots
+                here.frozen && here.freezes == freezes
             };
             if frozen {
                 world.lose_power(id, PowerLoss::Watchdog);

@@ -137,13 +137,27 @@ impl World {
                 host.kill_vm("the hypervisor process died");
             }
             (VmFault::PowersOff, Some(host)) => host.guest_powers_off(),
+            (VmFault::Vanishes, Some(host)) => host.vm_vanishes(),
             (VmFault::Pauses, Some(host)) => {
                 if let Some(vm) = &mut self.state().hosts[host.index()].vm {
                     vm.activity = VmActivity::Paused;
                 }
                 self.vm_changed();
             }
-            (VmFault::Hangs | VmFault::Crashes | VmFault::PowersOff | VmFault::Pauses, None) => {}
+            (VmFault::Resumes, Some(host)) => {
+                if let Err(error) = host.resume_vm() {
+                    host.world.vm_note(host.id, &format!("the operator's request failed: {error}"));
+                }
+            }
+            (
+                VmFault::Hangs
+                | VmFault::Crashes
+                | VmFault::PowersOff
+                | VmFault::Pauses
+                | VmFault::Resumes
+                | VmFault::Vanishes,
+                None,
+            ) => {}
         }
     }
 

@@ -16,10 +16,10 @@ pub struct SimProbes(pub HostRef);
 
 /// Memory of a host in MB, for the share in use.
 const MEMORY: f64 = 32_000.0;
-/// Five tries, half a second apart.
-const NETWORK_TAKES: Duration = Duration::from_secs(2);
-/// Five tries that time out after five seconds each.
-const NETWORK_FAILS: Duration = Duration::from_secs(27);
+/// Tries of one sample of the network, half a second apart, each with a time-out.
+const TRIES: u16 = 5;
+const BETWEEN_TRIES: Duration = Duration::from_millis(500);
+const TRY_FAILS: Duration = Duration::from_secs(5);
 
 struct Measure {
     host: HostRef,
@@ -38,10 +38,19 @@ struct Network(HostRef);
 #[async_trait]
 impl Probe for Network {
     async fn measure(&mut self) -> Result<Reading, String> {
-        let share = |host: &HostRef| host.world.state().host(host.id).network;
-        let takes = if share(&self.0) > 0.0 { NETWORK_TAKES } else { NETWORK_FAILS };
-        tokio::time::sleep(takes).await;
-        Ok(Reading::plain(share(&self.0)))
+        let mut good = 0.0;
+        for number in 0..TRIES {
+            if number > 0 {
+                tokio::time::sleep(BETWEEN_TRIES).await;
+            }
+            let share = self.0.world.state().host(self.0.id).network;
+            if share > 0.0 {
+                good += share;
+            } else {
+                tokio::time::sleep(TRY_FAILS).await;
+            }
+        }
+        Ok(Reading::plain(good / f64::from(TRIES)))
     }
 }
 

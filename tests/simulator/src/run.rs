@@ -222,7 +222,23 @@ impl Player<'_> {
                 !hosts.is_empty()
                     && hosts.iter().all(|host| state.host(host.id).said.as_ref().is_some_and(is_there))
             }
+            Expectation::Score(who, points) => {
+                let hosts = world.which(*who);
+                let state = world.state();
+                let is_it = |said: &broker_api::status::AgentReport| said.score.0 == *points;
+                !hosts.is_empty()
+                    && hosts.iter().all(|host| state.host(host.id).said.as_ref().is_some_and(is_it))
+            }
+            Expectation::Off(who) => {
+                let hosts = world.which(*who);
+                let state = world.state();
+                !hosts.is_empty() && hosts.iter().all(|host| !state.host(host.id).powered)
+            }
             Expectation::AllSeen => world.unseen().await.is_empty(),
+            Expectation::Unseen(who) => {
+                let hosts: Vec<u16> = world.which(*who).iter().map(|host| host.id.get()).collect();
+                !hosts.is_empty() && world.nobody_sees(&hosts).await
+            }
         }
     }
 

@@ -291,7 +291,7 @@ impl HostRef {
     }
 
     /// Lets a paused guest go on.
-    fn resume_vm(&self) -> Result<(), VmError> {
+    pub fn resume_vm(&self) -> Result<(), VmError> {
         let failed = |detail: &str| VmError::Failed { action: "resume the VM", detail: detail.to_owned() };
         {
             let mut state = self.world.state();
@@ -446,6 +446,16 @@ impl HostRef {
     /// The guest powers itself off.
     pub fn guest_powers_off(&self) {
         self.end_vm(VmExit::Orderly { detail: "the guest powered off by itself".to_owned() });
+    }
+
+    /// The process is gone and nobody on the host can say how it ended, as after the end of the hypervisor's daemon.
+    pub fn vm_vanishes(&self) {
+        if self.vm(Option::take).is_none() {
+            return;
+        }
+        self.world.vm_ended(self.id, &VmExit::Crashed { detail: "nobody on its host knows how".to_owned() });
+        self.release_vm_lease();
+        self.world.state().hosts[self.index()].vm_exit = None;
     }
 
     /// The VM has left or arrived: whoever watches should look.

@@ -86,6 +86,8 @@ pub struct Host {
     pub powered: bool,
     /// All its processes stand still.
     pub frozen: bool,
+    /// How often they were made to: a watchdog counts for one stand-still only.
+    pub freezes: u32,
     /// Grows with each boot.
     pub boots: u32,
     /// Its clocks.
@@ -237,6 +239,7 @@ impl World {
         let host = |_| Host {
             powered: false,
             frozen: false,
+            freezes: 0,
             boots: 0,
             clock: Arc::new(HostClock::new(began)),
             path: Path::default(),
@@ -380,6 +383,25 @@ impl World {
             }
         }
         unseen
+    }
+
+    /// Whether no running agent has any of these hosts, unless it is itself, in its list of live hosts.
+    pub async fn nobody_sees(self: &Arc<Self>, hosts: &[u16]) -> bool {
+        let watching: Vec<(u16, Arc<ha_broker::broker::Broker>)> = {
+            let state = self.state();
+            let broker = |host: HostRef| {
+                let here = state.host(host.id);
+                here.stop_agent.as_ref().and(here.broker.clone()).map(|broker| (host.id.get(), broker))
+            };
+            self.hosts().filter_map(broker).collect()
+        };
+        for (id, broker) in watching {
+            let live = broker.is_host_alive().await.unwrap_or_default();
+            if hosts.iter().any(|host| *host != id && live.contains(host)) {
+                return false;
+            }
+        }
+        true
     }
 
     /// Lets go of everything that refers back to this world.
