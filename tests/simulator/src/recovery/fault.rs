@@ -119,10 +119,42 @@ impl Fault {
             Self::GatewayLost => "gateway lost on its host for good",
             Self::GatewayLostByAll => "gateway lost on all hosts for good",
             Self::BridgeDown => "bridge down on its host for good",
-            Self::LocalMaintenance => "local maintenance of its host (¹)",
-            Self::CpuLoad => "processors of its host 95 % busy (²)",
+            Self::LocalMaintenance => "local maintenance of its host",
+            Self::CpuLoad => "processors of its host 95 % busy",
             Self::AgentKilled => "agent killed on its host",
             Self::BrokerKilled => "broker killed on its host",
+        }
+    }
+
+    /// What one must know to read its figures.
+    pub const fn note(self) -> Option<&'static str> {
+        match self {
+            Self::LocalMaintenance => Some(
+                "the plain rules leave the VM there, and somebody has to move it; the better ones shut it down and start \
+                 it elsewhere",
+            ),
+            Self::CpuLoad => {
+                Some("with the scores of oVirt 4.5, as load alone never moves the VM in the founding profile")
+            }
+            Self::VmCrash
+            | Self::VmCrashAlone
+            | Self::VmCrashThrice
+            | Self::StartsFail
+            | Self::EngineHangs
+            | Self::PowerLoss
+            | Self::HostFrozen
+            | Self::PowerCycle
+            | Self::StorageStalled200
+            | Self::AllStorageStalled15
+            | Self::AllStorageStalled90
+            | Self::AllStorageStalled200
+            | Self::IoErrors60
+            | Self::GatewayBlip12
+            | Self::GatewayLost
+            | Self::GatewayLostByAll
+            | Self::BridgeDown
+            | Self::AgentKilled
+            | Self::BrokerKilled => None,
         }
     }
 

@@ -89,7 +89,7 @@ pub struct Row {
     pub better: Sample,
 }
 
-/// All rows as a Markdown table, with the runs that need a word below it.
+/// All rows as a Markdown table; below it what one must know of single faults, and runs that did not end well.
 pub fn table(rows: &[Row]) -> String {
     let mut text = String::from(
         "| fault | plain: p50 | p99 | max | undisturbed | better: p50 | p99 | max | undisturbed |\n\
@@ -105,18 +105,24 @@ pub fn table(rows: &[Row]) -> String {
         }
         text.push('\n');
     }
-    text.push('\n');
+    let mut notes = String::new();
     for Row { fault, plain, better } in rows {
+        if let Some(note) = fault.note() {
+            let _ = writeln!(notes, "- {}: {note}.", fault.title());
+        }
         for (rules, sample) in [("plain", plain), ("better", better)] {
             let counts = [
-                (sample.down, format!("without an engine {} s after the fault was over", PATIENCE.as_secs())),
+                (sample.down, format!("had no engine {} s after the fault was over", PATIENCE.as_secs())),
                 (sample.broke, "broke a promise".to_owned()),
                 (sample.not_ready, "had no engine before the fault and are left out".to_owned()),
             ];
             for (count, what) in counts.into_iter().filter(|(count, _)| *count > 0) {
-                let _ = writeln!(text, "- {}, {rules} rules: {count} runs {what}.", fault.title());
+                let _ = writeln!(notes, "- {}, {rules} rules: {count} runs {what}.", fault.title());
             }
         }
+    }
+    if !notes.is_empty() {
+        let _ = write!(text, "\n{notes}");
     }
     text
 }
@@ -159,6 +165,8 @@ mod tests {
         assert_eq!((mixed.down, mixed.broke, mixed.not_ready, mixed.outages.len()), (1, 1, 1, 3));
         let text = table(&[Row { fault: Fault::VmCrash, plain: sample([0]), better: mixed }]);
         assert!(text.contains("| VM crashes | 0 | 0 | 0 | 100 % | 5.0 | 5.0 | > 5.0 | 0 % |"), "{text}");
-        assert!(text.contains("- VM crashes, better rules: 1 runs without an engine 900 s after"), "{text}");
+        assert!(text.contains("- VM crashes, better rules: 1 runs had no engine 900 s after"), "{text}");
+        let quiet = table(&[Row { fault: Fault::VmCrash, plain: sample([0]), better: sample([0]) }]);
+        assert!(quiet.ends_with("100 % |\n"), "{quiet}");
     }
 }

@@ -83,9 +83,9 @@ pub fn svg(rows: &[Row]) -> String {
          height=\"{height}\" role=\"img\">\n<title>Seconds without a healthy engine after a fault, with the plain \
          and the better rules</title>\n<style>{STYLE}</style>\n<rect class=\"paper\" width=\"100%\" height=\"100%\"/>\n\
          <text class=\"title\" x=\"12\" y=\"24\">Seconds without a healthy engine</text>\n\
-         <circle class=\"plain\" cx=\"{LEFT}\" cy=\"20\" r=\"3.5\"/><text x=\"300\" y=\"24\">plain rules</text>\n\
-         <circle class=\"better\" cx=\"385\" cy=\"20\" r=\"3.5\"/><text x=\"395\" y=\"24\">better rules</text>\n\
-         <text class=\"small\" x=\"490\" y=\"24\">dot: median; bar: 1 % to 99 %; thin line: to the longest</text>\n\
+         <circle class=\"plain\" cx=\"400\" cy=\"20\" r=\"3.5\"/><text x=\"410\" y=\"24\">plain rules</text>\n\
+         <circle class=\"better\" cx=\"500\" cy=\"20\" r=\"3.5\"/><text x=\"510\" y=\"24\">better rules</text>\n\
+         <text class=\"small end\" x=\"888\" y=\"24\">dot: median; bar: 1 % to 99 %; line: to the longest</text>\n\
          <text class=\"small end\" x=\"888\" y=\"44\">undisturbed</text>\n"
     );
     for secs in TICKS.into_iter().map(f64::from).filter(|secs| *secs <= axis.longest) {
