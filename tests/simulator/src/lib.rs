@@ -20,6 +20,7 @@ pub mod invariant;
 mod operate;
 mod ports;
 mod probes;
+pub mod recovery;
 pub mod run;
 pub mod sanlock;
 pub mod scenario;

@@ -71,6 +71,15 @@ const SETTLE: Duration = Duration::from_mins(5);
 /// # Errors
 /// When the plan cannot be run at all.
 pub fn run(plan: &Plan) -> Result<Report, PlanError> {
+    run_until(plan, async |_| std::future::pending().await)
+}
+
+/// Runs a plan until `watcher` has seen enough, at most as far as [`run`] does. Of two that are due at one moment the
+/// script acts first, so that the watcher sees what it did.
+///
+/// # Errors
+/// When the plan cannot be run at all.
+pub fn run_until(plan: &Plan, watcher: impl AsyncFnOnce(&World)) -> Result<Report, PlanError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -93,6 +102,7 @@ pub fn run(plan: &Plan) -> Result<Report, PlanError> {
                 }
             } => {}
             () = player.play() => {}
+            () = watcher(&world) => {}
         }
         let (unmet, met) = (player.unmet, player.met);
         let lasted = world.now();
