@@ -66,6 +66,9 @@ pub struct Policy {
     pub blip_free_restart: bool,
     /// A sick engine is reset in the configured steps, and only so many times an hour. Plain stops it again and again.
     pub health_escalation: bool,
+    /// Before the guest is asked to power down, the cause is looked at again: a loop has passed since the decision. Plain
+    /// stops a VM whose engine became healthy meanwhile, or that no other host can take any more.
+    pub stop_needs_cause: bool,
 }
 
 impl Policy {
@@ -85,6 +88,7 @@ impl Policy {
             paused_policy: false,
             blip_free_restart: false,
             health_escalation: false,
+            stop_needs_cause: false,
         }
     }
 }
@@ -105,6 +109,7 @@ impl Default for Policy {
             paused_policy: true,
             blip_free_restart: true,
             health_escalation: true,
+            stop_needs_cause: true,
         }
     }
 }

@@ -330,6 +330,8 @@ pub struct PolicyTable {
     pub blip_free_restart: bool,
     /// An engine that stays sick is reset step by step, at most `rules.engine_resets` times an hour.
     pub health_escalation: bool,
+    /// A stop that was decided is looked at again before the guest is asked to power down: when the cause is gone by then, the VM stays.
+    pub stop_needs_cause: bool,
 }
 
 impl Default for PolicyTable {
@@ -348,6 +350,7 @@ impl Default for PolicyTable {
             paused_policy: true,
             blip_free_restart: true,
             health_escalation: true,
+            stop_needs_cause: true,
         }
     }
 }

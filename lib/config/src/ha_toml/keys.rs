@@ -64,6 +64,7 @@ pub(super) const POLICY: &[&str] = &[
     "paused_policy",
     "blip_free_restart",
     "health_escalation",
+    "stop_needs_cause",
 ];
 
 /// Refuses the first key that is not in [`KNOWN`].
