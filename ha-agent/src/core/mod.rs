@@ -12,6 +12,7 @@ pub mod liveness;
 pub mod policy;
 pub mod publish;
 pub mod reason;
+pub mod rebase;
 mod rules;
 pub mod score;
 pub mod state;

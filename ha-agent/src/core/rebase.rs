@@ -1,0 +1,56 @@
+//! The same memory on other clocks.
+//!
+//! Decisions depend on differences between instants, and on whether another host's timestamp has changed, never
+//! on the readings themselves. So a core whose instants are all moved by the same number of seconds, and whose
+//! timestamps of one writer are all moved by the same amount, decides as before when its input is moved with it.
+//! The model checker brings cores to one origin with this, so that states which differ in the date alone are one
+//! state. Every type here is taken apart field by field: a new field does not compile until it is thought of.
+
+use metadata_format::HostId;
+
+use super::{Core, Retries, Secs};
+
+/// How far the origins of the clocks move forward; readings become smaller by as much.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct ClockShift {
+    /// Seconds of this host's monotonic clock.
+    pub own: u64,
+    /// Of other hosts' timestamps; 0 for hosts that are not named.
+    pub remote: Vec<(HostId, i64)>,
+}
+
+impl ClockShift {
+    /// An instant of this host's clock. One before the new origin becomes 0.
+    pub(super) const fn instant(&self, at: Secs) -> Secs {
+        Secs(at.0.saturating_sub(self.own))
+    }
+
+    /// A timestamp that `writer` wrote.
+    pub(super) fn stamp(&self, writer: HostId, stamp: i64) -> i64 {
+        let shift = self.remote.iter().find(|(id, _)| *id == writer).map_or(0, |(_, shift)| *shift);
+        stamp.wrapping_sub(shift)
+    }
+}
+
+impl Core {
+    /// This core, between two steps, on shifted clocks. The last look is forgotten: only a fresh one may follow.
+    #[must_use]
+    pub fn rebased(self, shift: &ClockShift) -> Self {
+        let Self { state, timer, retries, mut history, view: _, score, pending } = self;
+        let Retries { count, last } = retries;
+        history.rebase(shift);
+        Self {
+            state,
+            timer: timer.map(|at| shift.instant(at)),
+            retries: Retries { count, last: last.map(|at| shift.instant(at)) },
+            history,
+            view: None,
+            score,
+            pending,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "rebase_tests.rs"]
+mod tests;
