@@ -17,6 +17,9 @@ pub struct ClockShift {
     pub own: u64,
     /// Of other hosts' timestamps; 0 for hosts that are not named.
     pub remote: Vec<(HostId, i64)>,
+    /// What a timestamp becomes that comes out lower. A timestamp means something only by being equal to a later
+    /// one, so all below the lowest that can still be read are one.
+    pub oldest_stamp: Option<i64>,
 }
 
 impl ClockShift {
@@ -28,7 +31,8 @@ impl ClockShift {
     /// A timestamp that `writer` wrote.
     pub(super) fn stamp(&self, writer: HostId, stamp: i64) -> i64 {
         let shift = self.remote.iter().find(|(id, _)| *id == writer).map_or(0, |(_, shift)| *shift);
-        stamp.wrapping_sub(shift)
+        let moved = stamp.wrapping_sub(shift);
+        self.oldest_stamp.map_or(moved, |oldest| moved.max(oldest))
     }
 }
 
