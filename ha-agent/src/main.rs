@@ -106,12 +106,13 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let mut hangup = signal(SignalKind::hangup())?;
         loop {
             tokio::select! {
-                () = &mut agent => return Ok(()),
+                biased;
                 _ = terminate.recv() => { tell.send_replace(true); }
                 _ = interrupt.recv() => { tell.send_replace(true); }
                 _ = hangup.recv() => {
                     info!("restart the agent to have its configuration read again; the engine VM does not notice");
                 }
+                () = &mut agent => return Ok(()),
             }
         }
     });

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ha_config::ha_toml::{PolicyTable, ScoreProfile, Timers};
+use ha_config::ha_toml::{self, PolicyTable, RulesTable, ScoreProfile, Timers};
 use ha_config::{AgentConf, ConfigError, HaToml, HostedEngineConf, NetworkTest, Paths, ScoreOverlay};
 use metadata_format::HostId;
 
-use crate::core::{Limits, Policy, Profile, Settings, Weights};
+use crate::core::{Limits, Policy, Profile, Settings, SickEngine, Weights};
 
 /// A storage pool uuid that means: none, as current releases write it.
 const NO_POOL: &str = "00000000-0000-0000-0000-000000000000";
@@ -125,7 +125,7 @@ impl AgentConfig {
                 host_id,
                 weights,
                 policy: policy(toml.policy),
-                limits: limits(&toml.timers),
+                limits: limits(&toml.timers, &toml.rules),
             },
             interval: toml.timers.loop_interval,
             lease_lost_after: toml.lease.lost_after(),
@@ -170,7 +170,7 @@ const fn policy(table: PolicyTable) -> Policy {
 }
 
 /// The core counts whole seconds: a part of one counts as a whole.
-fn limits(timers: &Timers) -> Limits {
+fn limits(timers: &Timers, rules: &RulesTable) -> Limits {
     let secs = |time: Duration| time.as_secs() + u64::from(time.subsec_nanos() > 0);
     Limits {
         alive: secs(timers.host_alive),
@@ -181,6 +181,18 @@ fn limits(timers: &Timers) -> Limits {
         stop: secs(timers.engine_stop),
         away: secs(timers.maybe_away),
         unexpected_down: secs(timers.unexpectedly_down),
+        restart_budget: rules.restart_budget,
+        restart_window: secs(rules.restart_window),
+        restart_pause: secs(rules.restart_pause),
+        debounce_bad: rules.debounce_bad,
+        debounce_samples: rules.debounce_samples,
+        stagger: secs(rules.start_stagger),
+        engine_resets: rules.engine_resets,
+        sick_engine: match rules.sick_engine {
+            ha_toml::SickEngine::ShutdownThenForce => SickEngine::ShutdownThenForce,
+            ha_toml::SickEngine::Force => SickEngine::Force,
+            ha_toml::SickEngine::Never => SickEngine::LeftAlone,
+        },
         ..Limits::default()
     }
 }
@@ -305,6 +317,27 @@ mod tests {
             blip_free_restart = false\n\
             health_escalation = false\n";
         assert_eq!(policy(off), Policy::plain());
+    }
+
+    #[test]
+    fn the_figures_of_the_rules_reach_the_limits() {
+        let limits = |toml| config(CONF, "", toml).expect("good").settings.limits;
+        assert_eq!(limits(""), Limits::default());
+        let toml = "[rules]\nrestart_budget = 1\nrestart_window = 99.5\nrestart_pause = 7\ndebounce_bad = 2\n\
+            debounce_samples = 5\nstart_stagger = 3\nengine_resets = 9\nsick_engine = []\n";
+        let wanted = Limits {
+            restart_budget: 1,
+            restart_window: 100,
+            restart_pause: 7,
+            debounce_bad: 2,
+            debounce_samples: 5,
+            stagger: 3,
+            engine_resets: 9,
+            sick_engine: SickEngine::LeftAlone,
+            ..Limits::default()
+        };
+        assert_eq!(limits(toml), wanted);
+        assert_eq!(limits("[rules]\nsick_engine = [\"force\"]\n").sick_engine, SickEngine::Force);
     }
 
     #[test]

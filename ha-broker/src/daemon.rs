@@ -22,12 +22,12 @@ use tracing::{info, warn};
 
 use crate::broker::{Broker, Monitors, Notifications, Parts};
 use crate::lockspace::file::FileLockspace;
-use crate::lockspace::keeper::Pace;
 use crate::lockspace::sanlock::SanlockLockspace;
-use crate::lockspace::{Keeper, Lockspace};
+use crate::lockspace::{Keeper, Lockspace, Pace};
 use crate::monitors::{MonitorSet, Surroundings};
 use crate::notify::{Notifier, Smtp};
 use crate::socket::{self, WriterPolicy};
+use crate::spawner::{HostSpawner, Spawner};
 use crate::wake::WakeCounter;
 use crate::whiteboard::direct_io::DirectIo;
 use crate::whiteboard::{Service, Timing};
@@ -167,6 +167,7 @@ async fn serve(setup: &Setup) -> anyhow::Result<()> {
     tell(&[sd_notify::NotifyState::Ready]);
 
     let result = tokio::select! {
+        biased;
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         () = tick(&broker) => Ok(()),
@@ -179,11 +180,9 @@ async fn serve(setup: &Setup) -> anyhow::Result<()> {
     if let Err(error) = serving.await {
         warn!("the socket's task failed: {error}");
     }
-    let last = Arc::clone(&broker);
     // VDSM joins the storage domain's lockspace for purposes of its own.
     let domain = setup.toml.vm.hypervisor != Hypervisor::Vdsm;
-    let given_up = tokio::task::spawn_blocking(move || last.give_up_ids(domain));
-    if tokio::time::timeout(LAST_WORDS, given_up).await.is_err() {
+    if tokio::time::timeout(LAST_WORDS, broker.give_up_ids(domain)).await.is_err() {
         warn!("the lock manager does not answer: the host ids stay until it, or this host, ends");
     }
     running.abort();
@@ -206,17 +205,25 @@ fn parts(
     let config = SetupError::Config;
     let blocks = setup.lockspace(BLOCK_LOCKSPACE, conf.lockspace_path().map_err(config)?)?;
     let domain = setup.lockspace(conf.sd_uuid().map_err(config)?, conf.ids_path().map_err(config)?)?;
-    let keeper = |port| Keeper::start(port, Arc::clone(clock), wake.clone(), Pace::default());
+    let spawner: Arc<dyn Spawner> = Arc::new(HostSpawner);
+    let keeper =
+        |port| Keeper::start(port, Arc::clone(clock), Arc::clone(&spawner), wake.clone(), Pace::default());
     let lease = keeper(blocks).context("no thread for the lease")?;
     let port = Arc::new(DirectIo::new(conf.metadata_path().map_err(config)?));
-    let whiteboard =
-        Service::new(port, Arc::new(lease.clone()), Arc::clone(clock), setup.timing(), wake.clone());
+    let whiteboard = Service::new(
+        port,
+        Arc::new(lease.clone()),
+        Arc::clone(clock),
+        &spawner,
+        setup.timing(),
+        wake.clone(),
+    );
     Ok(Parts {
         host_id: conf.host_id().map_err(config)?,
         whiteboard,
         lease,
         domain: keeper(domain).context("no thread for the lease")?,
-        monitors: monitors(setup, wake, clock)?,
+        monitors: monitors(setup, wake, clock, spawner)?,
         notifications,
         wake: wake.clone(),
         clock: Arc::clone(clock),
@@ -252,9 +259,11 @@ fn monitors(
     setup: &Setup,
     wake: &WakeCounter,
     clock: &Arc<dyn Clock>,
+    spawner: Arc<dyn Spawner>,
 ) -> Result<Arc<dyn Monitors>, SetupError> {
     let vm = engine_vm::of_host(&setup.conf, &setup.toml, QmpRole::Broker)?;
-    let set = MonitorSet::new(Surroundings::of_host(&setup.conf, &setup.toml, vm, Arc::clone(clock))?);
+    let surroundings = Surroundings::of_host(&setup.conf, &setup.toml, vm, Arc::clone(clock))?;
+    let set = MonitorSet::new(surroundings, spawner);
     set.wake_agents(wake.clone());
     Ok(Arc::new(set))
 }

@@ -32,7 +32,7 @@ impl Drop for Loop {
     }
 }
 
-fn write_and_read_back(sector: u32, expected: SectorSize) {
+async fn write_and_read_back(sector: u32, expected: SectorSize) {
     let dir = tempfile::tempdir().unwrap();
     let backing = dir.path().join("disk");
     File::create(&backing).unwrap().set_len(2001 * 4096).unwrap();
@@ -42,9 +42,9 @@ fn write_and_read_back(sector: u32, expected: SectorSize) {
     bytes[..6].copy_from_slice(b"1|1|42");
     bytes[4095] = 7;
     let payload = Payload::Host(Box::new(bytes));
-    assert_eq!(*commit(&board, 5, &payload, &|| Ok(())).unwrap(), bytes);
+    assert_eq!(*commit(&board, 5, &payload, &|| Ok(())).await.unwrap(), bytes);
     assert_eq!(board.sector_size(), Some(expected));
-    let reading = board.read(&[BlockRange::all()]).unwrap();
+    let reading = board.read(&[BlockRange::all()]).await.unwrap();
     assert_eq!(reading.file_blocks, 2001);
     assert_eq!(reading.present, [(5, Box::new(bytes))]);
     let mut raw = zero_block();
@@ -52,18 +52,18 @@ fn write_and_read_back(sector: u32, expected: SectorSize) {
     assert_eq!(raw, bytes, "it is on stable storage, not in a cache");
 }
 
-#[test]
-fn sectors_of_512_bytes() {
-    write_and_read_back(512, SectorSize::B512);
+#[tokio::test]
+async fn sectors_of_512_bytes() {
+    write_and_read_back(512, SectorSize::B512).await;
 }
 
-#[test]
-fn sectors_of_4096_bytes() {
-    write_and_read_back(4096, SectorSize::B4096);
+#[tokio::test]
+async fn sectors_of_4096_bytes() {
+    write_and_read_back(4096, SectorSize::B4096).await;
 }
 
-#[test]
-fn a_file_system_on_4096_byte_sectors_is_found_out_by_trying() {
+#[tokio::test]
+async fn a_file_system_on_4096_byte_sectors_is_found_out_by_trying() {
     struct Mounted(PathBuf);
     impl Drop for Mounted {
         fn drop(&mut self) {
@@ -85,13 +85,13 @@ fn a_file_system_on_4096_byte_sectors_is_found_out_by_trying() {
     let board = DirectIo::new(path);
     let mut bytes = zero_block();
     bytes[0] = b'1';
-    assert_eq!(*commit(&board, 5, &Payload::Host(Box::new(bytes)), &|| Ok(())).unwrap(), bytes);
+    assert_eq!(*commit(&board, 5, &Payload::Host(Box::new(bytes)), &|| Ok(())).await.unwrap(), bytes);
     assert_eq!(board.sector_size(), Some(SectorSize::B4096));
 }
 
 /// The backing file loses its end under a running device: blocks there fail, the others do not.
-#[test]
-fn blocks_that_cannot_be_read_cost_only_themselves() {
+#[tokio::test]
+async fn blocks_that_cannot_be_read_cost_only_themselves() {
     let dir = tempfile::tempdir().unwrap();
     let backing = dir.path().join("disk");
     File::create(&backing).unwrap().set_len(40 * 4096).unwrap();
@@ -99,15 +99,15 @@ fn blocks_that_cannot_be_read_cost_only_themselves() {
     let board = DirectIo::new(device.0.clone());
     let mut bytes = zero_block();
     bytes[0] = b'1';
-    board.write(1, &bytes, &|| Ok(())).unwrap();
+    board.write(1, &bytes, &|| Ok(())).await.unwrap();
     OpenOptions::new().write(true).open(&backing).unwrap().set_len(20 * 4096).unwrap();
-    match board.read(&[BlockRange { first: 0, count: 30 }]) {
+    match board.read(&[BlockRange { first: 0, count: 30 }]).await {
         Ok(reading) => {
             assert_eq!(reading.present, [(1, Box::new(bytes))]);
             assert!(reading.unreadable.iter().all(|(block, _)| *block >= 20), "{:?}", reading.unreadable);
         }
         Err(error) => panic!("the readable blocks were lost with the others: {error}"),
     }
-    let error = board.write(25, &bytes, &|| Err(PutError::Abandoned)).unwrap_err();
+    let error = board.write(25, &bytes, &|| Err(PutError::Abandoned)).await.unwrap_err();
     assert_eq!(error, PutError::Abandoned);
 }

@@ -11,6 +11,7 @@ use clock::SystemClock;
 use ha_broker::lockspace::keeper::{Kept, Pace};
 use ha_broker::lockspace::sanlock::SanlockLockspace;
 use ha_broker::lockspace::{Keeper, LockError, Lockspace, Phase};
+use ha_broker::spawner::HostSpawner;
 use ha_broker::wake::WakeCounter;
 use ha_tests::sanlock::{LeaseFile, SanlockDaemon, Speed};
 use metadata_format::HostId;
@@ -53,7 +54,8 @@ impl Lab {
             retry: Duration::from_millis(200),
             hosts: Duration::from_millis(200),
         };
-        (Keeper::start(self.lockspace(host), Arc::new(SystemClock), wake.clone(), pace).unwrap(), wake)
+        let (clock, spawner) = (Arc::new(SystemClock), Arc::new(HostSpawner));
+        (Keeper::start(self.lockspace(host), clock, spawner, wake.clone(), pace).unwrap(), wake)
     }
 }
 
@@ -79,8 +81,8 @@ async fn an_id_is_held_seen_by_others_and_given_up() {
     let (joined_a, joined_b) = tokio::join!(a.hold(id(1)), b.hold(id(2)));
     joined_a.unwrap();
     joined_b.unwrap();
-    a.held_now(id(1)).unwrap();
-    assert!(a.held_now(id(2)).is_err());
+    a.held_now(id(1)).await.unwrap();
+    assert!(a.held_now(id(2)).await.is_err());
     until("both live", &a, |kept| kept.live == [id(1), id(2)]).await;
 
     // Another keeper of the same host, as after a restart of the broker: the id is there at once.
@@ -89,8 +91,8 @@ async fn an_id_is_held_seen_by_others_and_given_up() {
     drop(again);
 
     a.release(PATIENCE).await.unwrap();
-    assert_eq!(lab.lockspace(0).phase(id(1)), Ok(Phase::NotHeld));
-    assert!(a.held_now(id(1)).is_err());
+    assert_eq!(lab.lockspace(0).phase(id(1)).await, Ok(Phase::NotHeld));
+    assert!(a.held_now(id(1)).await.is_err());
     a.hold(id(1)).await.unwrap();
 }
 
@@ -100,25 +102,25 @@ async fn an_id_in_use_is_refused_with_its_owner_and_a_live_lockspace_is_not_writ
     let (a, _) = lab.keeper(0);
     a.hold(id(1)).await.unwrap();
     let elsewhere = lab.lockspace(1);
-    let refused = tokio::task::spawn_blocking(move || elsewhere.join(id(1))).await.unwrap().unwrap_err();
+    let refused = elsewhere.join(id(1)).await.unwrap_err();
     assert!(
         matches!(&refused, LockError::InUse(text) if text.contains("\"hosta\"") && text.contains("-262")),
         "{refused}"
     );
 
     let elsewhere = lab.lockspace(1);
-    let refused = tokio::task::spawn_blocking(move || elsewhere.reset()).await.unwrap().unwrap_err();
+    let refused = elsewhere.reset().await.unwrap_err();
     assert!(
         matches!(&refused, LockError::Live(text) if text.contains("1 (hosta)")),
         "the host itself is not in it, and sees it on storage: {refused}"
     );
     let own = lab.lockspace(0);
-    let refused = tokio::task::spawn_blocking(move || own.reset()).await.unwrap().unwrap_err();
+    let refused = own.reset().await.unwrap_err();
     assert!(matches!(&refused, LockError::Live(text) if text.contains("release it first")), "{refused}");
 
     a.release(PATIENCE).await.unwrap();
     let elsewhere = lab.lockspace(1);
-    tokio::task::spawn_blocking(move || elsewhere.reset()).await.unwrap().unwrap();
+    elsewhere.reset().await.unwrap();
     a.hold(id(1)).await.unwrap();
 }
 
@@ -128,10 +130,10 @@ async fn asking_for_another_id_gives_the_first_one_up() {
     let (a, _) = lab.keeper(0);
     a.hold(id(1)).await.unwrap();
     a.hold(id(7)).await.unwrap();
-    a.held_now(id(7)).unwrap();
-    assert!(a.held_now(id(1)).is_err());
+    a.held_now(id(7)).await.unwrap();
+    assert!(a.held_now(id(1)).await.is_err());
     let lockspace = lab.lockspace(0);
-    let refused = tokio::task::spawn_blocking(move || lockspace.join(id(9))).await.unwrap().unwrap_err();
+    let refused = lockspace.join(id(9)).await.unwrap_err();
     assert!(matches!(&refused, LockError::OtherId(text) if text.contains("host id 7")), "{refused}");
 }
 
@@ -143,13 +145,13 @@ async fn a_lock_manager_that_is_gone_counts_as_lost_at_once_and_is_joined_again(
     let before = wake.get();
     let run_dir = lab.daemons[0].run_dir().to_owned();
     lab.daemons.clear();
-    assert!(a.held_now(id(1)).is_err(), "asked now, not remembered");
+    assert!(a.held_now(id(1)).await.is_err(), "asked now, not remembered");
     until("lost", &a, |kept| matches!(kept.state, LeaseState::Lost { .. })).await;
     assert!(wake.get() > before, "the agent is told");
     let _ = std::fs::remove_file(run_dir.join("sanlock.sock"));
     lab.daemons.push(SanlockDaemon::start(&run_dir, "hosta", Speed::Tenfold).unwrap());
     until("held again", &a, is_held).await;
-    a.held_now(id(1)).unwrap();
+    a.held_now(id(1)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,7 +163,7 @@ async fn storage_that_fails_costs_the_id_and_gives_it_back_when_it_works() {
     let saved = std::fs::read(&lab.path).unwrap();
     std::fs::write(&lab.path, vec![0; saved.len()]).unwrap();
     until("lost", &a, |kept| matches!(kept.state, LeaseState::Lost { .. })).await;
-    assert!(a.held_now(id(1)).is_err());
+    assert!(a.held_now(id(1)).await.is_err());
     std::fs::write(&lab.path, &saved).unwrap();
     until("held again", &a, is_held).await;
 }
@@ -183,8 +185,8 @@ async fn an_id_whose_lockspace_carries_a_lease_in_use_is_not_given_up() {
     holder.acquire(&[resource], &sanlock_client::AcquireOptions::default()).unwrap();
     let refused = a.release(Duration::from_secs(5)).await.unwrap_err();
     assert!(refused.contains("in use"), "{refused}");
-    a.abandon();
-    a.held_now(id(1)).unwrap();
+    a.abandon().await;
+    a.held_now(id(1)).await.unwrap();
     assert_eq!(client.inquire_pid(std::process::id()).unwrap().len(), 1, "the lease was not touched");
     drop(holder);
     // Sanlock lets the lease go in its own time.

@@ -74,8 +74,8 @@ pub struct Agent {
 /// How a loop ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Loop {
-    /// A step was taken.
-    Step(Wait),
+    /// A step was taken; the next one follows as said, but after `again_in` seconds at the latest.
+    Step { wait: Wait, again_in: Option<u64> },
     /// The world could not be looked at.
     Blind,
     /// The agent was told to stop.
@@ -119,11 +119,14 @@ impl Agent {
             self.ports.service.alive();
             match ended {
                 Loop::Stop => break,
-                Loop::Step(Wait::No) => blind = 0,
-                Loop::Step(Wait::Delay) => {
+                Loop::Step { wait: Wait::No, .. } => blind = 0,
+                Loop::Step { wait: Wait::Delay, again_in } => {
                     blind = 0;
                     let spent = self.ports.clock.monotonic().saturating_since(began);
-                    let left = self.config.interval.saturating_sub(spent).max(SHORTEST_REST);
+                    let usual = self.config.interval.saturating_sub(spent);
+                    // Counted from now, not from the look, so that the core's whole seconds have surely passed.
+                    let wanted = again_in.map_or(usual, Duration::from_secs);
+                    let left = usual.min(wanted).max(SHORTEST_REST);
                     if !self.rest(left).await {
                         break;
                     }
@@ -164,9 +167,9 @@ impl Agent {
                 Some(decision) => {
                     self.publish(&decision).await;
                     match decision.then {
-                        Then::Next(wait) => Loop::Step(wait),
+                        Then::Next(wait) => Loop::Step { wait, again_in: decision.again_in },
                         // Not reached: a step runs until it is over.
-                        Then::Act(_) => Loop::Step(Wait::Delay),
+                        Then::Act(_) => Loop::Step { wait: Wait::Delay, again_in: None },
                     }
                 }
                 None => Loop::Stop,

@@ -52,6 +52,8 @@ pub struct Inner {
     pub maintenance: bool,
     pub service: Vec<&'static str>,
     pub status_text: String,
+    /// All status texts with their seconds.
+    pub told: Vec<(u64, String)>,
 }
 
 pub fn no_vm() -> VmStatus {
@@ -88,6 +90,7 @@ impl World {
                 maintenance: false,
                 service: Vec::new(),
                 status_text: String::new(),
+                told: Vec::new(),
             }),
         })
     }
@@ -414,7 +417,10 @@ impl Service for World {
     }
 
     fn status(&self, text: &str) {
-        self.lock().status_text = text.to_owned();
+        let now = self.now();
+        let mut inner = self.lock();
+        inner.status_text = text.to_owned();
+        inner.told.push((now, text.to_owned()));
     }
 
     fn stopping(&self) {

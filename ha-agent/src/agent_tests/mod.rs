@@ -15,6 +15,9 @@ use super::*;
 use crate::core::{Limits, Policy, Profile, Settings, Weights};
 use crate::settings::MonitorSpec;
 
+const CRASHED: &str =
+    r#"{"vm": "down_unexpected", "health": "bad", "detail": "Down", "reason": "bad vm status"}"#;
+
 struct Rig {
     world: Arc<World>,
     stop: watch::Sender<bool>,
@@ -48,6 +51,10 @@ fn config() -> AgentConfig {
 }
 
 fn start(world: &Arc<World>) -> Rig {
+    start_as(world, config())
+}
+
+fn start_as(world: &Arc<World>, config: AgentConfig) -> Rig {
     let (stop, stopped) = watch::channel(false);
     let ports = Ports {
         broker: world.clone(),
@@ -56,7 +63,7 @@ fn start(world: &Arc<World>) -> Rig {
         files: world.clone(),
         service: world.clone(),
     };
-    let agent = Agent::new(ports, config(), TimeZone::UTC, stopped);
+    let agent = Agent::new(ports, config, TimeZone::UTC, stopped);
     Rig { world: world.clone(), stop, agent: tokio::spawn(agent.run()) }
 }
 
@@ -295,18 +302,73 @@ async fn a_restarted_agent_finds_the_running_vm_and_does_nothing_to_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_wakes_the_loop_within_a_second() {
+async fn a_crash_wakes_the_loop_and_the_vm_is_started_here_again_at_once() {
     let world = World::new();
     let rig = start(&world);
     rig.until("EngineUp", 120).await;
     // A loop has just ended; without the event the next one is 10 s away.
     world.lock().vm = no_vm();
-    world.lock().health = Some(
-        r#"{"vm": "down_unexpected", "health": "bad", "detail": "Down", "reason": "bad vm status"}"#
-            .to_owned(),
-    );
+    world.lock().health = Some(CRASHED.to_owned());
     world.wake();
-    assert!(rig.until("EngineUnexpectedlyDown", 2).await <= 2);
+    assert!(rig.until("EngineStarting", 2).await <= 2);
+    assert_eq!(rig.actions(), ["start", "start"]);
+    world.lock().health = None;
+    rig.until("EngineUp", 20).await;
+    let told = |report: &broker_api::status::AgentReport| {
+        report.reasons.join("").contains("restart 1 of 3 within 600 s")
+    };
+    assert!(world.lock().reports.iter().any(told));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vm_that_crashes_again_and_again_rests_only_a_minute_on_a_lone_host() {
+    let world = World::new();
+    let rig = start(&world);
+    rig.until("EngineUp", 120).await;
+    for _ in 0..4 {
+        world.lock().vm = no_vm();
+        world.lock().health = Some(CRASHED.to_owned());
+        world.wake();
+        rig.secs(5).await;
+    }
+    assert_eq!((rig.actions(), world.own_state()), (vec!["start"; 4], "EngineUnexpectedlyDown".to_owned()));
+    let waited = rig.until("EngineStarting", 80).await;
+    assert!((50..=75).contains(&waited), "{waited} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_network_moves_the_vm_only_when_it_stays_bad() {
+    let world = World::new();
+    world.lock().vm = running_vm();
+    let rig = start(&world);
+    rig.secs_beside(100, 2400, &down()).await;
+    let network = |share: &str| world.lock().monitors.insert("network".to_owned(), share.to_owned());
+    network("0.0");
+    rig.secs_beside(20, 2400, &down()).await;
+    network("1.0");
+    rig.secs_beside(60, 2400, &down()).await;
+    assert_eq!((rig.actions(), world.own_state()), (vec![], "EngineUp".to_owned()));
+    network("0.0");
+    rig.secs_beside(40, 2400, &down()).await;
+    assert_eq!((rig.actions(), world.own().expect("published").score.0), (vec![], 1400));
+    rig.secs_beside(40, 2400, &down()).await;
+    assert_eq!(rig.actions(), ["shutdown"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn among_equals_the_second_host_tries_five_seconds_later_without_waiting_for_its_next_loop() {
+    let world = World::new();
+    let mut config = config();
+    config.settings.host_id = HostId::new(3).expect("valid");
+    let rig = start_as(&world, config);
+    while rig.actions().is_empty() {
+        rig.secs_beside(10, 2400, &down()).await;
+        assert!(world.now() <= 120, "no start");
+    }
+    let world = world.lock();
+    let waits = "h2 (id 2) comes first with the same score 2400, trying here in 5 s";
+    let (due, _) = world.told.iter().find(|(_, text)| text.contains(waits)).expect("it was due and waited");
+    assert!((5..=6).contains(&(world.actions[0].0 - due)), "due at {due}, {:?}", world.actions);
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,17 @@ use std::collections::BTreeSet;
 use metadata_format::{Health, VmState};
 use proptest::prelude::*;
 
+use super::memory::Purpose;
 use super::*;
+
+#[path = "debounce_tests.rs"]
+mod debounce;
+#[path = "restart_tests.rs"]
+mod restart;
+#[path = "sick_tests.rs"]
+mod sick;
+#[path = "turn_tests.rs"]
+mod turn;
 
 const NOW: u64 = 10_000;
 const OTHER: u16 = 2;
@@ -35,8 +45,12 @@ fn engines() -> Vec<Option<EngineStatus>> {
 }
 
 fn remote(ts: i64, score: u32, engine: Option<EngineStatus>) -> RemoteHost {
+    remote_of(OTHER, ts, score, engine)
+}
+
+fn remote_of(id: u16, ts: i64, score: u32, engine: Option<EngineStatus>) -> RemoteHost {
     let block = RemoteBlock { host_ts: ts, score: Score(score), engine, hostname: "other".to_owned() };
-    RemoteHost { id: host(OTHER), block: Some(block) }
+    RemoteHost { id: host(id), block: Some(block) }
 }
 
 fn look(at: u64, hosts: Vec<RemoteHost>, engine: Option<EngineStatus>) -> Observation {
@@ -62,8 +76,13 @@ fn look(at: u64, hosts: Vec<RemoteHost>, engine: Option<EngineStatus>) -> Observ
 
 /// A core in `state` that has looked around for long enough.
 fn core_in(state: State, timer: Option<Secs>, settings: &Settings) -> Core {
+    core_beside(vec![remote(0, 0, None)], state, timer, settings)
+}
+
+/// The same, where these other hosts were seen 100 s ago.
+fn core_beside(others: Vec<RemoteHost>, state: State, timer: Option<Secs>, settings: &Settings) -> Core {
     let mut core = Core { state, timer, ..Core::default() };
-    core.absorb(look(NOW - 100, vec![remote(0, 0, None)], None), settings);
+    core.absorb(look(NOW - 100, others, None), settings);
     core.compute_score(settings);
     core
 }
@@ -117,18 +136,31 @@ fn worlds() -> Vec<Observation> {
 
 /// Walks every state through every world and collects the edges that the rules take.
 fn walked(policy: Policy) -> BTreeSet<Edge> {
-    let settings = settings(policy);
+    let mut settings = settings(policy);
+    let mut edges = walk(&settings, false);
+    edges.extend(walk(&settings, true));
+    settings.limits.sick_engine = SickEngine::Force;
+    edges.extend(walk(&settings, false));
+    edges
+}
+
+fn walk(settings: &Settings, budgets_spent: bool) -> BTreeSet<Edge> {
     let mut edges = BTreeSet::new();
     for state in State::ALL {
         let timers: &[_] = if state.timer(&settings.limits).is_some() {
-            &[None, Some(Secs(NOW - 1)), Some(Secs(NOW - 1000))]
+            &[None, Some(Secs(NOW - 1)), Some(Secs(NOW - 100)), Some(Secs(NOW - 1000))]
         } else {
             &[None]
         };
         for (timer, world) in timers.iter().flat_map(|timer| worlds().into_iter().map(move |w| (timer, w))) {
             for works in [true, false] {
-                let core = core_in(state, *timer, &settings);
-                let (_, decision, _) = whole_step(core, world.clone(), works, &settings);
+                let mut core = core_in(state, *timer, settings);
+                for purpose in [Purpose::Restart, Purpose::Reset] {
+                    for _ in 0..if budgets_spent { 3 } else { 0 } {
+                        core.memory.spend(purpose, &settings.limits, Secs(NOW - 1));
+                    }
+                }
+                let (_, decision, _) = whole_step(core, world.clone(), works, settings);
                 let Then::Next(wait) = decision.then else { panic!("a whole step ends") };
                 edges.insert((state, decision.to, wait));
             }
@@ -137,8 +169,8 @@ fn walked(policy: Policy) -> BTreeSet<Edge> {
     edges
 }
 
-/// The edges that the module text of `state` draws.
-fn drawn() -> BTreeSet<Edge> {
+/// The edges that the module text of `state` draws, with or without those that only a switch leads along.
+fn drawn(with_switches: bool) -> BTreeSet<Edge> {
     let text = include_str!("state.rs");
     let block = text.split("//! ```edges\n").nth(1).and_then(|rest| rest.split("//! ```").next());
     let mut edges = BTreeSet::new();
@@ -146,6 +178,11 @@ fn drawn() -> BTreeSet<Edge> {
         let (from, to) = line.trim_start_matches("//!").split_once("->").expect("from -> to");
         let from = State::from_name(from.trim()).expect("a state");
         for to in to.split_whitespace() {
+            let to = match to.strip_suffix('*') {
+                Some(to) if with_switches => to,
+                Some(_) => continue,
+                None => to,
+            };
             let wait = if to.ends_with('!') { Wait::No } else { Wait::Delay };
             let name = to.trim_end_matches('!');
             let to = State::from_name(name).unwrap_or_else(|| panic!("{name} is no state"));
@@ -157,14 +194,17 @@ fn drawn() -> BTreeSet<Edge> {
 
 #[test]
 fn the_drawn_edges_are_the_edges_of_the_rules() {
-    let mut edges = walked(Policy::plain());
-    edges.extend(walked(Policy::default()));
-    let only_drawn: Vec<_> = drawn().difference(&edges).copied().collect();
-    let not_drawn: Vec<_> = edges.difference(&drawn()).copied().collect();
-    assert!(
-        only_drawn.is_empty() && not_drawn.is_empty(),
-        "drawn only: {only_drawn:?}; rules only: {not_drawn:?}"
-    );
+    let plain = walked(Policy::plain());
+    let mut all = walked(Policy::default());
+    all.extend(&plain);
+    for (edges, drawn) in [(plain, drawn(false)), (all, drawn(true))] {
+        let only_drawn: Vec<_> = drawn.difference(&edges).copied().collect();
+        let not_drawn: Vec<_> = edges.difference(&drawn).copied().collect();
+        assert!(
+            only_drawn.is_empty() && not_drawn.is_empty(),
+            "drawn only: {only_drawn:?}; rules only: {not_drawn:?}"
+        );
+    }
 }
 
 #[test]
@@ -362,6 +402,25 @@ prop_compose! {
     }
 }
 
+/// Any combination of the switches.
+fn any_policy() -> impl Strategy<Value = Policy> {
+    prop::array::uniform13(any::<bool>()).prop_map(|on| Policy {
+        retry_memory: on[0],
+        start_waits_for_liveness: on[1],
+        lease_refusal_is_no_failure: on[2],
+        local_maintenance_moves_vm: on[3],
+        start_needs_footing: on[4],
+        local_restart: on[5],
+        debounce: on[6],
+        cpu_never_evicts: on[7],
+        ranked_start: on[8],
+        storage_patience: on[9],
+        paused_policy: on[10],
+        blip_free_restart: on[11],
+        health_escalation: on[12],
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -370,12 +429,16 @@ proptest! {
     fn what_must_always_hold_holds(
         start in prop::sample::select(State::ALL.to_vec()),
         looks in prop::collection::vec((any_look(), any::<bool>()), 1..12),
-        plain in any::<bool>(),
+        policy in any_policy(),
+        sick_engine in prop::sample::select(vec![
+            SickEngine::ShutdownThenForce, SickEngine::Force, SickEngine::LeftAlone,
+        ]),
     ) {
-        let settings = settings(if plain { Policy::plain() } else { Policy::default() });
+        let mut settings = settings(policy);
+        settings.limits.sick_engine = sick_engine;
         let mut core = core_in(start, None, &settings);
         for (look, works) in looks {
-            let (global, vm) = (look.global_maintenance, look.local.vm());
+            let (global, vm, footing) = (look.global_maintenance, look.local.vm(), look.footing);
             let from = core.state;
             let (next, decision, actions) = whole_step(core, look, works, &settings);
             core = next;
@@ -390,7 +453,16 @@ proptest! {
                 prop_assert_eq!(from, asked_by);
             }
             prop_assert!(actions.len() <= 1, "one action a step");
+            if core.state == State::EngineStart {
+                let best = core.view.as_ref().and_then(|view| view.best_engine.engine.as_ref());
+                prop_assert!(!global && best.is_none_or(|status| status.vm != VmState::Up), "it runs already");
+                let firm = footing.storage_stuck.is_none() && footing.host_lease != Some(false);
+                prop_assert!(firm || !policy.start_needs_footing, "a start without footing");
+            }
             prop_assert!(!decision.reasons.is_empty(), "a decision without a reason");
+            prop_assert!(decision.again_in != Some(0), "a step that wants the next one at once says so by Wait");
+            let left_out = core.score.leaving_out(score::Factor::is_load);
+            prop_assert!(left_out >= core.score.total, "leaving penalties out costs nothing");
             let sum: i64 = core.score.terms.iter().map(|term| term.points).sum();
             prop_assert_eq!(sum, i64::from(core.score.total.0), "the terms add up");
             let must_be_zero = [

@@ -7,8 +7,11 @@
 //! A step starts with a look. When the decision says [`Then::Act`], the caller does the action and feeds its
 //! result with [`Input::Done`]; only then the step is over and the state has changed.
 
+mod budget;
+mod debounce;
 pub mod input;
 pub mod liveness;
+mod memory;
 pub mod policy;
 pub mod publish;
 pub mod reason;
@@ -24,10 +27,12 @@ pub use input::{
     Action, ActionResult, Footing, Input, Local, Migration, Observation, RemoteBlock, RemoteHost,
 };
 pub use liveness::History;
-pub use policy::{Limits, Policy, Settings};
+pub use memory::Memory;
+pub use policy::{Limits, Policy, Settings, SickEngine};
 pub use publish::StateMetadata;
 pub use reason::{HostName, NoFooting, Reason};
 use rules::Outcome;
+use score::Factor;
 pub use score::{Profile, ScoreSheet, Weights};
 pub use state::{State, Wait};
 pub use time::Secs;
@@ -49,6 +54,8 @@ pub struct Core {
     pub score: ScoreSheet,
     /// The action that the running step waits for.
     pub pending: Option<Action>,
+    /// What the rules behind the policy's switches remember.
+    pub memory: Memory,
 }
 
 /// Failed starts of the VM that are not forgotten yet.
@@ -102,6 +109,8 @@ pub struct Decision {
     pub then: Then,
     /// Why; the last one is the rule that decided.
     pub reasons: Vec<Reason>,
+    /// Seconds after this step's look after which the next step should follow, if that is sooner than usual.
+    pub again_in: Option<u64>,
 }
 
 impl Default for Core {
@@ -114,6 +123,7 @@ impl Default for Core {
             view: None,
             score: ScoreSheet::default(),
             pending: None,
+            memory: Memory::default(),
         }
     }
 }
@@ -172,6 +182,9 @@ impl Core {
             }
         }
 
+        let bar = Self::defended(&self.score, settings.policy).0.saturating_add(limits.hand_over_margin);
+        self.memory.lead.take(&blocks, Score(bar));
+        self.memory.samples.take(&look, limits);
         self.history.push(&look, limits.history, limits.alive);
         let alive = blocks.into_iter().map(|(id, _)| id).collect();
         self.view = Some(View { look, alive, best_engine, best_score });
@@ -201,15 +214,28 @@ impl Core {
     }
 
     fn compute_score(&mut self, settings: &Settings) {
-        let nothing = Local::default();
+        let mut local = self.view.as_ref().map_or_else(Local::default, |view| view.look.local.clone());
+        if settings.policy.debounce && debounce::protects(self.state) {
+            local = self.memory.samples.steady(&local, &settings.limits);
+        }
+        self.score = self.sheet(self.state, &local, settings);
+    }
+
+    /// The score that this host would have in `state` with these monitors.
+    fn sheet(&self, state: State, local: &Local, settings: &Settings) -> ScoreSheet {
         let facts = score::Facts {
-            state: self.state,
-            local: self.view.as_ref().map_or(&nothing, |view| &view.look.local),
+            state,
+            local,
             load: self.history.load_average(),
             retries: self.retries.count,
             maintenance_counts: settings.policy.local_maintenance_moves_vm,
         };
-        self.score = score::score(&facts, &settings.weights, &settings.limits);
+        score::score(&facts, &settings.weights, &settings.limits)
+    }
+
+    /// What a score weighs against better hosts while the VM runs here.
+    fn defended(sheet: &ScoreSheet, policy: Policy) -> Score {
+        if policy.cpu_never_evicts { sheet.leaving_out(Factor::is_load) } else { sheet.total }
     }
 }
 
@@ -222,6 +248,7 @@ fn rank(status: Option<&EngineStatus>) -> u8 {
 pub fn decide(mut core: Core, input: Input, settings: &Settings) -> (Core, Decision) {
     let from = core.state;
     let mut reasons = Vec::new();
+    let mut again_in = None;
     let outcome = match (input, core.pending.take()) {
         (Input::Done(result), Some(action)) => {
             if action == Action::StartVm {
@@ -238,9 +265,15 @@ pub fn decide(mut core: Core, input: Input, settings: &Settings) -> (Core, Decis
             }
             match &core.view {
                 Some(view) => {
-                    let (outcome, notes) = rules::step(&core, view, settings);
-                    reasons.extend(notes);
-                    outcome
+                    let now = view.look.finished;
+                    let ruling = rules::step(&core, view, settings);
+                    reasons.extend(ruling.notes);
+                    again_in = ruling.again_in;
+                    core.memory.due = ruling.due;
+                    if let Some(purpose) = ruling.spend {
+                        core.memory.spend(purpose, &settings.limits, now);
+                    }
+                    ruling.outcome
                 }
                 // Nothing was ever seen: nothing can be decided.
                 None => Outcome::To(core.state, Wait::Delay, Reason::AgentStarted),
@@ -258,7 +291,7 @@ pub fn decide(mut core: Core, input: Input, settings: &Settings) -> (Core, Decis
         }
     };
     reasons.push(reason);
-    let decision = Decision { from, to: core.state, then, reasons };
+    let decision = Decision { from, to: core.state, then, reasons, again_in };
     (core, decision)
 }
 

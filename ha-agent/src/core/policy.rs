@@ -147,6 +147,19 @@ pub struct Limits {
     pub stagger: u64,
     /// Resets of a sick engine within an hour.
     pub engine_resets: u32,
+    /// How it is reset.
+    pub sick_engine: SickEngine,
+}
+
+/// What a reset of a sick engine is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SickEngine {
+    /// The guest is asked to power down, and ended when it does not within [`Limits::stop`].
+    ShutdownThenForce,
+    /// The VM is ended at once.
+    Force,
+    /// There is none: the VM is left alone, and the reason says so.
+    LeftAlone,
 }
 
 impl Default for Limits {
@@ -169,6 +182,7 @@ impl Default for Limits {
             debounce_samples: 4,
             stagger: 5,
             engine_resets: 3,
+            sick_engine: SickEngine::ShutdownThenForce,
         }
     }
 }

@@ -33,6 +33,31 @@ pub enum NoFooting {
     StorageStuck { secs: u64 },
 }
 
+/// How a sick engine is reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the rendered texts say it")]
+pub enum ResetBy {
+    Shutdown,
+    Force,
+}
+
+/// What follows when a sick engine stays sick.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the rendered texts say it")]
+pub enum NextStep {
+    Reset { by: ResetBy, secs: u64 },
+    BudgetUsed { resets: u32, secs: u64 },
+    Never,
+}
+
+/// What is measured, and borne for some samples while the VM runs here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the rendered texts say it")]
+pub enum Monitored {
+    Network,
+    Bridge,
+}
+
 /// Why the core decided as it did. All figures in seconds or points.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the rendered texts say it")]
@@ -53,7 +78,12 @@ pub enum Reason {
     HistoryTooShort { secs: u64, needed: u64 },
     BestHost { score: Score, next: Option<(HostName, Score)> },
     BetterHost { score: Score, host: HostName, theirs: Score },
+    OthersFirst { score: Score, host: HostName, left: u64 },
     StartWithheld { cause: NoFooting },
+    RestartsHere { detail: String, number: u32, times: u32, window: u64 },
+    RestartBudgetUsed { times: u32, window: u64 },
+    PausesAlone { left: u64 },
+    RestartsAlone { pause: u64 },
     Starting,
     Started,
     StartFailed { failures: u32, detail: String },
@@ -66,7 +96,12 @@ pub enum Reason {
     VmDiedUnexpectedly { detail: String },
     VmAlsoRunsOn { host: HostName },
     HandOver { score: Score, host: HostName, theirs: Score, margin: u32 },
+    HandOverWaits { score: Score, host: HostName, theirs: Score, seen: u32, needed: u32 },
+    BadSampleBorne { what: Monitored, needed: u32, samples: u32 },
     BadHealth { detail: String, left: Option<u64> },
+    EngineSick { detail: String, next: NextStep },
+    SlowStart { detail: String, next: NextStep },
+    EngineReset { state: State, limit: u64, by: ResetBy, number: u32, times: u32 },
     EngineRuns,
     ShuttingDown,
     ShutdownAsked,
@@ -98,6 +133,37 @@ impl fmt::Display for NoFooting {
             Self::HostLeaseNotHeld => f.write_str("this host does not hold its host id lease"),
             Self::StorageStuck { secs } => write!(f, "shared storage has not worked for {secs} s"),
         }
+    }
+}
+
+impl fmt::Display for ResetBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Shutdown => "the guest is asked to power down",
+            Self::Force => "the VM is ended by force",
+        })
+    }
+}
+
+impl fmt::Display for NextStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reset { by, secs } => write!(f, "{by} in {secs} s if that lasts"),
+            Self::BudgetUsed { resets, secs } => write!(
+                f,
+                "it was reset {resets} times within an hour, the next reset is possible in {secs} s"
+            ),
+            Self::Never => f.write_str("it is never reset, as rules.sick_engine in ha.toml says"),
+        }
+    }
+}
+
+impl fmt::Display for Monitored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Network => "the network test is worse",
+            Self::Bridge => "the management bridge is down",
+        })
     }
 }
 
@@ -154,6 +220,28 @@ impl fmt::Display for Reason {
                 f,
                 "the engine VM runs nowhere; {host} should start it: its score {theirs} is above this host's {score}"
             ),
+            Self::OthersFirst { score, host, left } => write!(
+                f,
+                "the engine VM runs nowhere; {host} comes first with the same score {score}, trying here in {left} s"
+            ),
+            Self::RestartsHere { detail, number, times, window } => write!(
+                f,
+                "the engine VM ended without being asked to ({detail}): restart {number} of {times} within {window} s on this host"
+            ),
+            Self::RestartBudgetUsed { times, window } => {
+                write!(
+                    f,
+                    "not started here again at once: {times} of {times} restarts within {window} s are used up"
+                )
+            }
+            Self::PausesAlone { left } => write!(
+                f,
+                "the engine VM ended unexpectedly here and no other live host can start it: starting it here in {left} s"
+            ),
+            Self::RestartsAlone { pause } => write!(
+                f,
+                "no other live host can start the engine VM: starting it here after a pause of {pause} s"
+            ),
             Self::StartWithheld { cause } => {
                 write!(f, "the engine VM runs nowhere, but is not started here: {cause}")
             }
@@ -188,13 +276,34 @@ impl fmt::Display for Reason {
                 f,
                 "{host} is better by {margin} points or more ({theirs} to {score}): the engine VM is handed over"
             ),
+            Self::HandOverWaits { score, host, theirs, seen, needed } => write!(
+                f,
+                "{host} would be better ({theirs} to {score}): seen in {seen} of its samples, handed over after {needed}"
+            ),
+            Self::BadSampleBorne { what, needed, samples } => write!(
+                f,
+                "{what} now; it counts against the running engine VM when {needed} of the last {samples} samples are bad"
+            ),
+            Self::EngineSick { detail, next } => {
+                write!(f, "the engine in the VM is not healthy ({detail}); {next}")
+            }
+            Self::SlowStart { detail, next } => {
+                write!(f, "the engine VM is powering up (status {detail}); {next}")
+            }
+            Self::EngineReset { state, limit, by, number, times } => write!(
+                f,
+                "{state} has lasted more than {limit} s and the engine is not healthy: reset {number} of {times} within an hour, {by}"
+            ),
             Self::BadHealth { detail, left } => {
                 write!(f, "the engine in the VM is not healthy ({detail}{})", Left(*left))
             }
             Self::ShuttingDown => f.write_str("asking the engine VM to power down"),
             Self::ShutdownAsked => f.write_str("the engine VM was asked to power down"),
             Self::ShutdownGoesOn { secs, limit } => {
-                write!(f, "waiting for the engine VM to power down ({secs} of {limit} s)")
+                write!(
+                    f,
+                    "waiting for the engine VM to power down ({secs} of {limit} s, then it is ended by force)"
+                )
             }
             Self::ShutdownFailed { detail } => {
                 write!(f, "asking the engine VM to power down failed: {detail}")

@@ -5,10 +5,17 @@
 use metadata_format::{Health, VmState};
 
 use super::input::{Action, ActionResult, Migration};
+use super::memory::Purpose;
 use super::policy::Settings;
 use super::reason::{HostName, NoFooting, Reason};
 use super::state::{Guard, State, Wait};
+use super::time::Secs;
 use super::{Core, View};
+
+mod hand_over;
+mod restart;
+mod sick;
+mod turn;
 
 /// What a rule says.
 pub(super) enum Outcome {
@@ -28,21 +35,87 @@ pub(super) struct Step<'a> {
     settings: &'a Settings,
     /// What else is worth saying, before the rule's own reason.
     notes: Vec<Reason>,
+    /// These three become the ruling's.
+    again_in: Option<u64>,
+    due: Option<Secs>,
+    spend: Option<Purpose>,
 }
 
-/// Takes one step: timer, guards, rules. Returns further reasons beside the outcome's own.
-pub(super) fn step(core: &Core, view: &View, settings: &Settings) -> (Outcome, Vec<Reason>) {
-    let mut step = Step { core, view, settings, notes: Vec::new() };
+/// What a step says.
+pub(super) struct Ruling {
+    /// What to do.
+    pub outcome: Outcome,
+    /// Further reasons beside the outcome's own.
+    pub notes: Vec<Reason>,
+    /// Seconds after which the next step is wanted, if sooner than usual.
+    pub again_in: Option<u64>,
+    /// Since when this host has been due to start the VM; `None` when it is not.
+    pub due: Option<Secs>,
+    /// The budget that is drawn on.
+    pub spend: Option<Purpose>,
+}
+
+/// What a timer that fired leads to.
+enum Fired {
+    /// Where the state's timer says.
+    Plain,
+    /// Nowhere: guards and rules decide.
+    Rules,
+    /// Elsewhere.
+    Instead(Outcome),
+}
+
+/// Takes one step: timer, guards, rules.
+pub(super) fn step(core: &Core, view: &View, settings: &Settings) -> Ruling {
+    let mut step = Step { core, view, settings, notes: Vec::new(), again_in: None, due: None, spend: None };
     let outcome = step.timer().or_else(|| step.guards()).unwrap_or_else(|| step.rules());
-    (outcome, step.notes)
+    let Step { notes, again_in, due, spend, .. } = step;
+    Ruling { outcome, notes, again_in, due, spend }
 }
 
 impl Step<'_> {
-    fn timer(&self) -> Option<Outcome> {
-        let timer = self.core.state.timer(&self.settings.limits)?;
+    fn timer(&mut self) -> Option<Outcome> {
+        let state = self.core.state;
+        let timer = state.timer(&self.settings.limits)?;
         let since = self.core.timer?;
-        let reason = Reason::TimerFired { state: self.core.state, limit: timer.limit };
-        (since.plus(timer.limit) < self.view.look.finished).then_some(To(timer.to, timer.wait, reason))
+        if since.plus(timer.limit) >= self.view.look.finished {
+            return None;
+        }
+        match self.fired(timer.limit) {
+            Fired::Plain => {
+                let reason = Reason::TimerFired { state, limit: timer.limit };
+                Some(To(timer.to, timer.wait, reason))
+            }
+            Fired::Rules => None,
+            Fired::Instead(outcome) => Some(outcome),
+        }
+    }
+
+    /// What the policy's switches make of a timer that fired.
+    fn fired(&mut self, limit: u64) -> Fired {
+        match self.core.state {
+            State::EngineStarting | State::EngineUpBadHealth => self.sick_timer(limit),
+            State::EngineMaybeAway => match self.view.look.local.vm() {
+                VmState::DownUnexpected | VmState::DownMissing => {
+                    let detail = self.vm_detail();
+                    self.restart_here(&detail).map_or(Fired::Plain, Fired::Instead)
+                }
+                VmState::Up | VmState::Down | VmState::Unknown => Fired::Plain,
+            },
+            State::StartState
+            | State::ReinitializeFSM
+            | State::EngineDown
+            | State::EngineStart
+            | State::EngineUp
+            | State::EngineStop
+            | State::EngineForceStop
+            | State::EngineUnexpectedlyDown
+            | State::UnknownLocalVmState
+            | State::LocalMaintenance
+            | State::GlobalMaintenance
+            | State::EngineMigratingAway
+            | State::AgentStopped => Fired::Plain,
+        }
     }
 
     fn guards(&self) -> Option<Outcome> {
@@ -80,7 +153,10 @@ impl Step<'_> {
                 }
             },
             State::EngineDown => self.engine_down(),
-            State::EngineStart => Act(Action::StartVm, Reason::Starting),
+            State::EngineStart => {
+                self.due = self.core.memory.due;
+                Act(Action::StartVm, Reason::Starting)
+            }
             State::EngineStarting => self.engine_starting(),
             State::EngineUp | State::EngineUpBadHealth => self.engine_up(),
             State::EngineStop => self.engine_stop(),
@@ -90,7 +166,7 @@ impl Step<'_> {
                 if self.best_engine_up() && self.best_engine_is_ours() {
                     To(State::EngineUp, Delay, Reason::VmBack)
                 } else {
-                    To(State::EngineUnexpectedlyDown, Delay, Reason::Resting { left: self.time_left() })
+                    self.resting()
                 }
             }
             State::UnknownLocalVmState => To(State::ReinitializeFSM, No, Reason::LocalVmKnown),
@@ -106,7 +182,7 @@ impl Step<'_> {
         }
     }
 
-    fn engine_down(&self) -> Outcome {
+    fn engine_down(&mut self) -> Outcome {
         if self.best_engine_up() {
             return if self.best_engine_is_ours() {
                 // Not straight to EngineUp: an engine that is still booting would count as unhealthy.
@@ -127,14 +203,13 @@ impl Step<'_> {
         }
         // The score that the others saw last. Equal scores may both try: the lease lets one succeed.
         let score = self.core.score.total;
-        let next = self.view.best_score.clone();
-        if let Some((host, theirs)) = next.clone().filter(|(_, theirs)| *theirs > score) {
+        if let Some((host, theirs)) = self.view.best_score.clone().filter(|(_, theirs)| *theirs > score) {
             return stay(Reason::BetterHost { score, host, theirs });
         }
         if let Some(cause) = self.no_footing() {
             return stay(Reason::StartWithheld { cause });
         }
-        To(State::EngineStart, No, Reason::BestHost { score, next })
+        self.take_turn()
     }
 
     fn no_footing(&self) -> Option<NoFooting> {
@@ -161,12 +236,16 @@ impl Step<'_> {
                 } else if self.health() == Health::Good {
                     To(State::EngineUp, Delay, Reason::EngineHealthy)
                 } else {
-                    let reason = Reason::PoweringUp { detail: self.vm_detail(), left: self.time_left() };
-                    To(State::EngineStarting, Delay, reason)
+                    To(State::EngineStarting, Delay, self.unhealthy(self.settings.limits.starting))
                 }
             }
             VmState::Down => To(State::EngineForceStop, No, Reason::TakenOver { detail: self.vm_detail() }),
-            VmState::DownUnexpected | VmState::DownMissing | VmState::Unknown => {
+            VmState::DownUnexpected => {
+                let detail = self.vm_detail();
+                let restart = self.restart_here(&detail);
+                restart.unwrap_or(To(State::EngineMaybeAway, No, Reason::VmVanished { detail }))
+            }
+            VmState::DownMissing | VmState::Unknown => {
                 To(State::EngineMaybeAway, No, Reason::VmVanished { detail: self.vm_detail() })
             }
         }
@@ -176,9 +255,7 @@ impl Step<'_> {
         let detail = self.vm_detail();
         match self.view.look.local.vm() {
             VmState::Down => return To(State::EngineMaybeAway, Delay, Reason::VmDown { detail }),
-            VmState::DownUnexpected => {
-                return To(State::EngineUnexpectedlyDown, Delay, Reason::VmDiedUnexpectedly { detail });
-            }
+            VmState::DownUnexpected => return self.died(detail),
             VmState::Up | VmState::DownMissing | VmState::Unknown => {}
         }
         if !self.best_engine_up() {
@@ -191,15 +268,12 @@ impl Step<'_> {
         if let Some(outcome) = self.maintenance_moves_vm() {
             return outcome;
         }
-        let margin = self.settings.limits.hand_over_margin;
-        let score = self.core.score.total;
-        if let Some((host, theirs)) = self.view.best_score.clone()
-            && theirs.0 >= score.0.saturating_add(margin)
-        {
-            return To(State::EngineStop, Delay, Reason::HandOver { score, host, theirs, margin });
+        if let Some(outcome) = self.hand_over() {
+            return outcome;
         }
+        self.note_bad_samples();
         if self.health() == Health::Bad {
-            To(State::EngineUpBadHealth, Delay, Reason::BadHealth { detail, left: self.time_left() })
+            To(State::EngineUpBadHealth, Delay, self.unhealthy(self.settings.limits.bad_health))
         } else {
             To(State::EngineUp, Delay, Reason::EngineRuns)
         }
@@ -235,13 +309,11 @@ impl Step<'_> {
         }
     }
 
-    fn engine_maybe_away(&self) -> Outcome {
+    fn engine_maybe_away(&mut self) -> Outcome {
         let detail = self.vm_detail();
         match self.view.look.local.vm() {
             VmState::Down => To(State::EngineDown, Delay, Reason::VmDown { detail }),
-            VmState::DownUnexpected => {
-                To(State::EngineUnexpectedlyDown, Delay, Reason::VmDiedUnexpectedly { detail })
-            }
+            VmState::DownUnexpected => self.died(detail),
             VmState::Up => To(State::EngineUp, Delay, Reason::VmBack),
             VmState::DownMissing | VmState::Unknown if self.best_engine_up() => {
                 let reason = Reason::EngineElsewhere { host: self.view.best_engine.host.clone() };
@@ -251,6 +323,12 @@ impl Step<'_> {
                 To(State::EngineMaybeAway, Delay, Reason::LookingElsewhere { left: self.time_left() })
             }
         }
+    }
+
+    /// The VM ended without being asked to.
+    fn died(&mut self, detail: String) -> Outcome {
+        let restart = self.restart_here(&detail);
+        restart.unwrap_or(To(State::EngineUnexpectedlyDown, Delay, Reason::VmDiedUnexpectedly { detail }))
     }
 
     fn best_engine_up(&self) -> bool {

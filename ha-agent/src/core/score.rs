@@ -252,6 +252,66 @@ impl Factor {
     }
 }
 
+/// What a summand is, for sums that leave some out.
+enum Kind {
+    /// Processor load.
+    Processor,
+    /// Memory, free or in use.
+    Memory,
+    /// Anything else that adds or takes points.
+    Other,
+    /// It fills up to 0.
+    Floor,
+    /// It makes the score 0, whatever the others are.
+    Zero,
+}
+
+impl Factor {
+    const fn kind(&self) -> Kind {
+        match self {
+            Self::CpuLoad { .. } => Kind::Processor,
+            Self::Memory { .. } | Self::MemLoad { .. } => Kind::Memory,
+            Self::Base { .. }
+            | Self::Network { .. }
+            | Self::Bridge { .. }
+            | Self::Config
+            | Self::Retries { .. } => Kind::Other,
+            Self::Floor => Kind::Floor,
+            Self::TooManyRetries { .. }
+            | Self::LocalMaintenance
+            | Self::UnexpectedShutdown
+            | Self::Reinitializing
+            | Self::Stopped => Kind::Zero,
+        }
+    }
+
+    /// Memory, free or in use.
+    pub const fn is_memory(&self) -> bool {
+        matches!(self.kind(), Kind::Memory)
+    }
+
+    /// How busy the host is: processor and memory.
+    pub const fn is_load(&self) -> bool {
+        matches!(self.kind(), Kind::Memory | Kind::Processor)
+    }
+}
+
+impl ScoreSheet {
+    /// The score without the summands that `left_out` names. What makes the score 0 still does.
+    pub fn leaving_out(&self, left_out: fn(&Factor) -> bool) -> Score {
+        let mut points: i64 = 0;
+        for term in &self.terms {
+            match term.factor.kind() {
+                Kind::Zero => return self.total,
+                Kind::Floor => {}
+                Kind::Processor | Kind::Memory | Kind::Other if left_out(&term.factor) => {}
+                Kind::Processor | Kind::Memory | Kind::Other => points = points.saturating_add(term.points),
+            }
+        }
+        Score(u32::try_from(points.max(0)).unwrap_or(u32::MAX))
+    }
+}
+
 impl fmt::Display for Factor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

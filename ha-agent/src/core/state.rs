@@ -24,19 +24,24 @@
 //! every state and left through `ReinitializeFSM`; `EngineMigratingAway`, entered by a live hand-over; and
 //! `AgentStopped`, which is only ever written, at a clean end.
 //!
-//! Every edge, with `!` where the next step follows at once. A test walks the rules and compares.
+//! With the policy's switches, four ways are shorter: a VM that crashed here is started again here at once (from
+//! `EngineUp`, `EngineUpBadHealth`, `EngineStarting`, `EngineMaybeAway`) or after a pause (from `EngineUnexpectedlyDown`);
+//! and a sick engine may be ended without a shutdown, or be left alone in `EngineUpBadHealth`.
+//!
+//! Every edge, with `!` where the next step follows at once, and `*` where only a switch of the policy leads.
+//! Tests walk the rules, with and without switches, and compare.
 //! ```edges
 //! StartState             -> ReinitializeFSM
 //! ReinitializeFSM        -> GlobalMaintenance UnknownLocalVmState LocalMaintenance EngineStarting! EngineDown
 //! EngineDown             -> GlobalMaintenance UnknownLocalVmState LocalMaintenance EngineStarting! EngineStart! EngineDown
 //! EngineStart            -> GlobalMaintenance UnknownLocalVmState LocalMaintenance EngineStarting EngineDown
-//! EngineStarting         -> GlobalMaintenance UnknownLocalVmState LocalMaintenance EngineStop EngineUp EngineStarting EngineForceStop! EngineMaybeAway!
-//! EngineUp               -> GlobalMaintenance UnknownLocalVmState EngineMaybeAway EngineMaybeAway! EngineUnexpectedlyDown EngineStop EngineUpBadHealth EngineUp
-//! EngineUpBadHealth      -> GlobalMaintenance UnknownLocalVmState EngineMaybeAway EngineMaybeAway! EngineUnexpectedlyDown EngineStop EngineUpBadHealth EngineUp
+//! EngineStarting         -> GlobalMaintenance UnknownLocalVmState LocalMaintenance EngineStop EngineUp EngineStarting EngineForceStop! EngineMaybeAway! EngineStart!* EngineUpBadHealth*
+//! EngineUp               -> GlobalMaintenance UnknownLocalVmState EngineMaybeAway EngineMaybeAway! EngineUnexpectedlyDown EngineStop EngineUpBadHealth EngineUp EngineStart!*
+//! EngineUpBadHealth      -> GlobalMaintenance UnknownLocalVmState EngineMaybeAway EngineMaybeAway! EngineUnexpectedlyDown EngineStop EngineUpBadHealth EngineUp EngineStart!* EngineForceStop!*
 //! EngineStop             -> GlobalMaintenance LocalMaintenance UnknownLocalVmState EngineForceStop EngineForceStop! EngineDown EngineStop ReinitializeFSM
 //! EngineForceStop        -> GlobalMaintenance LocalMaintenance UnknownLocalVmState EngineDown ReinitializeFSM
-//! EngineMaybeAway        -> GlobalMaintenance UnknownLocalVmState LocalMaintenance EngineUnexpectedlyDown EngineUnexpectedlyDown! EngineDown EngineUp EngineMaybeAway
-//! EngineUnexpectedlyDown -> GlobalMaintenance UnknownLocalVmState LocalMaintenance EngineDown EngineUp EngineUnexpectedlyDown
+//! EngineMaybeAway        -> GlobalMaintenance UnknownLocalVmState LocalMaintenance EngineUnexpectedlyDown EngineUnexpectedlyDown! EngineDown EngineUp EngineMaybeAway EngineStart!*
+//! EngineUnexpectedlyDown -> GlobalMaintenance UnknownLocalVmState LocalMaintenance EngineDown EngineUp EngineUnexpectedlyDown EngineStart!*
 //! UnknownLocalVmState    -> GlobalMaintenance UnknownLocalVmState LocalMaintenance ReinitializeFSM!
 //! LocalMaintenance       -> LocalMaintenance ReinitializeFSM
 //! GlobalMaintenance      -> GlobalMaintenance LocalMaintenance ReinitializeFSM

@@ -17,13 +17,12 @@ use clock::Clock;
 use metadata_format::{BLOCK_SIZE, BlockError, HostBlock, HostId};
 
 use crate::alive::Fresh;
-use crate::lockspace::{Keeper, LockError};
+use crate::lockspace::Keeper;
 use crate::verbs::{MonitorOptions, VerbError, Verbs};
 use crate::wake::WakeCounter;
 use crate::whiteboard::cluster::Change;
 use crate::whiteboard::commit::Payload;
-use crate::whiteboard::service::BlockLease;
-use crate::whiteboard::{CLUSTER_BLOCK, PutError, Service, zero_block};
+use crate::whiteboard::{BlockLease, CLUSTER_BLOCK, PutError, Service, zero_block};
 
 /// How long giving up a host id may take before the caller is told that it goes on.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(30);
@@ -114,11 +113,14 @@ impl Broker {
     /// lock manager can be stopped, and another host need not wait to use the id. `domain` says whether the
     /// storage domain's is ours to give up. Sanlock refuses that one while a VM here has its lease in it; the VM
     /// goes on undisturbed.
-    pub fn give_up_ids(&self, domain: bool) {
-        self.parts.lease.abandon();
-        if domain {
-            self.parts.domain.abandon();
-        }
+    pub async fn give_up_ids(&self, domain: bool) {
+        let of_domain = async {
+            if domain {
+                self.parts.domain.abandon().await;
+            }
+        };
+        // A lock manager that is slow with the one must not keep the other from being asked for.
+        tokio::join!(self.parts.lease.abandon(), of_domain);
     }
 
     /// The state of storage in a few words, for the service manager's status line.
@@ -128,10 +130,11 @@ impl Broker {
 }
 
 /// The keeper's word counts for whoever writes blocks.
+#[async_trait]
 impl BlockLease for Keeper {
-    fn may_write(&self, block: u16) -> Result<(), String> {
+    async fn may_write(&self, block: u16) -> Result<(), String> {
         let id = HostId::new(block).map_err(|error| error.to_string())?;
-        self.held_now(id)
+        self.held_now(id).await
     }
 }
 
@@ -259,14 +262,13 @@ impl Verbs for Broker {
         }
         // Our own id must not be in it either. It is taken again afterwards, whatever the outcome.
         lease.release(RELEASE_PATIENCE).await.map_err(VerbError::Lockspace)?;
-        let port = Arc::clone(lease.port());
-        let result = tokio::task::spawn_blocking(move || port.reset()).await;
-        if let Some(id) = kept.wanted {
-            let lease = lease.clone();
-            // Takes as long as a join takes; its outcome is in the lease's state.
-            tokio::spawn(async move { lease.hold(id).await });
+        let result = lease.reset().await;
+        // Taking it takes as long as a join takes; the outcome is in the lease's state.
+        if let Some(id) = kept.wanted
+            && let Err(error) = lease.ask_for(id).await
+        {
+            tracing::warn!("host id {id} is not taken again after the reset: {error}");
         }
-        let result = result.unwrap_or_else(|error| Err(LockError::Failed(error.to_string())));
         result.map_err(|error| VerbError::Lockspace(error.to_string()))
     }
 
@@ -294,3 +296,5 @@ impl Verbs for Broker {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod virtual_time_tests;

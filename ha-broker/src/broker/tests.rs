@@ -7,6 +7,7 @@ use metadata_format::{EngineStatus, Health, HostRecord, Score, VmState};
 use super::*;
 use crate::lockspace::keeper::Pace;
 use crate::lockspace::memory::MemoryLockspace;
+use crate::spawner::{HostSpawner, Spawner};
 use crate::whiteboard::Timing;
 use crate::whiteboard::memory::{Fault, MemoryWhiteboard};
 
@@ -59,16 +60,19 @@ fn bench() -> Bench {
     let board = Arc::new(MemoryWhiteboard::new(64));
     let locks = Arc::new(MemoryLockspace::default());
     let wake = WakeCounter::default();
+    let spawner: Arc<dyn Spawner> = Arc::new(HostSpawner);
     let quick = Duration::from_millis(5);
     let pace = Pace { poll: quick, retry: quick, hosts: Duration::ZERO };
     let keeper = |port: Arc<MemoryLockspace>| {
-        Keeper::start(port, Arc::<ManualClock>::clone(&clock), wake.clone(), pace).unwrap()
+        let clock = Arc::<ManualClock>::clone(&clock);
+        Keeper::start(port, clock, Arc::clone(&spawner), wake.clone(), pace).unwrap()
     };
     let lease = keeper(Arc::clone(&locks));
     let whiteboard = Service::new(
         Arc::<MemoryWhiteboard>::clone(&board),
         Arc::new(lease.clone()),
         Arc::<ManualClock>::clone(&clock),
+        &spawner,
         Timing { cycle: quick, deadline: Duration::from_millis(60), settle: quick, try_anew: quick },
         wake.clone(),
     );

@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use async_trait::async_trait;
 use metadata_format::HostId;
 
 use super::{LockError, Lockspace, Phase};
@@ -27,6 +28,10 @@ impl FileLockspace {
 
     fn held(&self) -> MutexGuard<'_, Option<(HostId, File)>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn holds(&self, id: HostId) -> bool {
+        self.held().as_ref().is_some_and(|(ours, _)| *ours == id)
     }
 
     fn lock_file(&self, id: HostId) -> PathBuf {
@@ -65,12 +70,13 @@ impl FileLockspace {
     }
 }
 
+#[async_trait]
 impl Lockspace for FileLockspace {
     fn name(&self) -> String {
         format!("of file locks at {}", self.path.display())
     }
 
-    fn join(&self, id: HostId) -> Result<(), LockError> {
+    async fn join(&self, id: HostId) -> Result<(), LockError> {
         let mut held = self.held();
         match held.as_ref() {
             Some((ours, _)) if *ours == id => return Ok(()),
@@ -91,12 +97,11 @@ impl Lockspace for FileLockspace {
         }
     }
 
-    fn phase(&self, id: HostId) -> Result<Phase, LockError> {
-        let ours = self.held().as_ref().is_some_and(|(ours, _)| *ours == id);
-        Ok(if ours { Phase::Held } else { Phase::NotHeld })
+    async fn phase(&self, id: HostId) -> Result<Phase, LockError> {
+        Ok(if self.holds(id) { Phase::Held } else { Phase::NotHeld })
     }
 
-    fn leave(&self, id: HostId) -> Result<(), LockError> {
+    async fn leave(&self, id: HostId) -> Result<(), LockError> {
         let mut held = self.held();
         if held.as_ref().is_some_and(|(ours, _)| *ours == id) {
             *held = None;
@@ -104,10 +109,10 @@ impl Lockspace for FileLockspace {
         Ok(())
     }
 
-    fn live_hosts(&self) -> Result<Vec<HostId>, LockError> {
+    async fn live_hosts(&self) -> Result<Vec<HostId>, LockError> {
         let mut live = Vec::new();
         for id in self.ids()? {
-            if self.phase(id)? == Phase::Held || self.try_lock(id)?.is_none() {
+            if self.holds(id) || self.try_lock(id)?.is_none() {
                 live.push(id);
             }
         }
@@ -115,8 +120,8 @@ impl Lockspace for FileLockspace {
         Ok(live)
     }
 
-    fn reset(&self) -> Result<(), LockError> {
-        match self.live_hosts()?.as_slice() {
+    async fn reset(&self) -> Result<(), LockError> {
+        match self.live_hosts().await?.as_slice() {
             // A lock file without a lock is a free id: there is nothing to write anew.
             [] => Ok(()),
             live => Err(LockError::Live(format!(
@@ -131,25 +136,25 @@ impl Lockspace for FileLockspace {
 mod tests {
     use super::*;
 
-    #[test]
-    fn one_holder_per_id_and_the_lock_ends_with_it() {
+    #[tokio::test]
+    async fn one_holder_per_id_and_the_lock_ends_with_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("hosted-engine.lockspace");
         let (a, b) = (FileLockspace::new(path.clone()), FileLockspace::new(path));
         let (one, two) = (HostId::new(1).unwrap(), HostId::new(2).unwrap());
-        a.join(one).unwrap();
-        assert_eq!(a.phase(one), Ok(Phase::Held));
-        assert_eq!(b.phase(one), Ok(Phase::NotHeld));
-        assert!(matches!(b.join(one), Err(LockError::InUse(_))));
-        assert!(matches!(a.join(two), Err(LockError::OtherId(_))));
-        b.join(two).unwrap();
-        assert_eq!(a.live_hosts().unwrap(), [one, two]);
-        assert!(matches!(b.reset(), Err(LockError::Live(_))));
+        a.join(one).await.unwrap();
+        assert_eq!(a.phase(one).await, Ok(Phase::Held));
+        assert_eq!(b.phase(one).await, Ok(Phase::NotHeld));
+        assert!(matches!(b.join(one).await, Err(LockError::InUse(_))));
+        assert!(matches!(a.join(two).await, Err(LockError::OtherId(_))));
+        b.join(two).await.unwrap();
+        assert_eq!(a.live_hosts().await.unwrap(), [one, two]);
+        assert!(matches!(b.reset().await, Err(LockError::Live(_))));
         drop(a);
-        assert_eq!(b.live_hosts().unwrap(), [two]);
-        b.leave(two).unwrap();
-        b.join(one).unwrap();
-        b.leave(one).unwrap();
-        b.reset().unwrap();
+        assert_eq!(b.live_hosts().await.unwrap(), [two]);
+        b.leave(two).await.unwrap();
+        b.join(one).await.unwrap();
+        b.leave(one).await.unwrap();
+        b.reset().await.unwrap();
     }
 }

@@ -10,19 +10,20 @@
 //! ```
 //!
 //! One thread asks, a second one exists while a join is under way: a join takes as long as the lock manager's
-//! time-outs say. Whoever cannot prove that the id is held counts it as lost: a lock manager that does not answer
-//! is as bad as none.
+//! time-outs say. Callers never wait inside the lock manager: the thread publishes what it finds, also whether an
+//! id that is being given up is gone. Whoever cannot prove that the id is held counts it as lost: a lock manager
+//! that does not answer is as bad as none.
 
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use broker_api::status::LeaseState;
 use clock::{Clock, Monotonic};
 use metadata_format::HostId;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{LockError, Lockspace, Phase};
+use crate::spawner::Spawner;
 use crate::wake::WakeCounter;
 
 /// How often the keeper asks, and when it tries again.
@@ -58,6 +59,18 @@ pub struct Kept {
     pub state: LeaseState,
     /// Hosts that are live in the lockspace, by the lock manager.
     pub live: Vec<HostId>,
+    /// An id that is being given up. Until it is gone the lock manager may still show it as held, and refuses
+    /// another one.
+    pub leaving: Option<Leaving>,
+}
+
+/// An id on its way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaving {
+    /// The id.
+    pub id: HostId,
+    /// Why nobody could say at the last look whether it is gone.
+    pub trouble: Option<String>,
 }
 
 /// Whether an order was taken.
@@ -69,15 +82,13 @@ enum Order {
     Joined(HostId, Result<(), LockError>),
 }
 
-/// The way to the thread. It holds only a weak one itself, so that it ends with the last handle.
-type Orders = Mutex<mpsc::Sender<Order>>;
-
 /// Handle to the keeper's thread, which ends when the handle is dropped. Clones share it.
 #[derive(Clone)]
 pub struct Keeper {
     port: Arc<dyn Lockspace>,
     kept: watch::Receiver<Kept>,
-    orders: Arc<Orders>,
+    orders: mpsc::UnboundedSender<Order>,
+    spawner: Arc<dyn Spawner>,
 }
 
 impl Keeper {
@@ -88,31 +99,28 @@ impl Keeper {
     pub fn start(
         port: Arc<dyn Lockspace>,
         clock: Arc<dyn Clock>,
+        spawner: Arc<dyn Spawner>,
         wake: WakeCounter,
         pace: Pace,
     ) -> std::io::Result<Self> {
-        let kept = Kept { wanted: None, state: LeaseState::NotRequested, live: Vec::new() };
+        let kept = Kept { wanted: None, state: LeaseState::NotRequested, live: Vec::new(), leaving: None };
         let (publish, kept) = watch::channel(kept);
-        let (sender, orders) = mpsc::channel();
-        let sender = Arc::new(Mutex::new(sender));
-        let mut thread = Thread {
+        let (sender, orders) = mpsc::unbounded_channel();
+        let thread = Thread {
             port: Arc::clone(&port),
             clock,
+            spawner: Arc::clone(&spawner),
             wake,
             pace,
             publish,
             orders,
-            back: Arc::downgrade(&sender),
+            back: sender.downgrade(),
             joining: None,
-            leaving: None,
             retry_at: None,
             hosts_at: None,
         };
-        std::thread::Builder::new()
-            .name("lease".to_owned())
-            .stack_size(256 * 1024)
-            .spawn(move || thread.run())?;
-        Ok(Self { port, kept, orders: sender })
+        spawner.thread("lease", Box::pin(thread.run()))?;
+        Ok(Self { port, kept, orders: sender, spawner })
     }
 
     /// What is known now.
@@ -133,8 +141,16 @@ impl Keeper {
     async fn order(&self, order: impl FnOnce(Reply) -> Order) -> Result<(), String> {
         let (reply, answer) = oneshot::channel();
         // Should the thread be gone, the reply is dropped, and that is the answer.
-        let _ = self.orders.lock().unwrap_or_else(PoisonError::into_inner).send(order(reply));
+        let _ = self.orders.send(order(reply));
         answer.await.unwrap_or_else(|_| Err("the broker is stopping".to_owned()))
+    }
+
+    /// Has `id` taken (another one that is held is given up first) and kept from now on, without waiting for it.
+    ///
+    /// # Errors
+    /// When the other one is not given up, in words.
+    pub async fn ask_for(&self, id: HostId) -> Result<(), String> {
+        self.order(|reply| Order::Hold(id, reply)).await
     }
 
     /// Takes `id` (another one that is held is given up first) and keeps it from now on. Returns when it is held,
@@ -143,7 +159,7 @@ impl Keeper {
     /// # Errors
     /// Why the id is not held, in words.
     pub async fn hold(&self, id: HostId) -> Result<(), String> {
-        self.order(|reply| Order::Hold(id, reply)).await?;
+        self.ask_for(id).await?;
         let mut watch = self.watch();
         let done = |kept: &Kept| {
             kept.wanted != Some(id) || matches!(kept.state, LeaseState::Held { .. } | LeaseState::Lost { .. })
@@ -165,42 +181,59 @@ impl Keeper {
     pub async fn release(&self, patience: Duration) -> Result<(), String> {
         let Some(id) = self.kept().wanted else { return Ok(()) };
         self.order(Order::Release).await?;
-        let gone = async {
-            loop {
-                let port = Arc::clone(&self.port);
-                match tokio::task::spawn_blocking(move || port.phase(id)).await {
-                    Ok(Ok(Phase::NotHeld)) => return Ok(()),
-                    Ok(Ok(Phase::Held | Phase::Changing)) => tokio::time::sleep(PHASE_PAUSE).await,
-                    Ok(Err(error)) => return Err(error.to_string()),
-                    Err(error) => return Err(error.to_string()),
-                }
-            }
+        let mut watch = self.watch();
+        let done = |kept: &Kept| match &kept.leaving {
+            Some(leaving) if leaving.id == id => leaving.trouble.is_some(),
+            Some(_) | None => true,
         };
-        tokio::time::timeout(patience, gone).await.unwrap_or_else(|_| {
-            Err(format!(
+        match tokio::time::timeout(patience, watch.wait_for(done)).await {
+            Ok(Ok(kept)) => match &kept.leaving {
+                Some(Leaving { id: leaving, trouble: Some(trouble) }) if *leaving == id => {
+                    Err(trouble.clone())
+                }
+                Some(_) | None => Ok(()),
+            },
+            Ok(Err(_)) => Err("the broker is stopping".to_owned()),
+            Err(_) => Err(format!(
                 "lockspace {}: giving up host id {id} has begun, and was not done within {} s",
                 self.port.name(),
                 patience.as_secs()
-            ))
-        })
+            )),
+        }
     }
 
     /// Asks for the id to be given up, and waits for nothing but the lock manager's "yes": for a clean stop.
-    pub fn abandon(&self) {
+    pub async fn abandon(&self) {
         if let Some(id) = self.kept().wanted
-            && let Err(error) = self.port.leave(id)
+            && let Err(error) = self.order(Order::Release).await
         {
             tracing::info!("host id {id} of lockspace {} stays: {error}", self.port.name());
         }
     }
 
-    /// Asks the lock manager itself, now. Blocks for a moment.
+    /// Writes an empty lockspace, on a thread of its own; see [`Lockspace::reset`].
+    ///
+    /// # Errors
+    /// What the lock manager said, or that it was never asked.
+    pub async fn reset(&self) -> Result<(), LockError> {
+        let port = Arc::clone(&self.port);
+        let (done, answer) = oneshot::channel();
+        // A caller who went away needs no answer.
+        let work = async move { drop(done.send(port.reset().await)) };
+        self.spawner.thread("lease-reset", Box::pin(work)).map_err(|error| {
+            LockError::Failed(format!("no thread to reset lockspace {}: {error}", self.port.name()))
+        })?;
+        let ended = || LockError::Failed(format!("the reset of lockspace {} ended early", self.port.name()));
+        answer.await.unwrap_or_else(|_| Err(ended()))
+    }
+
+    /// Asks the lock manager itself, now. May block its thread for a moment, which others must not wait for.
     ///
     /// # Errors
     /// Why the id must not be taken for held, in words for a caller.
-    pub fn held_now(&self, id: HostId) -> Result<(), String> {
+    pub async fn held_now(&self, id: HostId) -> Result<(), String> {
         self.held_lately(id)?;
-        match self.port.phase(id) {
+        match self.port.phase(id).await {
             Ok(Phase::Held) => Ok(()),
             Ok(Phase::Changing) => Err(self.not_held(id, "it is just being given up")),
             Ok(Phase::NotHeld) => Err(self.not_held(id, "it was just lost")),
@@ -236,31 +269,32 @@ impl Keeper {
 struct Thread {
     port: Arc<dyn Lockspace>,
     clock: Arc<dyn Clock>,
+    spawner: Arc<dyn Spawner>,
     wake: WakeCounter,
     pace: Pace,
     publish: watch::Sender<Kept>,
-    orders: mpsc::Receiver<Order>,
-    back: Weak<Orders>,
+    orders: mpsc::UnboundedReceiver<Order>,
+    /// A weak one, so that the thread ends with the last handle.
+    back: mpsc::WeakUnboundedSender<Order>,
     joining: Option<HostId>,
-    /// An id that is being given up. Until it is gone the lock manager may still show it as held, and refuses
-    /// another one.
-    leaving: Option<HostId>,
     retry_at: Option<Monotonic>,
     hosts_at: Option<Monotonic>,
 }
 
 impl Thread {
-    fn run(&mut self) {
+    async fn run(mut self) {
         loop {
-            match self.orders.recv_timeout(self.pace.poll) {
+            let leaving = self.publish.borrow().leaving.is_some();
+            let pause = if leaving { self.pace.poll.min(PHASE_PAUSE) } else { self.pace.poll };
+            match tokio::time::timeout(pause, self.orders.recv()).await {
                 // A caller who went away needs no answer.
-                Ok(Order::Hold(id, reply)) => drop(reply.send(self.start_holding(id))),
-                Ok(Order::Release(reply)) => drop(reply.send(self.stop_holding())),
-                Ok(Order::Joined(id, result)) => self.take_result(id, result),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Some(Order::Hold(id, reply))) => drop(reply.send(self.start_holding(id).await)),
+                Ok(Some(Order::Release(reply))) => drop(reply.send(self.stop_holding().await)),
+                Ok(Some(Order::Joined(id, result))) => self.take_result(id, result).await,
+                Ok(None) => return,
+                Err(_) => {}
             }
-            self.look();
+            self.look().await;
         }
     }
 
@@ -293,13 +327,22 @@ impl Thread {
         });
     }
 
-    fn start_holding(&mut self, id: HostId) -> Result<(), String> {
+    fn set_leaving(&self, leaving: Option<Leaving>) {
+        self.publish.send_if_modified(|kept| {
+            let changed = kept.leaving != leaving;
+            kept.leaving = leaving;
+            changed
+        });
+    }
+
+    async fn start_holding(&mut self, id: HostId) -> Result<(), String> {
         let before = self.kept();
         if let Some(other) = before.wanted.filter(|other| *other != id) {
             self.port
                 .leave(other)
+                .await
                 .map_err(|error| format!("host id {other} cannot be given up first: {error}"))?;
-            self.leaving = Some(other);
+            self.set_leaving(Some(Leaving { id: other, trouble: None }));
         } else if matches!(before.state, LeaseState::Held { .. }) {
             return Ok(());
         }
@@ -308,23 +351,23 @@ impl Thread {
         Ok(())
     }
 
-    fn stop_holding(&mut self) -> Result<(), String> {
+    async fn stop_holding(&mut self) -> Result<(), String> {
         if let Some(id) = self.kept().wanted {
-            self.port.leave(id).map_err(|error| error.to_string())?;
-            self.leaving = Some(id);
+            self.port.leave(id).await.map_err(|error| error.to_string())?;
+            self.set_leaving(Some(Leaving { id, trouble: None }));
         }
         self.retry_at = None;
         self.set(None, LeaseState::NotRequested);
         Ok(())
     }
 
-    fn take_result(&mut self, id: HostId, result: Result<(), LockError>) {
+    async fn take_result(&mut self, id: HostId, result: Result<(), LockError>) {
         self.joining = None;
         let kept = self.kept();
         if kept.wanted != Some(id) {
             // Not wanted any more: it must not stay behind.
             if result.is_ok()
-                && let Err(error) = self.port.leave(id)
+                && let Err(error) = self.port.leave(id).await
             {
                 tracing::warn!("host id {id} was joined after it was released, and stays: {error}");
             }
@@ -347,23 +390,31 @@ impl Thread {
     }
 
     /// Asks how it stands, and does what follows from it.
-    fn look(&mut self) {
+    async fn look(&mut self) {
         let kept = self.kept();
-        let Some(id) = kept.wanted else { return };
-        if let Some(leaving) = self.leaving {
-            match self.port.phase(leaving) {
-                Ok(Phase::NotHeld) => self.leaving = None,
-                Ok(Phase::Held | Phase::Changing) => return,
-                Err(error) => return self.lost(&kept, error.to_string()),
+        if let Some(Leaving { id, .. }) = kept.leaving {
+            match self.port.phase(id).await {
+                Ok(Phase::NotHeld) => self.set_leaving(None),
+                Ok(Phase::Held | Phase::Changing) => {
+                    return self.set_leaving(Some(Leaving { id, trouble: None }));
+                }
+                Err(error) => {
+                    self.set_leaving(Some(Leaving { id, trouble: Some(error.to_string()) }));
+                    if kept.wanted.is_some() {
+                        self.lost(&kept, error.to_string());
+                    }
+                    return;
+                }
             }
         }
+        let Some(id) = kept.wanted else { return };
         let held = matches!(kept.state, LeaseState::Held { .. });
-        match self.port.phase(id) {
+        match self.port.phase(id).await {
             Ok(Phase::Held) => {
                 if !held {
                     self.set(kept.wanted, LeaseState::Held { since: self.clock.wall().0 });
                 }
-                self.look_at_hosts();
+                self.look_at_hosts().await;
             }
             Ok(Phase::Changing) if held => self.lost(
                 &kept,
@@ -391,17 +442,16 @@ impl Thread {
         if self.joining.is_some() || self.retry_at.is_some_and(|at| now < at) {
             return;
         }
-        let (port, back) = (Arc::clone(&self.port), Weak::clone(&self.back));
-        let thread = std::thread::Builder::new().name("lease-join".to_owned()).stack_size(256 * 1024);
-        let spawned = thread.spawn(move || {
-            let result = port.join(id);
+        let (port, back) = (Arc::clone(&self.port), self.back.clone());
+        let work = async move {
+            let result = port.join(id).await;
             // The keeper may have ended meanwhile.
             if let Some(back) = back.upgrade() {
-                let _ = back.lock().unwrap_or_else(PoisonError::into_inner).send(Order::Joined(id, result));
+                let _ = back.send(Order::Joined(id, result));
             }
-        });
-        match spawned {
-            Ok(_) => self.joining = Some(id),
+        };
+        match self.spawner.thread("lease-join", Box::pin(work)) {
+            Ok(()) => self.joining = Some(id),
             Err(error) => {
                 self.retry_at = Some(now.plus(self.pace.retry));
                 tracing::error!("no thread to join lockspace {}: {error}", self.port.name());
@@ -409,14 +459,14 @@ impl Thread {
         }
     }
 
-    fn look_at_hosts(&mut self) {
+    async fn look_at_hosts(&mut self) {
         let now = self.clock.monotonic();
         if self.hosts_at.is_some_and(|at| now < at) {
             return;
         }
         self.hosts_at = Some(now.plus(self.pace.hosts));
         // Not known yet, or not to be had: what was known stays.
-        if let Ok(live) = self.port.live_hosts() {
+        if let Ok(live) = self.port.live_hosts().await {
             self.publish.send_if_modified(|kept| std::mem::replace(&mut kept.live, live.clone()) != live);
         }
     }

@@ -4,6 +4,7 @@ use clock::SystemClock;
 
 use super::super::memory::MemoryLockspace;
 use super::*;
+use crate::spawner::HostSpawner;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -12,8 +13,13 @@ fn keeper() -> (Arc<MemoryLockspace>, Keeper, WakeCounter) {
     let wake = WakeCounter::default();
     let quick = Duration::from_millis(5);
     let pace = Pace { poll: quick, retry: quick, hosts: quick };
-    let keeper =
-        Keeper::start(Arc::<MemoryLockspace>::clone(&port), Arc::new(SystemClock), wake.clone(), pace);
+    let keeper = Keeper::start(
+        Arc::<MemoryLockspace>::clone(&port),
+        Arc::new(SystemClock),
+        Arc::new(HostSpawner),
+        wake.clone(),
+        pace,
+    );
     (port, keeper.unwrap(), wake)
 }
 
@@ -29,13 +35,13 @@ async fn until(keeper: &Keeper, wanted: impl FnMut(&Kept) -> bool) {
 #[tokio::test]
 async fn an_id_is_taken_kept_lost_at_once_and_taken_again() {
     let (port, keeper, wake) = keeper();
-    assert!(keeper.held_now(id(1)).unwrap_err().contains("nobody asked"));
+    assert!(keeper.held_now(id(1)).await.unwrap_err().contains("nobody asked"));
     keeper.hold(id(1)).await.unwrap();
-    assert_eq!(keeper.held_now(id(1)), Ok(()));
-    assert!(keeper.held_now(id(2)).unwrap_err().contains("the id held here is 1"));
+    assert_eq!(keeper.held_now(id(1)).await, Ok(()));
+    assert!(keeper.held_now(id(2)).await.unwrap_err().contains("the id held here is 1"));
     let before = wake.get();
     port.set_broken(Some("sanlock is gone"));
-    assert!(keeper.held_now(id(1)).unwrap_err().contains("gone"), "not only after the next poll");
+    assert!(keeper.held_now(id(1)).await.unwrap_err().contains("gone"), "not only after the next poll");
     until(&keeper, |kept| matches!(&kept.state, LeaseState::Lost { error, .. } if error.contains("gone")))
         .await;
     assert!(wake.get() > before);
@@ -68,8 +74,26 @@ async fn a_release_during_a_slow_join_leaves_nothing_behind() {
     joining.abort();
     port.set_joins_hang(false);
     tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!(port.phase(id(1)), Ok(Phase::NotHeld));
+    assert_eq!(port.phase(id(1)).await, Ok(Phase::NotHeld));
     keeper.hold(id(2)).await.unwrap();
     keeper.hold(id(4)).await.unwrap();
-    assert_eq!(port.phase(id(4)), Ok(Phase::Held), "the other id was given up first");
+    assert_eq!(port.phase(id(4)).await, Ok(Phase::Held), "the other id was given up first");
+}
+
+#[tokio::test]
+async fn a_lock_manager_that_cannot_say_whether_the_id_is_gone_fails_the_release() {
+    let (port, keeper, _) = keeper();
+    keeper.hold(id(1)).await.unwrap();
+    port.set_broken(Some("sanlock is gone"));
+    until(&keeper, |kept| matches!(kept.state, LeaseState::Lost { .. })).await;
+    assert!(keeper.release(PATIENCE).await.unwrap_err().contains("gone"));
+    let kept = keeper.kept();
+    assert_eq!(
+        (kept.wanted, kept.state),
+        (None, LeaseState::NotRequested),
+        "and yet it is not wanted any more"
+    );
+    port.set_broken(None);
+    until(&keeper, |kept| kept.leaving.is_none()).await;
+    keeper.hold(id(2)).await.unwrap();
 }

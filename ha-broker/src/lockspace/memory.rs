@@ -1,9 +1,11 @@
 //! The simulated lock manager: holds and loses ids as told. No I/O.
 
 use std::collections::BTreeSet;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use async_trait::async_trait;
 use metadata_format::HostId;
+use tokio::sync::watch;
 
 use super::{LockError, Lockspace, Phase};
 
@@ -11,14 +13,13 @@ use super::{LockError, Lockspace, Phase};
 #[derive(Debug, Default)]
 pub struct MemoryLockspace {
     state: Mutex<State>,
-    changed: Condvar,
+    joins_hang: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     ours: Option<HostId>,
     others: BTreeSet<HostId>,
-    joins_hang: bool,
     joins: u32,
     broken: Option<String>,
 }
@@ -50,8 +51,7 @@ impl MemoryLockspace {
 
     /// Whether a join hangs.
     pub fn set_joins_hang(&self, hang: bool) {
-        self.lock().joins_hang = hang;
-        self.changed.notify_all();
+        self.joins_hang.send_replace(hang);
     }
 
     /// How often a join was tried.
@@ -60,17 +60,17 @@ impl MemoryLockspace {
     }
 }
 
+#[async_trait]
 impl Lockspace for MemoryLockspace {
     fn name(&self) -> String {
         "memory".to_owned()
     }
 
-    fn join(&self, id: HostId) -> Result<(), LockError> {
+    async fn join(&self, id: HostId) -> Result<(), LockError> {
+        self.lock().joins += 1;
+        // The sender lives as long as this borrow of it.
+        let _ = self.joins_hang.subscribe().wait_for(|hang| !hang).await;
         let mut state = self.lock();
-        state.joins += 1;
-        while state.joins_hang {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
         if let Some(words) = &state.broken {
             return Err(LockError::Failed(words.clone()));
         }
@@ -81,7 +81,7 @@ impl Lockspace for MemoryLockspace {
         Ok(())
     }
 
-    fn phase(&self, id: HostId) -> Result<Phase, LockError> {
+    async fn phase(&self, id: HostId) -> Result<Phase, LockError> {
         let state = self.lock();
         match &state.broken {
             Some(words) => Err(LockError::Failed(words.clone())),
@@ -90,7 +90,7 @@ impl Lockspace for MemoryLockspace {
         }
     }
 
-    fn leave(&self, id: HostId) -> Result<(), LockError> {
+    async fn leave(&self, id: HostId) -> Result<(), LockError> {
         let mut state = self.lock();
         if state.ours == Some(id) {
             state.ours = None;
@@ -98,13 +98,13 @@ impl Lockspace for MemoryLockspace {
         Ok(())
     }
 
-    fn live_hosts(&self) -> Result<Vec<HostId>, LockError> {
+    async fn live_hosts(&self) -> Result<Vec<HostId>, LockError> {
         let state = self.lock();
         Ok(state.others.iter().chain(&state.ours).copied().collect())
     }
 
-    fn reset(&self) -> Result<(), LockError> {
-        match self.live_hosts()?.as_slice() {
+    async fn reset(&self) -> Result<(), LockError> {
+        match self.live_hosts().await?.as_slice() {
             [] => Ok(()),
             live => Err(LockError::Live(format!("host ids {live:?} are live"))),
         }

@@ -12,9 +12,10 @@ pub mod keeper;
 pub mod memory;
 pub mod sanlock;
 
+use async_trait::async_trait;
 use metadata_format::HostId;
 
-pub use keeper::Keeper;
+pub use keeper::{Keeper, Pace};
 
 /// How far this host is with a host id, at this moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,8 +45,10 @@ pub enum LockError {
     Failed(String),
 }
 
-/// The port to the lock manager. All calls block; [`Lockspace::join`] for as long as sanlock's time-outs say,
-/// the others for a few seconds at most.
+/// The port to the lock manager. All calls take time, and may block their thread meanwhile, as those of the real
+/// adapters do: [`Lockspace::join`] and [`Lockspace::reset`] for as long as sanlock's time-outs say, the others for a
+/// few seconds at most. They are made on threads of the keeper and of the whiteboard's lanes only.
+#[async_trait]
 pub trait Lockspace: Send + Sync + 'static {
     /// What it is, for messages.
     fn name(&self) -> String;
@@ -54,29 +57,29 @@ pub trait Lockspace: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`LockError::InUse`] with the owner when another host has it.
-    fn join(&self, id: HostId) -> Result<(), LockError>;
+    async fn join(&self, id: HostId) -> Result<(), LockError>;
 
     /// Whether the id is held now.
     ///
     /// # Errors
     /// When the lock manager cannot be asked: then nobody may take the id for held.
-    fn phase(&self, id: HostId) -> Result<Phase, LockError>;
+    async fn phase(&self, id: HostId) -> Result<Phase, LockError>;
 
     /// Begins to give the id up; does not wait for it. Fine when it is not held.
     ///
     /// # Errors
     /// When the lock manager refuses or cannot be asked.
-    fn leave(&self, id: HostId) -> Result<(), LockError>;
+    async fn leave(&self, id: HostId) -> Result<(), LockError>;
 
     /// The ids of hosts that renewed their lease lately. Only while an id is held.
     ///
     /// # Errors
     /// When the lock manager cannot say.
-    fn live_hosts(&self) -> Result<Vec<HostId>, LockError>;
+    async fn live_hosts(&self) -> Result<Vec<HostId>, LockError>;
 
     /// Writes an empty lockspace, after it was watched for long enough to see that no host renews a lease.
     ///
     /// # Errors
     /// [`LockError::Live`] with the hosts when some do.
-    fn reset(&self) -> Result<(), LockError>;
+    async fn reset(&self) -> Result<(), LockError>;
 }

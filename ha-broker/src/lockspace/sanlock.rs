@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use metadata_format::HostId;
 use sanlock_client::{
     AddOptions, Client, DeltaRecord, Disk, DiskPath, HostState, LockspaceName, LockspacePhase,
@@ -130,12 +131,13 @@ impl SanlockLockspace {
     }
 }
 
+#[async_trait]
 impl Lockspace for SanlockLockspace {
     fn name(&self) -> String {
         format!("{} on {}", self.name, self.path.display())
     }
 
-    fn join(&self, id: HostId) -> Result<(), LockError> {
+    async fn join(&self, id: HostId) -> Result<(), LockError> {
         let options = AddOptions { io_timeout: Some(self.io_timeout), is_async: false };
         let mut waited = Duration::ZERO;
         loop {
@@ -180,7 +182,7 @@ impl Lockspace for SanlockLockspace {
         }
     }
 
-    fn phase(&self, id: HostId) -> Result<Phase, LockError> {
+    async fn phase(&self, id: HostId) -> Result<Phase, LockError> {
         match self.ask.inquire_lockspace(&self.lockspace(id)) {
             Ok(LockspacePhase::Joined) => Ok(Phase::Held),
             Ok(LockspacePhase::Joining | LockspacePhase::Leaving) => Ok(Phase::Changing),
@@ -189,7 +191,7 @@ impl Lockspace for SanlockLockspace {
         }
     }
 
-    fn leave(&self, id: HostId) -> Result<(), LockError> {
+    async fn leave(&self, id: HostId) -> Result<(), LockError> {
         // `unused`: sanlock must refuse rather than kill the VM that holds a lease in it.
         let options = RemoveOptions { is_async: true, unused: true };
         match self.ask.remove_lockspace(&self.lockspace(id), options) {
@@ -201,13 +203,13 @@ impl Lockspace for SanlockLockspace {
         }
     }
 
-    fn live_hosts(&self) -> Result<Vec<HostId>, LockError> {
+    async fn live_hosts(&self) -> Result<Vec<HostId>, LockError> {
         let hosts = self.ask.get_hosts(&self.name, None).map_err(|error| self.failed(&error))?;
         let live = hosts.into_iter().filter(|host| host.state == HostState::Live);
         Ok(live.filter_map(|host| HostId::new(u16::try_from(host.host_id).ok()?).ok()).collect())
     }
 
-    fn reset(&self) -> Result<(), LockError> {
+    async fn reset(&self) -> Result<(), LockError> {
         let own = self.ask.get_lockspaces().map_err(|error| self.failed(&error))?;
         if let Some(own) = own.iter().find(|record| record.lockspace.name == self.name) {
             let id = own.lockspace.host_id;

@@ -50,10 +50,12 @@ impl Links for KernelLinks {
     async fn look(&self, name: &str) -> Result<Link, String> {
         let (connection, handle, _) =
             rtnetlink::new_connection().map_err(|e| format!("cannot open rtnetlink: {e}"))?;
-        let connection = tokio::spawn(connection);
         let mut found = Box::pin(handle.link().get().match_name(name.to_owned()).execute());
-        let answer = found.try_next().await;
-        connection.abort();
+        let answer = tokio::select! {
+            biased;
+            answer = found.try_next() => answer,
+            () = connection => return Err(format!("rtnetlink ended before it told about link '{name}'")),
+        };
         match answer {
             Ok(Some(link)) => {
                 let state = link.attributes.iter().find_map(|attribute| match attribute {

@@ -95,9 +95,11 @@ pub async fn run(
         {
             changes.send_modify(|count| *count += 1);
         }
+        let next = begun + probe.interval();
         tokio::select! {
-            () = time::sleep_until(begun + probe.interval()) => {}
+            biased;
             () = probe.woken() => time::sleep_until(begun + LEAST_GAP).await,
+            () = time::sleep_until(next) => {}
         }
     }
 }

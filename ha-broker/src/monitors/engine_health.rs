@@ -215,12 +215,13 @@ impl Probe for EngineHealth {
                 Verdict::AskPage(activity) => activity,
             };
             let answer = tokio::select! {
-                answer = self.page.check() => answer,
-                // What the page would say is of a VM that may be gone: look again.
+                biased;
+                // What the page says is of a VM that may be gone: look again.
                 () = next_event(&mut self.events), if restarts < RESTARTS => {
                     restarts += 1;
                     continue;
                 }
+                answer = self.page.check() => answer,
             };
             break (seen, running(activity, answer.is_ok()), answer.err());
         };

@@ -1,7 +1,7 @@
 //! The monitors: what this host looks at every few seconds, for itself and for its agent.
 //!
 //! Each monitor is a [`Probe`] that measures once and a [task](driver) that repeats it on its own schedule and
-//! keeps the last result. None can block another: what may hang runs with a deadline, in a thread of its own where
+//! keeps the last result; a [`ProbeFactory`] makes the probes, of the real host or of a simulated one. None can block another: what may hang runs with a deadline, in a thread of its own where
 //! the kernel gives no other way. A monitor measures and says; what a result is worth is the agent's to judge.
 //!
 //! | type | result | options |
@@ -23,6 +23,8 @@ pub mod cpu;
 pub mod cpu_no_engine;
 mod driver;
 pub mod engine_health;
+mod host_probes;
+mod kind;
 pub mod memory;
 pub mod network;
 mod options;
@@ -30,9 +32,11 @@ mod probe;
 mod set;
 pub mod storage;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
-pub use engine_health::PageOptions;
+pub use engine_health::{EngineHealth, Liveliness, PageOptions};
+pub use host_probes::{HostProbes, Surroundings};
+pub use kind::Kind;
 pub use options::MonitorError;
-pub use probe::{Probe, Reading};
-pub use set::{MonitorSet, Surroundings};
+pub use probe::{Probe, ProbeFactory, Reading};
+pub use set::MonitorSet;

@@ -6,6 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::kind::Kind;
+use super::options::MonitorError;
+use crate::verbs::MonitorOptions;
+
 /// How often a monitor measures unless it says otherwise, begin to begin.
 pub const INTERVAL: Duration = Duration::from_secs(10);
 
@@ -57,4 +61,13 @@ pub trait Probe: Send {
     async fn woken(&mut self) {
         future::pending::<()>().await;
     }
+}
+
+/// Makes the probe of each monitor that is started.
+pub trait ProbeFactory: Send + Sync {
+    /// A probe that has measured nothing yet.
+    ///
+    /// # Errors
+    /// When an option is missing or wrong, or what is to be measured cannot be set up.
+    fn probe(&self, kind: Kind, options: &MonitorOptions) -> Result<Box<dyn Probe>, MonitorError>;
 }

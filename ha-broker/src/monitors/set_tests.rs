@@ -1,13 +1,17 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
 use engine_vm::{VmActivity, VmEvent};
+use ha_config::{HaToml, HostedEngineConf};
 use tokio::time;
 
 use super::*;
+use crate::monitors::PageOptions;
 use crate::monitors::testing::{FakeVm, TokioClock, status_of};
+use crate::spawner::HostSpawner;
 
 fn set(vm: Arc<FakeVm>) -> MonitorSet {
-    MonitorSet::new(Surroundings {
+    let surroundings = Surroundings {
         vm,
         clock: TokioClock::new(),
         // The discard port of this machine: nobody answers, at once.
@@ -20,7 +24,8 @@ fn set(vm: Arc<FakeVm>) -> MonitorSet {
         storage_file: PathBuf::from("/nonexistent/dom_md/metadata"),
         default_bridge: "ovirtmgmt".to_owned(),
         resolv_conf: PathBuf::from("/etc/resolv.conf"),
-    })
+    };
+    MonitorSet::new(surroundings, Arc::new(HostSpawner))
 }
 
 fn options(given: &[(&str, &str)]) -> MonitorOptions {

@@ -13,19 +13,21 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use clock::{Clock, Monotonic};
+use futures_util::future::BoxFuture;
 use rustix::fs::OFlags;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, oneshot};
 use tokio::time;
 
 use super::options::{MonitorError, Options};
 use super::probe::{Probe, Reading, python_bool};
+use crate::spawner::Spawner;
 use crate::verbs::MonitorOptions;
 
 /// The longest read that counts as good.
 pub const MAX_DELAY: Duration = Duration::from_secs(10);
 
 /// One read of the domain; runs in a thread that it may block.
-pub type ReadOnce = Arc<dyn Fn() -> io::Result<()> + Send + Sync>;
+pub type ReadOnce = Box<dyn Fn() -> BoxFuture<'static, io::Result<()>> + Send + Sync>;
 
 /// A block that an `O_DIRECT` read may fill: aligned for sectors of 4096 bytes.
 #[repr(align(4096))]
@@ -65,6 +67,7 @@ pub struct StorageDomain {
     read: ReadOnce,
     clock: Arc<dyn Clock>,
     gate: Arc<Gate>,
+    spawner: Arc<dyn Spawner>,
 }
 
 impl StorageDomain {
@@ -74,25 +77,41 @@ impl StorageDomain {
         path: PathBuf,
         clock: Arc<dyn Clock>,
         gate: Arc<Gate>,
+        spawner: Arc<dyn Spawner>,
     ) -> Result<Self, MonitorError> {
         Options::new("storage-domain", given).needed("sd_uuid", "the storage domain's id")?;
         let target = path.clone();
-        Ok(Self { path, read: Arc::new(move || read_direct(&target)), clock, gate })
+        let read: ReadOnce = Box::new(move || {
+            let target = target.clone();
+            Box::pin(async move { read_direct(&target) })
+        });
+        Ok(Self::new(path, read, clock, gate, spawner))
+    }
+
+    /// Calls `read` for each look, on a thread that `spawner` gives; `path` is what it reads, for messages.
+    pub fn new(
+        path: PathBuf,
+        read: ReadOnce,
+        clock: Arc<dyn Clock>,
+        gate: Arc<Gate>,
+        spawner: Arc<dyn Spawner>,
+    ) -> Self {
+        Self { path, read, clock, gate, spawner }
     }
 
     /// Starts a read in a thread of its own, which keeps the gate shut until the read is back.
     fn begin(&self, reading: OwnedMutexGuard<()>) -> Result<oneshot::Receiver<io::Result<()>>, String> {
         let (done, answer) = oneshot::channel();
-        let read = Arc::clone(&self.read);
+        let read = (self.read)();
         self.gate.begin(self.clock.monotonic());
-        std::thread::Builder::new()
-            .name("storage-domain".to_owned())
-            .spawn(move || {
-                let result = read();
-                drop(reading);
-                // Nobody waits any more when the monitor was stopped.
-                let _ = done.send(result);
-            })
+        let work = async move {
+            let result = read.await;
+            drop(reading);
+            // Nobody waits any more when the monitor was stopped.
+            let _ = done.send(result);
+        };
+        self.spawner
+            .thread("storage-domain", Box::pin(work))
             .map_err(|e| format!("cannot start a thread to read {}: {e}", self.path.display()))?;
         Ok(answer)
     }

@@ -150,6 +150,7 @@ async fn wake<V: Verbs>(query: &str, server: &Arc<Server<V>>) -> Answer {
         }
     }
     tokio::select! {
+        biased;
         wake = server.verbs.wake(after, timeout) => json(&wake),
         () = server.ended() => {
             plain(StatusCode::SERVICE_UNAVAILABLE, "the broker is shutting down")

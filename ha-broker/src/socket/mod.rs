@@ -106,6 +106,7 @@ pub async fn serve<V: Verbs>(
 
     loop {
         let stream = tokio::select! {
+            biased;
             () = &mut shutdown => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => continue,
             accepted = socket.accept() => match accepted {
@@ -169,6 +170,7 @@ async fn connection<V: Verbs>(stream: UnixStream, peer: Peer, server: Arc<Server
         .serve_connection(TokioIo::new(deadline::WriteDeadline::new(stream, WRITE_TIMEOUT)), service);
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
+        biased;
         result = connection.as_mut() => result,
         () = server.ended() => {
             connection.as_mut().graceful_shutdown();

@@ -5,6 +5,8 @@
 //! for each file: a block device says it; on a file system a read of 512 bytes is tried, which storage with
 //! 4096-byte sectors refuses.
 //!
+//! Its calls are system calls: they block the thread, for as long as storage hangs, and never wait otherwise.
+//!
 //! It touches one file. It never creates it, never makes it longer, never falls back to cached I/O.
 
 use std::fs::File;
@@ -12,6 +14,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use async_trait::async_trait;
 use metadata_format::{BLOCK_SIZE, CRITICAL_SIZE, block_offset};
 use rustix::fs::{FileType, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
@@ -235,8 +238,9 @@ fn take_present(first: u16, bytes: &[u8], out: &mut Reading) {
     }));
 }
 
+#[async_trait]
 impl Whiteboard for DirectIo {
-    fn read(&self, ranges: &[BlockRange]) -> Result<Reading, StorageError> {
+    async fn read(&self, ranges: &[BlockRange]) -> Result<Reading, StorageError> {
         let open = self.open(OFlags::RDONLY)?;
         let blocks = open.blocks();
         let covered = ranges.iter().filter_map(|range| {
@@ -261,7 +265,7 @@ impl Whiteboard for DirectIo {
         Ok(reading)
     }
 
-    fn write(&self, block: u16, bytes: &Block, permit: Permit<'_>) -> Result<(), PutError> {
+    async fn write(&self, block: u16, bytes: &Block, permit: &dyn Permit) -> Result<(), PutError> {
         let open = self.open(OFlags::RDWR)?;
         let offset = block_offset(block);
         let end = offset + BLOCK_SIZE as u64;
@@ -270,13 +274,13 @@ impl Whiteboard for DirectIo {
         }
         match self.sector_of(&open)? {
             SectorSize::B512 => {
-                permit()?;
+                permit.ask().await?;
                 open.write_at(&bytes[CRITICAL_SIZE..], offset + CRITICAL_SIZE as u64, block)?;
-                permit()?;
+                permit.ask().await?;
                 open.write_at(&bytes[..CRITICAL_SIZE], offset, block)?;
             }
             SectorSize::B4096 => {
-                permit()?;
+                permit.ask().await?;
                 open.write_at(bytes, offset, block)?;
             }
         }

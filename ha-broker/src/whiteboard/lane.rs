@@ -1,4 +1,4 @@
-//! Blocking I/O on a dedicated thread, one request at a time, each under a deadline.
+//! I/O that may block, on a dedicated thread, one request at a time, each under a deadline.
 //!
 //! ```text
 //! free ── run ──▶ busy ── done ──▶ free
@@ -17,12 +17,14 @@
 //! when its request comes back. This module knows nothing about files.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clock::{Clock, Monotonic, Wall};
-use tokio::sync::{oneshot, watch};
+use futures_util::future::BoxFuture;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::spawner::Spawner;
 
 /// Threads of one lane that may hang at the same time besides its current one.
 pub const MAX_REPLACED: usize = 2;
@@ -51,12 +53,13 @@ impl Abandoned {
     }
 }
 
-type Job = Box<dyn FnOnce() + Send>;
+type Job = BoxFuture<'static, ()>;
 
 /// One lane. Callers take turns: `run` is for one caller at a time, more of them wait for each other.
 pub struct Lane {
     name: &'static str,
     clock: Arc<dyn Clock>,
+    spawner: Arc<dyn Spawner>,
     turn: tokio::sync::Mutex<()>,
     shared: Arc<Shared>,
 }
@@ -68,7 +71,7 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    sender: Option<mpsc::Sender<Job>>,
+    sender: Option<mpsc::UnboundedSender<Job>>,
     generation: u64,
     replaced: usize,
     /// A fresh thread may be tried although the lane counts as stuck.
@@ -83,9 +86,9 @@ impl Shared {
 
 impl Lane {
     /// A lane without a thread yet; the first request starts it.
-    pub fn new(name: &'static str, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(name: &'static str, clock: Arc<dyn Clock>, spawner: Arc<dyn Spawner>) -> Self {
         let shared = Shared { state: Mutex::default(), stuck: watch::Sender::new(None) };
-        Self { name, clock, turn: tokio::sync::Mutex::new(()), shared: Arc::new(shared) }
+        Self { name, clock, spawner, turn: tokio::sync::Mutex::new(()), shared: Arc::new(shared) }
     }
 
     /// The request that hangs; `None` when the lane works.
@@ -108,7 +111,7 @@ impl Lane {
         self.shared.lock().replaced + usize::from(self.stuck().is_some())
     }
 
-    /// Runs `job` on the lane's thread and waits for its result, `deadline` at most.
+    /// Runs `job` on the lane's thread, which it may block, and waits for its result, `deadline` at most.
     ///
     /// # Errors
     /// [`Stuck`] at once when an earlier request hangs, and when this one misses its deadline; `job` then sees
@@ -117,7 +120,7 @@ impl Lane {
         &self,
         operation: &str,
         deadline: Duration,
-        job: impl FnOnce(&Abandoned) -> T + Send + 'static,
+        job: impl FnOnce(Abandoned) -> BoxFuture<'static, T> + Send + 'static,
     ) -> Result<T, Stuck> {
         let _turn = self.turn.lock().await;
         if let Some(stuck) = self.blocked() {
@@ -132,7 +135,7 @@ impl Lane {
             deadline,
         };
         let theirs = abandoned.clone();
-        let sent = self.send(Box::new(move || drop(result.send(job(&theirs)))));
+        let sent = self.send(Box::pin(async move { drop(result.send(job(theirs).await)) }));
         if let Err(error) = sent {
             let operation = format!("{operation} (no thread: {error})");
             return Err(Stuck { operation, ..stuck });
@@ -181,16 +184,13 @@ impl Lane {
         let job = match state.sender.as_ref() {
             Some(sender) => match sender.send(job) {
                 Ok(()) => return Ok(()),
-                Err(mpsc::SendError(job)) => job,
+                Err(mpsc::error::SendError(job)) => job,
             },
             None => job,
         };
-        let (sender, jobs) = mpsc::channel::<Job>();
-        let (shared, generation) = (Arc::clone(&self.shared), state.generation);
-        std::thread::Builder::new()
-            .name(self.name.to_owned())
-            .stack_size(256 * 1024)
-            .spawn(move || work(&jobs, &shared, generation))?;
+        let (sender, jobs) = mpsc::unbounded_channel::<Job>();
+        let work = work(jobs, Arc::clone(&self.shared), state.generation);
+        self.spawner.thread(self.name, Box::pin(work))?;
         // The thread holds the other end, and takes jobs until this end is dropped.
         let _ = sender.send(job);
         state.sender = Some(sender);
@@ -198,9 +198,16 @@ impl Lane {
     }
 }
 
-fn work(jobs: &mpsc::Receiver<Job>, shared: &Shared, generation: u64) {
-    while let Ok(job) = jobs.recv() {
-        job();
+impl Drop for Lane {
+    /// Its thread keeps the shared state, and with it the way to itself: without this it would never end.
+    fn drop(&mut self) {
+        self.shared.lock().sender = None;
+    }
+}
+
+async fn work(mut jobs: mpsc::UnboundedReceiver<Job>, shared: Arc<Shared>, generation: u64) {
+    while let Some(job) = jobs.recv().await {
+        job.await;
         let mut state = shared.lock();
         if state.generation != generation {
             state.replaced = state.replaced.saturating_sub(1);
@@ -213,24 +220,29 @@ fn work(jobs: &mpsc::Receiver<Job>, shared: &Shared, generation: u64) {
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
     use clock::SystemClock;
 
     use super::*;
+    use crate::spawner::HostSpawner;
 
     const SHORT: Duration = Duration::from_millis(30);
     const LONG: Duration = Duration::from_secs(20);
 
     fn lane() -> Lane {
-        Lane::new("test", Arc::new(SystemClock))
+        Lane::new("test", Arc::new(SystemClock), Arc::new(HostSpawner))
     }
 
-    fn hang() -> (Sender<()>, impl FnOnce(&Abandoned) -> bool + Send + 'static) {
+    fn hang() -> (Sender<()>, impl FnOnce(Abandoned) -> BoxFuture<'static, bool> + Send + 'static) {
         let (release, wait): (Sender<()>, Receiver<()>) = channel();
-        (release, move |abandoned: &Abandoned| {
-            let _ = wait.recv();
-            abandoned.is_set()
+        (release, |abandoned: Abandoned| {
+            Box::pin(async move {
+                // Blocks the thread, as a system call does.
+                let _ = wait.recv();
+                abandoned.is_set()
+            })
         })
     }
 
@@ -242,15 +254,19 @@ mod tests {
     #[tokio::test]
     async fn a_request_that_hangs_fails_in_time_and_the_lane_comes_back_by_itself() {
         let lane = lane();
-        assert_eq!(lane.run("add", LONG, |_| 1 + 1).await, Ok(2));
+        assert_eq!(lane.run("add", LONG, |_| Box::pin(ready(1 + 1))).await, Ok(2));
         let (release, job) = hang();
         let stuck = lane.run("hang", SHORT, job).await.unwrap_err();
         assert_eq!(stuck.operation, "hang");
-        assert_eq!(lane.run("later", LONG, |_| ()).await.unwrap_err(), stuck, "later ones fail at once");
+        assert_eq!(
+            lane.run("later", LONG, |_| Box::pin(ready(()))).await.unwrap_err(),
+            stuck,
+            "later ones fail at once"
+        );
         assert_eq!(lane.hanging_threads(), 1);
         release.send(()).unwrap();
         until(&lane, false).await;
-        assert_eq!(lane.run("after", LONG, |_| 3).await, Ok(3));
+        assert_eq!(lane.run("after", LONG, |_| Box::pin(ready(3))).await, Ok(3));
         assert_eq!(lane.hanging_threads(), 0);
     }
 
@@ -258,14 +274,16 @@ mod tests {
     async fn an_abandoned_request_can_see_it() {
         let lane = lane();
         let (release, wait) = channel::<()>();
-        let (tell, told) = channel();
-        let job = move |abandoned: &Abandoned| {
-            let _ = wait.recv();
-            tell.send(abandoned.is_set()).unwrap();
+        let (tell, told) = oneshot::channel();
+        let job = |abandoned: Abandoned| -> BoxFuture<'static, ()> {
+            Box::pin(async move {
+                let _ = wait.recv();
+                tell.send(abandoned.is_set()).unwrap();
+            })
         };
         lane.run("hang", SHORT, job).await.unwrap_err();
         release.send(()).unwrap();
-        assert!(tokio::task::spawn_blocking(move || told.recv()).await.unwrap().unwrap());
+        assert_eq!(told.await, Ok(true));
     }
 
     #[tokio::test]
@@ -285,7 +303,7 @@ mod tests {
         assert_eq!(lane.hanging_threads(), 1 + MAX_REPLACED);
         drop(releases);
         until(&lane, false).await;
-        assert_eq!(lane.run("after", LONG, |_| 7).await, Ok(7));
+        assert_eq!(lane.run("after", LONG, |_| Box::pin(ready(7))).await, Ok(7));
     }
 
     #[tokio::test]
@@ -294,8 +312,29 @@ mod tests {
         let (_release, job) = hang();
         lane.run("first", SHORT, job).await.unwrap_err();
         assert!(lane.replace());
-        assert_eq!(lane.run("again", LONG, |_| 1).await, Ok(1));
+        assert_eq!(lane.run("again", LONG, |_| Box::pin(ready(1))).await, Ok(1));
         until(&lane, false).await;
         assert_eq!(lane.hanging_threads(), 1, "the first one is still counted");
+    }
+
+    #[tokio::test]
+    async fn a_request_that_panics_is_said_and_the_next_one_gets_a_new_thread() {
+        let lane = lane();
+        let stuck = lane.run("panic", LONG, |_| Box::pin(async { panic!("meant") })).await;
+        let Err::<(), _>(stuck) = stuck else { panic!("a result") };
+        assert!(stuck.operation.contains("this is a bug"), "{}", stuck.operation);
+        assert_eq!(lane.stuck(), None);
+        assert_eq!(lane.run("after", LONG, |_| Box::pin(ready(1))).await, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn the_thread_ends_with_its_lane() {
+        let lane = lane();
+        lane.run("add", LONG, |_| Box::pin(ready(1))).await.unwrap();
+        let mut watch = lane.watch();
+        drop(lane);
+        // Open as long as the thread has what it shares with the lane.
+        let ended = async { while watch.changed().await.is_ok() {} };
+        tokio::time::timeout(LONG, ended).await.unwrap();
     }
 }

@@ -3,10 +3,12 @@
 //! It models what [`super::direct_io`] promises and how storage breaks it: failing calls, calls that hang, writes
 //! that are lost after they were acknowledged, and a write that is cut after its first sector. No I/O.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use async_trait::async_trait;
 use metadata_format::{BLOCK_SIZE, CRITICAL_SIZE};
 use rustix::io::Errno;
+use tokio::sync::watch;
 
 use super::error::{PutError, StorageError};
 use super::{Block, BlockRange, Identity, Permit, Reading, Whiteboard, zero_block};
@@ -31,31 +33,27 @@ pub enum Fault {
 #[derive(Debug)]
 pub struct MemoryWhiteboard {
     state: Mutex<State>,
-    changed: Condvar,
+    /// What calls do; the receivers are the calls that hang.
+    reads: watch::Sender<Fault>,
+    writes: watch::Sender<Fault>,
 }
 
 #[derive(Debug)]
 struct State {
     blocks: Vec<Block>,
-    reads: Fault,
-    writes: Fault,
     identity: u64,
-    hanging: usize,
     written: Vec<(u16, Box<Block>)>,
 }
 
 impl MemoryWhiteboard {
     /// A file with room for `blocks` empty blocks.
     pub fn new(blocks: u16) -> Self {
-        let state = State {
-            blocks: vec![zero_block(); blocks.into()],
-            reads: Fault::None,
-            writes: Fault::None,
-            identity: 1,
-            hanging: 0,
-            written: Vec::new(),
-        };
-        Self { state: Mutex::new(state), changed: Condvar::new() }
+        let state = State { blocks: vec![zero_block(); blocks.into()], identity: 1, written: Vec::new() };
+        Self {
+            state: Mutex::new(state),
+            reads: watch::Sender::new(Fault::None),
+            writes: watch::Sender::new(Fault::None),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -64,19 +62,17 @@ impl MemoryWhiteboard {
 
     /// Sets what reads do from now on.
     pub fn set_reads(&self, fault: Fault) {
-        self.lock().reads = fault;
-        self.changed.notify_all();
+        self.reads.send_replace(fault);
     }
 
     /// Sets what writes do from now on.
     pub fn set_writes(&self, fault: Fault) {
-        self.lock().writes = fault;
-        self.changed.notify_all();
+        self.writes.send_replace(fault);
     }
 
     /// Calls that hang now.
     pub fn hanging(&self) -> usize {
-        self.lock().hanging
+        self.reads.receiver_count() + self.writes.receiver_count()
     }
 
     /// What storage holds of a block, whatever the faults say; an empty block beyond the end.
@@ -111,29 +107,26 @@ impl MemoryWhiteboard {
     fn os(&self, operation: String, errno: Errno) -> StorageError {
         StorageError::Os { file: self.name().into(), operation, errno }
     }
-
-    /// Waits out a hang; gives the fault that holds then.
-    fn wait<'a>(
-        &'a self,
-        mut state: MutexGuard<'a, State>,
-        fault: fn(&State) -> Fault,
-    ) -> (MutexGuard<'a, State>, Fault) {
-        while fault(&state) == Fault::Hang {
-            state.hanging += 1;
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-            state.hanging -= 1;
-        }
-        let fault = fault(&state);
-        (state, fault)
-    }
 }
 
+/// Waits out a hang; gives the fault that holds then.
+async fn outlast_hang(faults: &watch::Sender<Fault>) -> Fault {
+    let now = *faults.borrow();
+    if now != Fault::Hang {
+        return now;
+    }
+    let mut changes = faults.subscribe();
+    // The sender lives as long as this borrow of it.
+    changes.wait_for(|fault| *fault != Fault::Hang).await.map_or(now, |fault| *fault)
+}
+
+#[async_trait]
 impl Whiteboard for MemoryWhiteboard {
-    fn read(&self, ranges: &[BlockRange]) -> Result<Reading, StorageError> {
-        let (state, fault) = self.wait(self.lock(), |state| state.reads);
-        if let Fault::Fail(errno) = fault {
+    async fn read(&self, ranges: &[BlockRange]) -> Result<Reading, StorageError> {
+        if let Fault::Fail(errno) = outlast_hang(&self.reads).await {
             return Err(self.os("read".to_owned(), errno));
         }
+        let state = self.lock();
         let mut reading = Reading {
             file_blocks: state.blocks.len() as u64,
             identity: Identity { inode: state.identity, ..Identity::default() },
@@ -157,10 +150,9 @@ impl Whiteboard for MemoryWhiteboard {
         Ok(reading)
     }
 
-    fn write(&self, block: u16, bytes: &Block, permit: Permit<'_>) -> Result<(), PutError> {
-        let (state, fault) = self.wait(self.lock(), |state| state.writes);
-        drop(state);
-        permit()?;
+    async fn write(&self, block: u16, bytes: &Block, permit: &dyn Permit) -> Result<(), PutError> {
+        let fault = outlast_hang(&self.writes).await;
+        permit.ask().await?;
         let mut state = self.lock();
         let len = (state.blocks.len() * BLOCK_SIZE) as u64;
         let Some(kept) = state.blocks.get_mut(usize::from(block)) else {

@@ -9,6 +9,7 @@
 //! - [`plan`] and [`queue`] decide without doing I/O: what to read in a cycle, what to write next.
 //! - [`commit`] is one write from the last look at the lease to the comparison of what was read back.
 //! - [`lane`] runs blocking I/O on a dedicated thread under a deadline, so that stuck storage blocks nobody.
+//! - [`permit`] is asked before each byte that goes to storage.
 //! - [`service`] holds it together, and keeps what was read last.
 //!
 //! It never parses a host's record, never decides, never extends or truncates the file, and never exits.
@@ -20,14 +21,17 @@ pub mod direct_io;
 pub mod error;
 pub mod lane;
 pub mod memory;
+pub mod permit;
 pub mod plan;
 pub mod queue;
 pub mod service;
 pub mod snapshot;
 
+use async_trait::async_trait;
 use metadata_format::BLOCK_SIZE;
 
 pub use error::{PutError, StorageError};
+pub use permit::{BlockLease, Permit};
 pub use plan::BlockRange;
 pub use service::{Service, Timing};
 pub use snapshot::{Seen, Snapshot};
@@ -37,9 +41,6 @@ pub type Block = [u8; BLOCK_SIZE];
 
 /// Number of the cluster's block. It has many writers; block *n* > 0 has one, the holder of host id *n*.
 pub const CLUSTER_BLOCK: u16 = 0;
-
-/// Asked directly before each byte that goes to storage: an error means "do not write".
-pub type Permit<'a> = &'a dyn Fn() -> Result<(), PutError>;
 
 /// What one look at the file gave.
 #[derive(Debug, Clone, Default)]
@@ -69,15 +70,17 @@ pub struct Identity {
     pub rdev: u64,
 }
 
-/// The port: blocking access to the file, one call at a time from each [`lane::Lane`].
+/// The port: access to the file, one call at a time from each [`lane::Lane`].
 ///
-/// A call may hang for as long as storage hangs; it is never made on a thread that others wait for.
+/// A call may hang for as long as storage hangs, and may block its thread meanwhile, as the real adapter's calls
+/// do: it is made on a lane's thread only, and that is never one that others wait for.
+#[async_trait]
 pub trait Whiteboard: Send + Sync + 'static {
     /// Reads `ranges`. A failing sector costs only its own block.
     ///
     /// # Errors
     /// When nothing could be read; a block beyond the end of the file is no error, and absent.
-    fn read(&self, ranges: &[BlockRange]) -> Result<Reading, StorageError>;
+    async fn read(&self, ranges: &[BlockRange]) -> Result<Reading, StorageError>;
 
     /// Writes one block: its first 512 bytes (with storage of 4096-byte sectors: all of it) in one write of
     /// whole sectors, after the rest. Returns when it is on stable storage. `permit` is asked before each
@@ -85,7 +88,7 @@ pub trait Whiteboard: Send + Sync + 'static {
     ///
     /// # Errors
     /// What `permit` said, or why storage did not take it. The file is never made longer.
-    fn write(&self, block: u16, bytes: &Block, permit: Permit<'_>) -> Result<(), PutError>;
+    async fn write(&self, block: u16, bytes: &Block, permit: &dyn Permit) -> Result<(), PutError>;
 
     /// Name of the file for messages.
     fn name(&self) -> String;

@@ -95,6 +95,7 @@ impl<T> WriteQueues<T> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
     use proptest::prelude::*;
 
     use super::super::cluster::Change;
@@ -172,7 +173,8 @@ mod tests {
             let mut write = |queues: &mut WriteQueues<usize>, statuses: &BTreeMap<u16, Block>,
                              lines: &BTreeMap<char, String>| {
                 let Some(job) = queues.pop() else { return Ok(false) };
-                let stored = commit(&port, job.block, &job.payload, &|| Ok(())).unwrap();
+                let stored = commit(&port, job.block, &job.payload, &|| Ok(())).now_or_never();
+                let stored = stored.expect("memory does not wait").unwrap();
                 prop_assert_eq!(&*stored, &port.peek(job.block));
                 answered += job.tickets.len();
                 if job.block == 0 {

@@ -13,15 +13,18 @@ use std::time::Duration;
 
 use broker_api::status::StorageState;
 use clock::{Clock, Monotonic, Wall};
+use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::commit::{Payload, commit, read_one};
 use super::error::{PutError, StorageError};
 use super::lane::{Lane, Stuck};
+use super::permit::{BlockLease, RequestPermit};
 use super::plan::{Planner, cycle_length};
 use super::queue::{Job, WriteQueues};
 use super::snapshot::Snapshot;
 use super::{Block, BlockRange, CLUSTER_BLOCK, Identity, Reading, Whiteboard};
+use crate::spawner::Spawner;
 use crate::wake::WakeCounter;
 
 /// The times of the whiteboard.
@@ -47,15 +50,6 @@ impl Default for Timing {
             try_anew: Duration::from_secs(30),
         }
     }
-}
-
-/// Who may write which host's block.
-pub trait BlockLease: Send + Sync + 'static {
-    /// Whether `block`'s lease is held at this moment. May block for a moment; never asked for the cluster block.
-    ///
-    /// # Errors
-    /// Why not, in words for the caller.
-    fn may_write(&self, block: u16) -> Result<(), String>;
 }
 
 /// Counts for the metrics page.
@@ -138,12 +132,14 @@ impl Service {
         port: Arc<dyn Whiteboard>,
         lease: Arc<dyn BlockLease>,
         clock: Arc<dyn Clock>,
+        spawner: &Arc<dyn Spawner>,
         timing: Timing,
         wake: WakeCounter,
     ) -> Self {
+        let lane = |name| Lane::new(name, Arc::clone(&clock), Arc::clone(spawner));
         Self(Arc::new(Inner {
-            reader: Lane::new("storage-read", Arc::clone(&clock)),
-            writer: Lane::new("storage-write", Arc::clone(&clock)),
+            reader: lane("storage-read"),
+            writer: lane("storage-write"),
             port,
             lease,
             clock,
@@ -286,8 +282,8 @@ impl Inner {
         let port = Arc::clone(&self.port);
         let operation = format!("read {}", self.port.name());
         let started = self.clock.monotonic();
-        let job = move |_: &_| port.read(&ranges);
-        let result = match self.reader.run(&operation, self.timing.deadline, job).await {
+        let read = async move { port.read(&ranges).await };
+        let result = match self.reader.run(&operation, self.timing.deadline, |_| Box::pin(read)).await {
             Ok(result) => result,
             Err(stuck) => Err(stuck_error(&stuck)),
         };
@@ -372,6 +368,7 @@ impl Inner {
                     let _ = ticket.send(Err(stuck_error(&stuck).into()));
                 }
                 tokio::select! {
+                    biased;
                     _ = lane.changed() => self.tell(),
                     () = self.work.notified() => {}
                 }
@@ -383,6 +380,7 @@ impl Inner {
                 continue;
             }
             tokio::select! {
+                biased;
                 _ = lane.changed() => self.tell(),
                 () = self.work.notified() => {}
             }
@@ -436,18 +434,9 @@ impl Inner {
     async fn write_once(&self, block: u16, payload: &Payload) -> Result<Box<Block>, PutError> {
         let (port, lease, payload) = (Arc::clone(&self.port), Arc::clone(&self.lease), payload.clone());
         let operation = format!("write block {block} of {}", self.port.name());
-        let job = move |abandoned: &super::lane::Abandoned| {
-            let permit = || {
-                if abandoned.is_set() {
-                    return Err(PutError::Abandoned);
-                }
-                if block == CLUSTER_BLOCK {
-                    Ok(())
-                } else {
-                    lease.may_write(block).map_err(PutError::NotHeld)
-                }
-            };
-            commit(&*port, block, &payload, &permit)
+        let job = move |abandoned| -> BoxFuture<'static, _> {
+            let permit = RequestPermit { lease, block, abandoned };
+            Box::pin(async move { commit(&*port, block, &payload, &permit).await })
         };
         match self.writer.run(&operation, self.timing.deadline, job).await {
             Ok(result) => result,
@@ -462,8 +451,8 @@ impl Inner {
         tokio::time::sleep(self.timing.settle).await;
         let port = Arc::clone(&self.port);
         let operation = format!("read back block {CLUSTER_BLOCK} of {}", self.port.name());
-        let again =
-            self.writer.run(&operation, self.timing.deadline, move |_| read_one(&*port, CLUSTER_BLOCK)).await;
+        let read = async move { read_one(&*port, CLUSTER_BLOCK).await };
+        let again = self.writer.run(&operation, self.timing.deadline, |_| Box::pin(read)).await;
         let again = again.map_err(|stuck| stuck_error(&stuck))??;
         match change.missing_in(&again) {
             None => Ok(again),

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use async_trait::async_trait;
 use clock::SystemClock;
 use rustix::io::Errno;
 
@@ -9,14 +10,16 @@ use super::super::cluster::Change;
 use super::super::memory::{Fault, MemoryWhiteboard};
 use super::super::zero_block;
 use super::*;
+use crate::spawner::HostSpawner;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Default)]
 struct Lease(AtomicBool);
 
+#[async_trait]
 impl BlockLease for Lease {
-    fn may_write(&self, block: u16) -> Result<(), String> {
+    async fn may_write(&self, block: u16) -> Result<(), String> {
         if self.0.load(Ordering::SeqCst) { Ok(()) } else { Err(format!("host id {block} is not held here")) }
     }
 }
@@ -44,6 +47,7 @@ impl Bench {
             Arc::<MemoryWhiteboard>::clone(&port),
             Arc::<Lease>::clone(&lease),
             Arc::new(SystemClock),
+            &(Arc::new(HostSpawner) as _),
             timing,
             wake.clone(),
         );

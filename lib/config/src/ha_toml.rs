@@ -5,6 +5,7 @@
 
 mod check;
 mod keys;
+mod rules;
 
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use serde::Deserialize;
 use crate::atomic;
 use crate::error::{ConfigError, Result};
 use crate::paths::Paths;
+
+pub use rules::{RulesTable, SickEngine};
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
@@ -36,6 +39,8 @@ pub struct HaToml {
     pub metrics: MetricsTable,
     /// `[policy]`
     pub policy: PolicyTable,
+    /// `[rules]`
+    pub rules: RulesTable,
 }
 
 /// Who runs the VM.
@@ -362,6 +367,7 @@ impl HaToml {
     /// Checks ranges and the relations between the times; the error says which rule is broken and what to do.
     pub fn validate(&self) -> Result<(), String> {
         check::ranges(self)?;
+        self.rules.check(&self.timers)?;
         check::relations(self)
     }
 

@@ -50,6 +50,19 @@ pub(super) const KNOWN: &[(&str, &[&str])] = &[
             "health_escalation",
         ],
     ),
+    (
+        "rules",
+        &[
+            "restart_budget",
+            "restart_window",
+            "restart_pause",
+            "debounce_bad",
+            "debounce_samples",
+            "start_stagger",
+            "engine_resets",
+            "sick_engine",
+        ],
+    ),
 ];
 
 /// Refuses the first key that is not in [`KNOWN`].

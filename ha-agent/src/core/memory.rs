@@ -1,0 +1,64 @@
+//! What the rules behind the policy's switches remember from step to step. Each part is bounded by its own module.
+//!
+//! Pure. All of it is kept whether its switch is on or off, and used only when it is on.
+
+use super::budget::{Budget, Spent};
+use super::debounce::{Lead, Samples};
+use super::policy::Limits;
+use super::time::Secs;
+
+/// Seconds within which resets of a sick engine are counted: an hour.
+const RESET_WINDOW: u64 = 3600;
+
+/// The memory of the rules.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Memory {
+    /// Restarts after a crash.
+    pub restarts: Spent,
+    /// Resets of a sick engine.
+    pub resets: Spent,
+    /// Since when this host has been due to start the VM; `None` when it is not.
+    pub due: Option<Secs>,
+    /// The last samples of this host's network and bridge.
+    pub samples: Samples,
+    /// The other hosts' lead.
+    pub lead: Lead,
+}
+
+/// What a budget is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Starting the VM again on this host after a crash.
+    Restart,
+    /// Stopping a VM whose engine is sick.
+    Reset,
+}
+
+impl Purpose {
+    /// How often it may be done.
+    pub(super) const fn budget(self, limits: &Limits) -> Budget {
+        match self {
+            Self::Restart => Budget { times: limits.restart_budget, window: limits.restart_window },
+            Self::Reset => Budget { times: limits.engine_resets, window: RESET_WINDOW },
+        }
+    }
+}
+
+impl Memory {
+    /// When that was done.
+    pub(super) const fn spent(&self, purpose: Purpose) -> &Spent {
+        match purpose {
+            Purpose::Restart => &self.restarts,
+            Purpose::Reset => &self.resets,
+        }
+    }
+
+    /// That is done now.
+    pub(super) fn spend(&mut self, purpose: Purpose, limits: &Limits, now: Secs) {
+        let spent = match purpose {
+            Purpose::Restart => &mut self.restarts,
+            Purpose::Reset => &mut self.resets,
+        };
+        spent.spend(purpose.budget(limits), now);
+    }
+}

@@ -1,0 +1,52 @@
+//! When a better host takes a VM that runs here. `cpu_never_evicts` and `debounce` make that rarer.
+
+use super::{Outcome, Step, To};
+use crate::core::reason::{Monitored, Reason};
+use crate::core::state::State;
+use crate::core::state::Wait::Delay;
+use crate::core::{Core, debounce};
+
+impl Step<'_> {
+    /// Stops the VM here when another host is better by the margin, with `debounce` for long enough.
+    pub(super) fn hand_over(&mut self) -> Option<Outcome> {
+        let (limits, policy) = (&self.settings.limits, self.settings.policy);
+        let (margin, needed) = (limits.hand_over_margin, limits.debounce_bad);
+        let mut score = Core::defended(&self.core.score, policy);
+        if policy.debounce {
+            // This host's score recovers some samples after its network does. Another host's recovers at once: when a
+            // fault that all hosts share ends, it must not look better for that.
+            let now = self.core.sheet(self.core.state, &self.view.look.local, self.settings);
+            score = score.max(Core::defended(&now, policy));
+        }
+        let (host, theirs) = self.view.best_score.clone()?;
+        if theirs.0 < score.0.saturating_add(margin) {
+            return None;
+        }
+        let seen = self.core.memory.lead.of(host.id);
+        if policy.debounce && seen < needed {
+            self.notes.push(Reason::HandOverWaits { score, host, theirs, seen, needed });
+            return None;
+        }
+        Some(To(State::EngineStop, Delay, Reason::HandOver { score, host, theirs, margin }))
+    }
+
+    /// Notes what is bad now and does not count yet.
+    pub(super) fn note_bad_samples(&mut self) {
+        if !(self.settings.policy.debounce && debounce::protects(self.core.state)) {
+            return;
+        }
+        let limits = &self.settings.limits;
+        let (needed, samples) = (limits.debounce_bad, limits.debounce_samples);
+        let local = &self.view.look.local;
+        let steady = self.core.memory.samples.steady(local, limits);
+        let worse = |now: Option<f64>, counted: Option<f64>| now.unwrap_or(0.0) < counted.unwrap_or(0.0);
+        for (what, bad) in [
+            (Monitored::Network, worse(local.network, steady.network)),
+            (Monitored::Bridge, local.bridge != Some(true) && steady.bridge == Some(true)),
+        ] {
+            if bad {
+                self.notes.push(Reason::BadSampleBorne { what, needed, samples });
+            }
+        }
+    }
+}

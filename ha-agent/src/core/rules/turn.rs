@@ -1,0 +1,43 @@
+//! `ranked_start`: hosts that are equally good start the VM one after the other, so that they do not race for its lease.
+//!
+//! Nobody waits for another host's deed, only for time: when those who come first do nothing, this host starts.
+
+use super::{Outcome, Step, To};
+use crate::core::reason::Reason;
+use crate::core::state::State;
+use crate::core::state::Wait::{Delay, No};
+use crate::core::{HostName, View};
+
+impl Step<'_> {
+    /// This host should start the VM: now, or when those who come first have had their time.
+    pub(super) fn take_turn(&mut self) -> Outcome {
+        let now = self.view.look.finished;
+        let due = self.core.memory.due.unwrap_or(now);
+        self.due = Some(due);
+        let score = self.core.score.total;
+        if self.settings.policy.ranked_start && score.0 > 0 {
+            let first = || self.equals_before();
+            let wait = self.settings.limits.stagger.saturating_mul(first().map(|_| 1).sum());
+            let left = wait.saturating_sub(now.since(due));
+            if left > 0
+                && let Some(host) = first().min_by_key(|host| host.id)
+            {
+                self.again_in = Some(left);
+                return To(State::EngineDown, Delay, Reason::OthersFirst { score, host, left });
+            }
+        }
+        To(State::EngineStart, No, Reason::BestHost { score, next: self.view.best_score.clone() })
+    }
+
+    /// The live hosts with exactly this host's score and a lower id.
+    fn equals_before(&self) -> impl Iterator<Item = HostName> {
+        let score = self.core.score.total;
+        let own = self.settings.host_id;
+        let view = self.view;
+        view.look.hosts.iter().filter_map(move |host| {
+            let block = host.block.as_ref().filter(|block| block.score == score)?;
+            let before = host.id < own && view.alive.contains(&host.id);
+            before.then(|| View::host_name(host.id, &block.hostname))
+        })
+    }
+}
