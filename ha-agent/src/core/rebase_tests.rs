@@ -62,6 +62,9 @@ fn settings(policy: Policy) -> Settings {
         stop: 30,
         away: 20,
         unexpected_down: 50,
+        restart_window: 90,
+        restart_pause: 20,
+        engine_reset_window: 90,
         ..Limits::default()
     };
     Settings { host_id: host(1), weights: Weights::of(Profile::Ovirt45), policy, limits }
@@ -137,6 +140,12 @@ proptest! {
     ) {
         const ORIGIN: u64 = 100_000;
         let settings = settings(if plain { Policy::plain() } else { Policy::default() });
+        // The next timestamp is the last or a higher one, so that lower ones need not be told apart.
+        let horizon = Some(Horizon {
+            instant: Secs(ORIGIN - 100),
+            stamp: -1,
+            samples: settings.limits.debounce_bad,
+        });
         let (mut whole, mut moved) = (Core::default(), Core::default());
         let (mut now, mut stamps) = (ORIGIN, vec![700_i64, 9]);
         let mut last_stamps = stamps.clone();
@@ -153,13 +162,12 @@ proptest! {
             prop_assert_eq!(&decisions, &expected);
             prop_assert_eq!(&next.score, &whole.score);
             let remote = (2..).map(host).zip(shifted).collect();
-            // The next timestamp is the last or a higher one, so that lower ones need not be told apart.
-            moved = next.rebased(&ClockShift { own: turn.after, remote, oldest_stamp: Some(-1) });
+            moved = next.rebased(&ClockShift { own: turn.after, remote, horizon });
             last_stamps.clone_from(&stamps);
         }
         // And one shift of the whole life gives the same core as one shift after each look.
         let remote = (2..).map(host).zip(stamps).collect();
-        let shift = ClockShift { own: now - ORIGIN, remote, oldest_stamp: Some(-1) };
+        let shift = ClockShift { own: now - ORIGIN, remote, horizon };
         prop_assert_eq!(whole.rebased(&shift), moved);
     }
 }

@@ -10,10 +10,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use engine_vm::{LeaseHolding, VmActivity, VmExit, VmStatus};
-use ha_agent::core::rebase::ClockShift;
+use ha_agent::core::rebase::{ClockShift, Horizon};
 use ha_agent::core::{
     ActionResult, Core, Decision, Footing, Input, Limits, Local, Observation, Policy, Profile, RemoteBlock,
-    RemoteHost, Secs, Settings, Then, Weights, decide,
+    RemoteHost, Secs, Settings, SickEngine, Then, Weights, decide,
 };
 use ha_broker::monitors::engine_health::{Seen, Verdict, classify, running};
 use metadata_format::{EngineStatus, HostId, Score};
@@ -46,10 +46,18 @@ pub const LIMITS: Limits = Limits {
     debounce_samples: 3,
     stagger: 5,
     engine_resets: 1,
+    engine_reset_window: 5 * TICK,
+    sick_engine: SickEngine::ShutdownThenForce,
 };
 
-const _: () =
-    assert!(LIMITS.history < SINCE_LOOK_MAX as u64 * TICK && LIMITS.alive < UNWRITTEN_MAX as u64 * TICK);
+const _: () = {
+    let horizon = SINCE_LOOK_MAX as u64 * TICK;
+    assert!(LIMITS.alive < UNWRITTEN_MAX as u64 * TICK);
+    assert!(LIMITS.history < horizon && LIMITS.retry_window < horizon && LIMITS.starting < horizon);
+    assert!(LIMITS.bad_health < horizon && LIMITS.stop < horizon && LIMITS.away < horizon);
+    assert!(LIMITS.unexpected_down < horizon && LIMITS.restart_window < horizon);
+    assert!(LIMITS.restart_pause < horizon && LIMITS.engine_reset_window < horizon);
+};
 
 /// A core, by the hash of its contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -192,8 +200,13 @@ impl<const N: usize> Cores<N> {
             return *settled;
         }
         let remote = HostNo::all::<N>().zip(read).map(|(no, read)| (host_id(no), i64::from(read))).collect();
-        // A stale look at a block that was just read shows -1; nothing older is ever shown again.
-        let shift = ClockShift { own: u64::from(since_look) * TICK, remote, oldest_stamp: Some(-2) };
+        let horizon = Some(Horizon {
+            instant: Secs(ORIGIN - u64::from(SINCE_LOOK_MAX) * TICK),
+            // A stale look at a block that was just read shows -1; nothing older is ever shown again.
+            stamp: -2,
+            samples: LIMITS.debounce_bad,
+        });
+        let shift = ClockShift { own: u64::from(since_look) * TICK, remote, horizon };
         let settled = self.keep(&(*self.get(id)).clone().rebased(&shift));
         self.settled.write().unwrap_or_else(PoisonError::into_inner).insert(key, settled);
         settled

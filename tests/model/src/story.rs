@@ -34,7 +34,7 @@ impl Story {
     /// A decision with its reasons, in the words of the product's log.
     pub fn decision(&mut self, decision: impl FnOnce() -> Decision) {
         self.tell(|| {
-            let Decision { from, to, then, reasons } = decision();
+            let Decision { from, to, then, reasons, again_in: _ } = decision();
             let next = match then {
                 Then::Act(action) => format!("asks for {action:?}"),
                 Then::Next(_) if from == to => "stays".to_owned(),

@@ -115,8 +115,8 @@ pub struct Agent {
     pub looked: bool,
 }
 
-/// Where counting ticks since the last look ends: every timer has fired by then, and the whole history is forgotten.
-pub const SINCE_LOOK_MAX: u8 = 12;
+/// Where counting ticks since the last look ends: by then every timer has fired and every window is over.
+pub const SINCE_LOOK_MAX: u8 = 7;
 
 /// Where counting ticks without a written block ends: well past [`Limits::alive`](ha_agent::core::Limits::alive).
 pub const UNWRITTEN_MAX: u8 = 4;
