@@ -57,19 +57,20 @@ impl Core {
     /// This core, between two steps, on shifted clocks. The last look is forgotten: only a fresh one may follow.
     #[must_use]
     pub fn rebased(self, shift: &ClockShift) -> Self {
-        let Self { state, timer, retries, mut history, view: _, score, pending, mut memory } = self;
-        let Retries { count, last } = retries;
+        let Self { state, timer, retries, mut history, view: _, score, pending, mut memory, resumes } = self;
+        let tries = |Retries { count, last }| Retries { count, last: last.map(|at| shift.instant(at)) };
         history.rebase(shift);
         memory.rebase(shift);
         Self {
             state,
             timer: timer.map(|at| shift.instant(at)),
-            retries: Retries { count, last: last.map(|at| shift.instant(at)) },
+            retries: tries(retries),
             history,
             view: None,
             score,
             pending,
             memory,
+            resumes: resumes.map(tries),
         }
     }
 }

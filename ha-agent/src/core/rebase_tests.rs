@@ -2,8 +2,8 @@ use metadata_format::{EngineStatus, Health, Score, VmState};
 use proptest::prelude::*;
 
 use super::super::{
-    Action, ActionResult, Decision, Footing, Input, Limits, Local, Observation, Policy, Profile, RemoteBlock,
-    RemoteHost, Settings, Then, Weights, decide,
+    Action, ActionResult, Decision, Footing, Input, Limits, Local, Observation, PausedLease, Policy, Profile,
+    RemoteBlock, RemoteHost, Settings, Then, Weights, decide,
 };
 use super::*;
 
@@ -21,6 +21,8 @@ struct Turn {
     global: bool,
     maintenance: bool,
     network: bool,
+    /// Whether the lock manager says who is alive.
+    live: bool,
     /// Seconds since the own block was written.
     silent: u64,
     works: bool,
@@ -42,12 +44,12 @@ fn turn() -> impl Strategy<Value = Turn> {
     (
         (1_u64..30, prop::collection::vec(other, 2), vm),
         (any::<bool>(), prop::bool::weighted(0.1), prop::bool::weighted(0.1), prop::bool::weighted(0.1)),
-        (any::<bool>(), 0_u64..60, any::<bool>()),
+        (any::<bool>(), any::<bool>(), 0_u64..60, any::<bool>()),
     )
         .prop_map(
-            |((after, others, vm), (good, paused, global, maintenance), (network, silent, works))| {
+            |((after, others, vm), (good, paused, global, maintenance), (network, live, silent, works))| {
                 let health = if good { Health::Good } else { Health::Bad };
-                Turn { after, others, vm, health, paused, global, maintenance, network, silent, works }
+                Turn { after, others, vm, health, paused, global, maintenance, network, live, silent, works }
             },
         )
 }
@@ -97,10 +99,12 @@ fn look(turn: &Turn, now: u64, stamps: &[i64]) -> Observation {
             cpu_load: Some(0.5),
             engine: Some(EngineStatus { vm: turn.vm, health: turn.health, detail, reason: None }),
             maintenance: turn.maintenance,
+            io_error_pause: turn.paused.then_some(PausedLease::Held),
             min_memory: 4000,
             conf_up_to_date: true,
             ..Local::default()
         },
+        lock_manager_live: turn.live.then(|| vec![host(1), host(2)]),
         footing: Footing {
             last_acknowledged: Some(Secs(now - turn.silent)),
             host_lease: Some(true),

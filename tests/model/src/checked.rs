@@ -205,6 +205,7 @@ impl<const N: usize> World<N> {
             network: host.network,
             maintenance: host.maintenance,
             unwritten,
+            live: self.live_by_lock_manager(no),
             lease_held: host.lease_held(),
             // A request to storage is not yet late in the tick of the cut.
             stuck: (!host.reaches_storage() && host.silent > 0).then_some(host.silent),

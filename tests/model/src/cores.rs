@@ -12,8 +12,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use engine_vm::{LeaseHolding, VmActivity, VmExit, VmStatus};
 use ha_agent::core::rebase::{ClockShift, Horizon};
 use ha_agent::core::{
-    ActionResult, Core, Decision, Footing, Input, Limits, Local, Observation, Policy, Profile, RemoteBlock,
-    RemoteHost, Secs, Settings, SickEngine, Then, Weights, decide,
+    ActionResult, Core, Decision, Footing, Input, Limits, Local, Observation, PausedLease, Policy, Profile,
+    RemoteBlock, RemoteHost, Secs, Settings, SickEngine, Then, Weights, decide,
 };
 use ha_broker::monitors::engine_health::{Seen, Verdict, classify, running};
 use metadata_format::{EngineStatus, HostId, Score};
@@ -50,13 +50,27 @@ pub const LIMITS: Limits = Limits {
     sick_engine: SickEngine::ShutdownThenForce,
 };
 
+/// Every span of time that a core compares with, in seconds.
+const SPANS: [u64; 10] = [
+    LIMITS.alive,
+    LIMITS.history,
+    LIMITS.retry_window,
+    LIMITS.starting,
+    LIMITS.bad_health,
+    LIMITS.stop,
+    LIMITS.unexpected_down,
+    LIMITS.restart_window,
+    LIMITS.restart_pause,
+    LIMITS.engine_reset_window,
+];
+
 const _: () = {
-    let horizon = SINCE_LOOK_MAX as u64 * TICK;
     assert!(LIMITS.alive < UNWRITTEN_MAX as u64 * TICK);
-    assert!(LIMITS.history < horizon && LIMITS.retry_window < horizon && LIMITS.starting < horizon);
-    assert!(LIMITS.bad_health < horizon && LIMITS.stop < horizon && LIMITS.away < horizon);
-    assert!(LIMITS.unexpected_down < horizon && LIMITS.restart_window < horizon);
-    assert!(LIMITS.restart_pause < horizon && LIMITS.engine_reset_window < horizon);
+    let mut at = 0;
+    while at < SPANS.len() {
+        assert!(SPANS[at] < SINCE_LOOK_MAX as u64 * TICK);
+        at += 1;
+    }
 };
 
 /// A core, by the hash of its contents.
@@ -83,6 +97,8 @@ pub struct Glance<const N: usize> {
     pub maintenance: bool,
     /// Ticks since its block was written.
     pub unwritten: u8,
+    /// The hosts whose leases are live, by the lock manager.
+    pub live: Option<[bool; N]>,
     /// Its host id lease is held.
     pub lease_held: bool,
     /// Ticks for which storage has been stuck.
@@ -273,7 +289,15 @@ fn observation<const N: usize>(glance: &Glance<N>) -> Observation {
             min_memory: 4000,
             conf_up_to_date: true,
             migration: None,
+            io_error_pause: matches!(glance.engine.vm, Vm::Paused { .. }).then_some(if glance.lease_held {
+                PausedLease::Held
+            } else {
+                PausedLease::Lost
+            }),
         },
+        lock_manager_live: glance.live.map(|live| {
+            HostNo::all::<N>().zip(live).filter(|(_, live)| *live).map(|(no, _)| host_id(no)).collect()
+        }),
         footing: Footing {
             last_acknowledged: Some(Secs(now.0 - u64::from(glance.unwritten) * TICK)),
             host_lease: Some(glance.lease_held),
@@ -289,7 +313,7 @@ pub fn engine_status(facts: EngineFacts) -> EngineStatus {
         Vm::Booting => VmActivity::PoweringUp,
         Vm::Healthy | Vm::Sick => VmActivity::Up,
         Vm::PoweringDown => VmActivity::PoweringDown,
-        Vm::Paused => VmActivity::Paused,
+        Vm::Paused { .. } => VmActivity::Paused,
     };
     let detail = String::new;
     let exit = match facts.exit {

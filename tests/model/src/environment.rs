@@ -41,7 +41,7 @@ pub struct Protection {
 }
 
 impl<const N: usize> Host<N> {
-    /// A host that comes up with its agent.
+    /// A host that comes up with its agent. It is not yet in its lockspaces.
     pub const fn booted(core: CoreId) -> Self {
         Self {
             power: Power::On,
@@ -53,7 +53,8 @@ impl<const N: usize> Host<N> {
             network: true,
             maintenance: false,
             next_start_fails: false,
-            silent: 0,
+            silent: LOST,
+            joined: 0,
             block: None,
             block_before: None,
             unread: [1; N],
@@ -73,6 +74,7 @@ impl<const N: usize> Host<N> {
         self.monitored = VmState::Down;
         self.network = true;
         self.next_start_fails = false;
+        self.joined = 0;
         self.forget_reads();
     }
 
@@ -119,6 +121,15 @@ impl<const N: usize> World<N> {
         }
     }
 
+    /// The hosts whose leases are live, as the lock manager of `no` knows; `None` while it cannot say it of each host:
+    /// one whose record does not change is known to be dead only after as long as it takes to lose a lease.
+    pub fn live_by_lock_manager(&self, no: HostNo) -> Option<[bool; N]> {
+        let reader = self.host(no);
+        let knows = |other: &Host<N>| other.lease_held() || reader.joined >= LOST || other.block.is_none();
+        let complete = reader.silent == 0 && reader.joined > 0 && self.hosts.iter().all(knows);
+        complete.then(|| std::array::from_fn(|other| self.hosts[other].lease_held()))
+    }
+
     /// Takes note that `reader` has read up to those writes.
     pub fn have_read(&mut self, reader: HostNo, read: [i8; N]) {
         let host = self.host_mut(reader);
@@ -163,7 +174,7 @@ impl<const N: usize> World<N> {
                 let vm = &mut self.host_mut(no).vm;
                 match *vm {
                     Vm::Booting | Vm::Healthy => *vm = Vm::PoweringDown,
-                    Vm::Absent | Vm::Sick | Vm::PoweringDown | Vm::Paused => {}
+                    Vm::Absent | Vm::Sick | Vm::PoweringDown | Vm::Paused { .. } => {}
                 }
                 Outcome::Done
             }
@@ -173,7 +184,23 @@ impl<const N: usize> World<N> {
                 }
                 Outcome::Done
             }
+            Action::ResumeVm => self.resume(no),
         }
+    }
+
+    /// A VM that goes on without storage is paused again at once.
+    fn resume(&mut self, no: HostNo) -> Outcome {
+        let owns_lease = self.lease == Some(no);
+        let host = self.host_mut(no);
+        if let Vm::Paused { sick } = host.vm {
+            if !(owns_lease && host.lease_held()) {
+                return Outcome::Refused;
+            }
+            if host.reaches_storage() {
+                host.vm = if sick { Vm::Sick } else { Vm::Booting };
+            }
+        }
+        Outcome::Done
     }
 
     fn start(&mut self, no: HostNo, protection: Protection) -> Outcome {
@@ -231,6 +258,7 @@ impl<const N: usize> World<N> {
                     host.exit = Exit::Crashed;
                 }
                 if host.reaches_storage() {
+                    host.joined = if host.lease_held() { (host.joined + 1).min(LOST) } else { 0 };
                     host.silent = 0;
                     if host.vm == Vm::Absent && self.lease == Some(no) {
                         self.lease = None;
@@ -243,7 +271,7 @@ impl<const N: usize> World<N> {
                     _ if !host.lease_held() && host.vm != Vm::Absent => self.end_vm(no, Exit::Crashed),
                     Vm::Booting => host.vm = Vm::Healthy,
                     Vm::PoweringDown => self.end_vm(no, Exit::Orderly),
-                    Vm::Absent | Vm::Healthy | Vm::Sick | Vm::Paused => {}
+                    Vm::Absent | Vm::Healthy | Vm::Sick | Vm::Paused { .. } => {}
                 }
             }
             Power::Frozen => {
@@ -271,8 +299,9 @@ impl<const N: usize> World<N> {
                 let host = self.host_mut(no);
                 host.storage = Storage::Cut { kept };
                 match host.vm {
-                    Vm::Booting | Vm::Healthy | Vm::Sick | Vm::PoweringDown => host.vm = Vm::Paused,
-                    Vm::Absent | Vm::Paused => {}
+                    Vm::Booting | Vm::Healthy | Vm::PoweringDown => host.vm = Vm::Paused { sick: false },
+                    Vm::Sick => host.vm = Vm::Paused { sick: true },
+                    Vm::Absent | Vm::Paused { .. } => {}
                 }
             }
             Fault::NetworkCut(no) => self.host_mut(no).network = false,
@@ -291,6 +320,8 @@ impl<const N: usize> World<N> {
             Heal::Boot(no) => {
                 let host = self.host_mut(no);
                 host.power = Power::On;
+                // Its leases of before the crash are void until it has joined again.
+                host.silent = host.silent.max(LOST);
                 host.agent = Some(Agent::new(fresh));
             }
             Heal::Thaw(no) => self.host_mut(no).power = Power::On,

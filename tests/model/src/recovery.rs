@@ -76,7 +76,7 @@ impl<const N: usize> World<N> {
             host.power == Power::On
                 && host.agent.is_none()
                 && host.reaches_storage()
-                && matches!(host.vm, Vm::Sick | Vm::Paused)
+                && matches!(host.vm, Vm::Sick | Vm::Paused { .. })
         });
         !self.global_maintenance && fit && !blocked
     }

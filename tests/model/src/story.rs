@@ -95,7 +95,7 @@ pub fn summary<const N: usize>(world: &World<N>) -> String {
             Vm::Healthy => "VM serves",
             Vm::Sick => "VM runs, engine sick",
             Vm::PoweringDown => "VM powers down",
-            Vm::Paused => "VM paused by an I/O error",
+            Vm::Paused { .. } => "VM paused by an I/O error",
         };
         let score = host.block.map_or_else(|| "-".to_owned(), |block| block.score.to_string());
         let marks = [

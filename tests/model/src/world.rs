@@ -78,6 +78,8 @@ pub struct Host<const N: usize> {
     pub next_start_fails: bool,
     /// Ticks since its leases were renewed, at most [`EXPIRED`](crate::environment::EXPIRED).
     pub silent: u8,
+    /// Ticks for which it has renewed its leases without a gap, at most [`LOST`](crate::environment::LOST).
+    pub joined: u8,
     /// Its block on shared storage; `None` before it was first written.
     pub block: Option<Block>,
     /// Its block before that.
@@ -135,7 +137,10 @@ pub enum Vm {
     /// It powers down and is gone by the next tick.
     PoweringDown,
     /// QEMU paused it because of an I/O error.
-    Paused,
+    Paused {
+        /// Its engine did not answer before.
+        sick: bool,
+    },
 }
 
 /// How the last VM on a host ended.
@@ -210,7 +215,7 @@ impl<const N: usize> Host<N> {
     pub fn vm_can_write(&self) -> bool {
         let runs = match self.vm {
             Vm::Booting | Vm::Healthy | Vm::Sick | Vm::PoweringDown => true,
-            Vm::Absent | Vm::Paused => false,
+            Vm::Absent | Vm::Paused { .. } => false,
         };
         runs && self.power == Power::On && self.reaches_storage()
     }
