@@ -15,6 +15,7 @@ mod memory;
 pub mod policy;
 pub mod publish;
 pub mod reason;
+pub mod rebase;
 mod rules;
 pub mod score;
 pub mod state;

@@ -151,8 +151,10 @@ pub struct Limits {
     pub debounce_samples: u32,
     /// Seconds between two hosts that may start the VM and are equally good.
     pub stagger: u64,
-    /// Resets of a sick engine within an hour.
+    /// Resets of a sick engine within [`Limits::engine_reset_window`].
     pub engine_resets: u32,
+    /// Seconds in which they are counted. An hour, which the reasons say too; only the model checker has another.
+    pub engine_reset_window: u64,
     /// How it is reset.
     pub sick_engine: SickEngine,
 }
@@ -188,6 +190,7 @@ impl Default for Limits {
             debounce_samples: 4,
             stagger: 5,
             engine_resets: 3,
+            engine_reset_window: 3600,
             sick_engine: SickEngine::ShutdownThenForce,
         }
     }
