@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::command::{Command, Expectation, Step, Who};
 use crate::invariant::{Promise, Violation};
+use crate::track::Track;
 use crate::world::{Event, Kind, Shape, World};
 
 /// What to run.
@@ -37,6 +38,8 @@ pub struct Report {
     pub lasted: Duration,
     /// When each expectation was met, in the order of the script; `None` for one that was not.
     pub met: Vec<Option<Duration>>,
+    /// How the hosts were, over time.
+    pub track: Track,
 }
 
 impl Report {
@@ -93,14 +96,15 @@ pub fn run(plan: &Plan) -> Result<Report, PlanError> {
         let (unmet, met) = (player.unmet, player.met);
         let lasted = world.now();
         let mut state = world.state();
-        let log = std::mem::take(&mut state.log);
+        state.look(lasted);
+        let (log, track) = (std::mem::take(&mut state.log), std::mem::take(&mut state.track));
         let (meant, violations): (Vec<_>, Vec<_>) = std::mem::take(&mut state.violations)
             .into_iter()
             .partition(|violation| plan.breaks.contains(&violation.promise));
         let held = plan.breaks.iter().filter(|p| !meant.iter().any(|v| v.promise == **p)).copied().collect();
         drop(state);
         world.dismantle();
-        Ok(Report { log, violations, unmet, held, lasted, met })
+        Ok(Report { log, violations, unmet, held, lasted, met, track })
     })
 }
 

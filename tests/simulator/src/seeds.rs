@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use ha_config::HaToml;
 use ha_config::ha_toml::ScoreProfile;
+use ha_config::{AgentConf, HaToml};
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -23,7 +23,9 @@ pub struct Weather {
     pub faulty: Duration,
     /// The hosts' ha.toml.
     pub toml: HaToml,
-    /// Draw the lease's time-outs too.
+    /// Their agent.conf.
+    pub agent: AgentConf,
+    /// Draw the lease's time-outs and the score profile too.
     pub vary_leases: bool,
 }
 
@@ -34,6 +36,7 @@ impl Default for Weather {
             between_faults: None,
             faulty: Duration::from_hours(1),
             toml: HaToml::default(),
+            agent: AgentConf::default(),
             vary_leases: true,
         }
     }
@@ -63,7 +66,7 @@ pub fn plan(seed: u64, weather: &Weather) -> Plan {
         toml.lease.io_timeout = *n;
         toml.lease.watchdog_timeout = *w;
     }
-    if rng.random() {
+    if rng.random() && weather.vary_leases {
         toml.score.profile = ScoreProfile::Founding;
     }
     let mut script = Vec::new();
@@ -82,7 +85,7 @@ pub fn plan(seed: u64, weather: &Weather) -> Plan {
         if at >= end {
             break;
         }
-        script.extend(fault(&mut rng, at, hosts, &toml));
+        script.extend(fault(&mut rng, whole_millis(at), hosts, &toml));
     }
     script.retain(|step| step.at < end);
     for step in &mut script {
@@ -96,12 +99,25 @@ pub fn plan(seed: u64, weather: &Weather) -> Plan {
     script.push(Step { at: later, command: Command::GlobalMaintenance(false, Who::All), lasts: None });
     script.sort_by_key(|step| step.at);
     Plan {
-        shape: Shape { hosts, toml, has_watchdog: true, stalled_vm_cannot_die: rng.random(), seed },
+        shape: Shape {
+            hosts,
+            toml,
+            agent: weather.agent.clone(),
+            has_watchdog: true,
+            stalled_vm_cannot_die: rng.random(),
+            seed,
+        },
         script,
         end: later + Duration::from_secs(30),
         ends_well: true,
         breaks: Vec::new(),
     }
+}
+
+/// The next whole millisecond, which is when a timer for `time` fires; scripts are written in milliseconds.
+fn whole_millis(time: Duration) -> Duration {
+    let millis = time.as_nanos().div_ceil(1_000_000);
+    u64::try_from(millis).map_or(time, Duration::from_millis)
 }
 
 fn exponential(rng: &mut impl Rng, mean: Duration) -> Duration {

@@ -419,7 +419,7 @@ impl EngineVm for SimVm {
 pub struct SimPage(pub HostRef);
 
 /// How long the shipped page check waits.
-const PAGE_TIMEOUT: Duration = Duration::from_secs(5);
+pub const PAGE_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[async_trait]
 impl Liveliness for SimPage {
