@@ -152,12 +152,23 @@ impl Broker for BrokerClient {
     }
 }
 
+/// Why vm.conf was not compared with shared storage, in words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfTrouble {
+    /// Storage does not answer, or fails.
+    #[error("{0}")]
+    Storage(String),
+    /// What is on storage, or this host's copy, cannot be used.
+    #[error("{0}")]
+    Unusable(String),
+}
+
 /// This host's files that may change while the agent runs. Errors are texts that name the file.
 #[async_trait]
 pub trait Files: Send + Sync {
     /// Brings vm.conf from shared storage, if that has another one. Answers within a few seconds, also when
     /// storage hangs.
-    async fn refresh_vm_conf(&self) -> Result<(), String>;
+    async fn refresh_vm_conf(&self) -> Result<(), ConfTrouble>;
     /// Local maintenance, from ha.conf.
     fn local_maintenance(&self) -> Result<bool, String>;
     /// Memory that the VM needs in MB, from vm.conf.
@@ -166,6 +177,10 @@ pub trait Files: Send + Sync {
 
 /// Longest time that one look at the configuration on shared storage is waited for.
 const REFRESH_PATIENCE: Duration = Duration::from_secs(2);
+
+fn not_brought(error: &dyn std::error::Error) -> String {
+    format!("vm.conf was not brought from shared storage: {error}")
+}
 
 /// The real files.
 #[derive(Debug)]
@@ -188,7 +203,7 @@ impl HostFiles {
 
 #[async_trait]
 impl Files for HostFiles {
-    async fn refresh_vm_conf(&self) -> Result<(), String> {
+    async fn refresh_vm_conf(&self) -> Result<(), ConfTrouble> {
         let mut running = self.refresh.lock().await;
         let conf = &self.conf;
         let reading = running.get_or_insert_with(|| {
@@ -196,7 +211,8 @@ impl Files for HostFiles {
             tokio::task::spawn_blocking(move || refresh_vm_conf(&conf))
         });
         let Ok(done) = tokio::time::timeout(REFRESH_PATIENCE, reading).await else {
-            return Err("vm.conf on shared storage cannot be read: storage does not answer".to_owned());
+            let detail = "vm.conf on shared storage cannot be read: storage does not answer".to_owned();
+            return Err(ConfTrouble::Storage(detail));
         };
         *running = None;
         match done {
@@ -205,8 +221,11 @@ impl Files for HostFiles {
                 Ok(())
             }
             Ok(Ok(Refreshed::Current | Refreshed::NoVolume)) => Ok(()),
-            Ok(Err(error)) => Err(format!("vm.conf was not brought from shared storage: {error}")),
-            Err(error) => Err(format!("vm.conf was not brought from shared storage: {error}")),
+            Ok(Err(error @ RefreshError::Storage(_))) => Err(ConfTrouble::Storage(not_brought(&error))),
+            Ok(Err(
+                error @ (RefreshError::Config(_) | RefreshError::Archive { .. } | RefreshError::Missing(_)),
+            )) => Err(ConfTrouble::Unusable(not_brought(&error))),
+            Err(error) => Err(ConfTrouble::Unusable(not_brought(&error))),
         }
     }
 

@@ -22,6 +22,8 @@ pub struct AgentConfig {
     pub settings: Settings,
     /// Pause between two loops.
     pub interval: Duration,
+    /// Longest time that starting the VM may take: reaching its lease, and the hypervisor up.
+    pub start_deadline: Duration,
     /// So long after its last renewal the VM's lease is lost (8N): a VM whose lease nobody could vouch for since
     /// then is ended, before another host can take it.
     pub lease_lost_after: Duration,
@@ -128,6 +130,7 @@ impl AgentConfig {
                 limits: limits(&toml.timers, &toml.rules),
             },
             interval: toml.timers.loop_interval,
+            start_deadline: toml.timers.engine_start,
             lease_lost_after: toml.lease.lost_after(),
             monitors: monitors(conf, profile)?,
             conf_on_shared_storage: conf.conf_volume().is_some()

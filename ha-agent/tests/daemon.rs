@@ -57,6 +57,15 @@ fn a_wrong_key_in_ha_toml_is_named_with_its_line() {
 }
 
 #[test]
+fn times_that_contradict_each_other_are_refused_with_the_rule() {
+    let root = configured("[timers]\nloop = 25\n");
+    let (code, stderr) = finished(agent(root.path()).output());
+    assert_eq!(code, Some(78), "{stderr}");
+    assert!(stderr.contains("timers.loop (25 s) × 3 must be at most timers.host_alive (60 s)"), "{stderr}");
+    assert!(stderr.contains("raise timers.host_alive, or lower timers.loop"), "{stderr}");
+}
+
+#[test]
 fn a_hypervisor_without_an_adapter_is_named() {
     let root = configured("[vm]\nhypervisor = \"vdsm\"\n");
     let (code, stderr) = finished(agent(root.path()).output());

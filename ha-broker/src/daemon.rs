@@ -206,8 +206,8 @@ fn parts(
     let blocks = setup.lockspace(BLOCK_LOCKSPACE, conf.lockspace_path().map_err(config)?)?;
     let domain = setup.lockspace(conf.sd_uuid().map_err(config)?, conf.ids_path().map_err(config)?)?;
     let spawner: Arc<dyn Spawner> = Arc::new(HostSpawner);
-    let keeper =
-        |port| Keeper::start(port, Arc::clone(clock), Arc::clone(&spawner), wake.clone(), Pace::default());
+    let pace = Pace { settle: setup.toml.timers.host_alive, ..Pace::default() };
+    let keeper = |port| Keeper::start(port, Arc::clone(clock), Arc::clone(&spawner), wake.clone(), pace);
     let lease = keeper(blocks).context("no thread for the lease")?;
     let port = Arc::new(DirectIo::new(conf.metadata_path().map_err(config)?));
     let whiteboard = Service::new(

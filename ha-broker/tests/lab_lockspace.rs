@@ -53,6 +53,7 @@ impl Lab {
             poll: Duration::from_millis(50),
             retry: Duration::from_millis(200),
             hosts: Duration::from_millis(200),
+            settle: Duration::ZERO,
         };
         let (clock, spawner) = (Arc::new(SystemClock), Arc::new(HostSpawner));
         (Keeper::start(self.lockspace(host), clock, spawner, wake.clone(), pace).unwrap(), wake)

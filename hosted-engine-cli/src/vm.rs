@@ -87,14 +87,18 @@ async fn what_is_here(host: &Host<'_>, status: &VmStatus, mode: StartMode, termi
             }
         }
         // Its memory is worth keeping: a guest that was paused goes on where it was.
-        (LeaseHolding::Held, VmActivity::Paused, StartMode::Run) => {
+        (LeaseHolding::Held, VmActivity::Paused | VmActivity::PausedByIoError, StartMode::Run) => {
             terminal.say("VM exists and is Paused, its lease is held: letting it go on");
             match host.vm.resume().await {
                 Ok(()) => Here::Done(Exit::OK),
                 Err(error) => Here::Done(failed(&error, terminal)),
             }
         }
-        (LeaseHolding::Unknown { detail }, VmActivity::Paused, StartMode::Run) => {
+        (
+            LeaseHolding::Unknown { detail },
+            VmActivity::Paused | VmActivity::PausedByIoError,
+            StartMode::Run,
+        ) => {
             terminal.complain(format!(
                 "VM exists and is Paused, and whether its lease is held is unknown ({detail}); \
                  it cannot be let go on safely"

@@ -143,7 +143,7 @@ fn wrong_configuration_is_named(sandbox: &Sandbox) {
     let root = sandbox.dir().join("h3");
     let toml = root.join("etc/ovirt-hosted-engine-ha/ha.toml");
     let kept = fs::read_to_string(&toml).expect("ha.toml");
-    fs::write(&toml, format!("{kept}\n[timers]\nstorage_dedline = 5\n")).expect("written");
+    fs::write(&toml, kept.replace("storage_deadline", "storage_dedline")).expect("written");
     for program in ["ovirt-ha-agent", "ovirt-ha-broker"] {
         let output = sandbox.run(&["exec", "3", program]);
         let said = String::from_utf8_lossy(&output.stderr);

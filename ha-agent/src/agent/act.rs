@@ -3,21 +3,59 @@
 use std::future::Future;
 use std::time::Duration;
 
-use engine_vm::{LeaseHolding, StartMode, VmError, VmStatus};
+use engine_vm::{LeaseHolding, StartMode, VmActivity, VmError, VmStatus};
 use tracing::{error, info, warn};
 
 use super::{ATTEND_EVERY, Agent, STOP_GRACE};
-use crate::core::{Action, ActionResult, Reason};
+use crate::core::{Action, ActionResult, PausedLease, Reason};
 use crate::explain;
 
-/// Longest time that starting the VM may take: reaching its lease, and QEMU up.
-const START_DEADLINE: Duration = Duration::from_mins(2);
+/// Longest time that letting a paused VM go on may take.
+const RESUME_DEADLINE: Duration = Duration::from_secs(30);
 /// Longest time that asking the guest to power down may take (not: the powering down).
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(30);
 /// Longest time that ending the VM's process may take.
 const DESTROY_DEADLINE: Duration = Duration::from_mins(1);
 /// Longest time that a look at the VM may take.
 const STATUS_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What a look at the VM gave.
+#[derive(Debug)]
+pub(super) enum Guarded {
+    /// Nobody knows.
+    Unknown,
+    /// This.
+    Seen(VmStatus),
+    /// This, and it was ended because nothing protected it.
+    Ended(VmStatus),
+}
+
+impl Guarded {
+    /// The VM as it is now, if that is known.
+    pub(super) fn now(&self) -> Option<&VmStatus> {
+        match self {
+            Self::Seen(status) => Some(status),
+            Self::Unknown | Self::Ended(_) => None,
+        }
+    }
+
+    /// How the lease stands, or stood, of a VM that an I/O error paused.
+    pub(super) fn io_error_pause(&self) -> Option<PausedLease> {
+        let (status, lease) = match self {
+            Self::Unknown => return None,
+            Self::Ended(status) => (status, PausedLease::Lost),
+            Self::Seen(status) => (
+                status,
+                match status.lease {
+                    LeaseHolding::Held => PausedLease::Held,
+                    LeaseHolding::Lost { .. } | LeaseHolding::NoVm => PausedLease::Lost,
+                    LeaseHolding::Unknown { .. } => PausedLease::Unknown,
+                },
+            ),
+        };
+        (status.activity == VmActivity::PausedByIoError).then_some(lease)
+    }
+}
 
 /// Why an action did not work.
 #[derive(Debug, thiserror::Error)]
@@ -32,19 +70,19 @@ enum Trouble {
 
 impl Agent {
     /// Looks at the VM. One that exists without its lease is ended at once, in every mode: somebody else may
-    /// hold the lease now. `None` when nobody knows.
-    pub(super) async fn guard_vm(&mut self) -> Option<VmStatus> {
+    /// hold the lease now.
+    pub(super) async fn guard_vm(&mut self) -> Guarded {
         let vm = self.ports.vm.clone();
         let status = match tokio::time::timeout(STATUS_DEADLINE, vm.status()).await {
             Ok(Ok(status)) => status,
             Ok(Err(error)) => {
                 self.warnings.push(format!("the engine VM cannot be looked at: {error}"));
-                return None;
+                return Guarded::Unknown;
             }
             Err(_) => {
                 let secs = STATUS_DEADLINE.as_secs();
                 self.warnings.push(format!("the engine VM cannot be looked at: no answer within {secs} s"));
-                return None;
+                return Guarded::Unknown;
             }
         };
         match &status.lease {
@@ -54,7 +92,7 @@ impl Agent {
                 error!("{text}");
                 self.warnings.push(text);
                 self.end_vm().await;
-                return None;
+                return Guarded::Ended(status);
             }
             LeaseHolding::Unknown { detail } if status.exists() => {
                 let now = self.ports.clock.monotonic();
@@ -68,7 +106,7 @@ impl Agent {
                     error!("{text}");
                     self.warnings.push(text);
                     self.end_vm().await;
-                    return None;
+                    return Guarded::Ended(status);
                 }
             }
             LeaseHolding::Lost { .. }
@@ -76,7 +114,7 @@ impl Agent {
             | LeaseHolding::Held
             | LeaseHolding::NoVm => self.lease_unknown_since = None,
         }
-        Some(status)
+        Guarded::Seen(status)
     }
 
     /// Ends a VM that is not, or not surely, protected by its lease.
@@ -96,11 +134,12 @@ impl Agent {
         info!("{}", explain::one_line(reasons));
         let vm = self.ports.vm.clone();
         let result = match action {
-            Action::StartVm => self.attend(START_DEADLINE, vm.start(StartMode::Run)).await,
+            Action::StartVm => self.attend(self.config.start_deadline, vm.start(StartMode::Run)).await,
             Action::StopVm => {
                 let message = "The high-availability agent shuts the hosted engine down on this host";
                 self.attend(SHUTDOWN_DEADLINE, vm.shutdown(Duration::ZERO, message)).await
             }
+            Action::ResumeVm => self.attend(RESUME_DEADLINE, vm.resume()).await,
             Action::ForceStopVm => self.attend(DESTROY_DEADLINE, vm.destroy()).await,
         };
         match result {

@@ -4,11 +4,12 @@ use broker_api::status::{StatusDocument, StorageState};
 use engine_vm::{MigrationProgress, VmActivity, VmStatus};
 use tracing::debug;
 
+use super::act::Guarded;
 use super::{Agent, CALL_DEADLINE};
 use crate::blocks;
 use crate::core::{Footing, Local, Migration, Observation, Secs, State};
 use crate::monitors::{self, Readings};
-use crate::ports::BrokerError;
+use crate::ports::{BrokerError, ConfTrouble};
 use crate::settings::Field;
 
 /// Seconds between two looks for a newer vm.conf on shared storage.
@@ -18,11 +19,11 @@ const REFRESH_EVERY: u64 = 60;
 const REFRESH_TOO_OLD: u64 = 300;
 
 impl Agent {
-    /// Collects an observation. `status` is the broker's, `vm` what the hypervisor said in this loop.
+    /// Collects an observation. `status` is the broker's, `guarded` what the hypervisor said in this loop.
     pub(super) async fn look(
         &mut self,
         status: Option<StatusDocument>,
-        vm: Option<&VmStatus>,
+        guarded: &Guarded,
     ) -> Result<Observation, BrokerError> {
         let started = Secs::from(self.ports.clock.monotonic());
         let raw = match self.ask("get_stats", CALL_DEADLINE, self.ports.broker.get_stats()).await {
@@ -42,11 +43,13 @@ impl Agent {
             Some(document) => self.readings_of(document),
             None => self.ask_monitors().await?,
         };
+        let vm = guarded.now();
         let mut local = Local {
             maintenance: self.local_maintenance(),
             conf_up_to_date: self.refresh_vm_conf(started).await,
             min_memory: self.memory(),
             migration: self.migration(vm).await,
+            io_error_pause: guarded.io_error_pause(),
             ..Local::default()
         };
         self.warnings.extend(monitors::read(&readings, &mut local));
@@ -63,6 +66,7 @@ impl Agent {
             global_maintenance: self.global_maintenance,
             hosts: blocks.hosts,
             local,
+            lock_manager_live: status.as_ref().and_then(|document| document.lock_manager_live.clone()),
             footing: Footing {
                 last_acknowledged: Some(self.last_acknowledged),
                 host_lease: self.leases_held(),
@@ -121,17 +125,24 @@ impl Agent {
     }
 
     /// Looks for a newer vm.conf on shared storage, at the start and each minute. True when there is one copy of
-    /// it that is not too old.
+    /// it that is not too old. Patience with storage keeps what was known while the host id lease is held.
     async fn refresh_vm_conf(&mut self, now: Secs) -> bool {
         let age = |refreshed: Option<Secs>| refreshed.map(|at| now.since(at));
+        let mut storage_delays = false;
         if age(self.vm_conf_refreshed).is_none_or(|secs| secs >= REFRESH_EVERY) {
             match self.ports.files.refresh_vm_conf().await {
                 Ok(()) => self.vm_conf_refreshed = Some(now),
-                Err(error) => self.warnings.push(error),
+                Err(error) => {
+                    storage_delays = matches!(error, ConfTrouble::Storage(_));
+                    self.warnings.push(error.to_string());
+                }
             }
         }
         let is_recent = age(self.vm_conf_refreshed).is_some_and(|secs| secs < REFRESH_TOO_OLD);
-        self.config.conf_on_shared_storage && is_recent
+        let patient = self.config.settings.policy.storage_patience && self.host_lease == Some(true);
+        let was_up_to_date = self.core.view.as_ref().is_some_and(|view| view.look.local.conf_up_to_date);
+        let kept = storage_delays && patient && was_up_to_date;
+        self.config.conf_on_shared_storage && (is_recent || kept)
     }
 
     fn memory(&mut self) -> u64 {

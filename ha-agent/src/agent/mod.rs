@@ -156,7 +156,7 @@ impl Agent {
         let now = Secs::from(self.ports.clock.monotonic());
         let input = match prepared {
             Ok(status) if self.core.needs_look(now) => {
-                self.look(status, vm.as_ref()).await.map(|look| Input::Look(Box::new(look)))
+                self.look(status, &vm).await.map(|look| Input::Look(Box::new(look)))
             }
             Ok(_) => Ok(Input::SameLook),
             Err(error) => Err(error),

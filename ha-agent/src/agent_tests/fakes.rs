@@ -15,7 +15,7 @@ use metadata_format::{EngineStatus, GlobalBlock, HostBlock, HostId, HostRecord, 
 use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
 
-use crate::ports::{Broker, BrokerError, Files, Service};
+use crate::ports::{Broker, BrokerError, ConfTrouble, Files, Service};
 
 pub const EPOCH: i64 = 1_700_000_000;
 
@@ -44,10 +44,16 @@ pub struct Inner {
     pub reports: Vec<AgentReport>,
     pub alive: Vec<u16>,
     pub lease: LeaseState,
+    /// Hosts whose lease is live, by the lock manager.
+    pub lock_manager_live: Option<Vec<HostId>>,
     pub counter: u64,
     pub vm: VmStatus,
     /// What the next starts answer; `Ok` when there is nothing.
     pub start_errors: Vec<VmError>,
+    /// What the next resumes answer; `Ok` when there is nothing.
+    pub resume_errors: Vec<VmError>,
+    /// Why vm.conf cannot be compared, beside hanging storage.
+    pub conf_trouble: Option<ConfTrouble>,
     pub actions: Vec<(u64, &'static str)>,
     pub maintenance: bool,
     pub service: Vec<&'static str>,
@@ -83,9 +89,12 @@ impl World {
                 reports: Vec::new(),
                 alive: Vec::new(),
                 lease: LeaseState::NotRequested,
+                lock_manager_live: None,
                 counter: 0,
                 vm: no_vm(),
                 start_errors: Vec::new(),
+                resume_errors: Vec::new(),
+                conf_trouble: None,
                 actions: Vec::new(),
                 maintenance: false,
                 service: Vec::new(),
@@ -175,7 +184,9 @@ impl Inner {
         if let Some(text) = &self.health {
             return text.clone();
         }
-        let text = if self.vm.exists() {
+        let text = if self.vm.activity == VmActivity::PausedByIoError {
+            r#"{"vm": "up", "health": "bad", "detail": "Paused", "reason": "bad vm status"}"#
+        } else if self.vm.exists() {
             r#"{"vm": "up", "health": "good", "detail": "Up"}"#
         } else {
             r#"{"vm": "down", "health": "bad", "detail": "unknown", "reason": "vm not running on this host"}"#
@@ -297,6 +308,7 @@ impl Broker for World {
             hosts: BTreeMap::new(),
             storage,
             lease: inner.lease.clone(),
+            lock_manager_live: inner.lock_manager_live.clone(),
             monitors: inner.monitors.iter().map(|(id, value)| row(id, value)).collect(),
             agent: None,
         }))
@@ -360,7 +372,14 @@ impl EngineVm for World {
     }
 
     async fn resume(&self) -> Result<(), VmError> {
-        Err(VmError::NotRunning)
+        let now = self.now();
+        let mut inner = self.lock();
+        inner.actions.push((now, "resume"));
+        if !inner.resume_errors.is_empty() {
+            return Err(inner.resume_errors.remove(0));
+        }
+        inner.vm.activity = VmActivity::Up;
+        Ok(())
     }
 
     async fn prepare_incoming(&self, _listen: &MigrationTarget) -> Result<MigrationTarget, VmError> {
@@ -394,8 +413,13 @@ impl EngineVm for World {
 
 #[async_trait]
 impl Files for World {
-    async fn refresh_vm_conf(&self) -> Result<(), String> {
-        if self.lock().storage_hangs { Err("storage does not answer".to_owned()) } else { Ok(()) }
+    async fn refresh_vm_conf(&self) -> Result<(), ConfTrouble> {
+        let inner = self.lock();
+        match &inner.conf_trouble {
+            Some(trouble) => Err(trouble.clone()),
+            None if inner.storage_hangs => Err(ConfTrouble::Storage("storage does not answer".to_owned())),
+            None => Ok(()),
+        }
     }
 
     fn local_maintenance(&self) -> Result<bool, String> {

@@ -1,6 +1,7 @@
 //! The loop in a world made up, on paused time.
 
 mod fakes;
+mod storage;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,7 @@ fn config() -> AgentConfig {
             limits: Limits::default(),
         },
         interval: Duration::from_secs(10),
+        start_deadline: Duration::from_mins(3),
         lease_lost_after: Duration::from_secs(80),
         monitors: [
             (Field::Network, "network"),

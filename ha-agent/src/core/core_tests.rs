@@ -6,14 +6,20 @@ use proptest::prelude::*;
 use super::memory::Purpose;
 use super::*;
 
+#[path = "always_tests.rs"]
+mod always;
 #[path = "debounce_tests.rs"]
 mod debounce;
+#[path = "paused_tests.rs"]
+mod paused;
 #[path = "restart_tests.rs"]
 mod restart;
 #[path = "sick_tests.rs"]
 mod sick;
 #[path = "turn_tests.rs"]
 mod turn;
+#[path = "vouched_tests.rs"]
+mod vouched;
 
 const NOW: u64 = 10_000;
 const OTHER: u16 = 2;
@@ -70,6 +76,7 @@ fn look(at: u64, hosts: Vec<RemoteHost>, engine: Option<EngineStatus>) -> Observ
             conf_up_to_date: true,
             ..Local::default()
         },
+        lock_manager_live: None,
         footing: Footing::default(),
     }
 }
@@ -128,6 +135,19 @@ fn worlds() -> Vec<Observation> {
                     world.local.migration = migration;
                     worlds.push(world);
                 }
+                for (lease, storage_stuck) in [
+                    (PausedLease::Held, None),
+                    (PausedLease::Held, Some(9)),
+                    (PausedLease::Unknown, None),
+                    (PausedLease::Lost, None),
+                ] {
+                    let mut world = look(NOW, others.clone(), local.clone());
+                    world.global_maintenance = global;
+                    world.local.maintenance = own;
+                    world.local.io_error_pause = Some(lease);
+                    world.footing.storage_stuck = storage_stuck;
+                    worlds.push(world);
+                }
             }
         }
     }
@@ -153,8 +173,9 @@ fn walk(settings: &Settings, budgets_spent: bool) -> BTreeSet<Edge> {
             &[None]
         };
         for (timer, world) in timers.iter().flat_map(|timer| worlds().into_iter().map(move |w| (timer, w))) {
-            for works in [true, false] {
-                let mut core = core_in(state, *timer, settings);
+            let tired = Retries { count: 3, last: Some(Secs(NOW - 10)) };
+            for (works, resumes) in [(true, None), (false, None), (true, Some(tired))] {
+                let mut core = Core { resumes, ..core_in(state, *timer, settings) };
                 for purpose in [Purpose::Restart, Purpose::Reset] {
                     for _ in 0..if budgets_spent { 3 } else { 0 } {
                         core.memory.spend(purpose, &settings.limits, Secs(NOW - 1));
@@ -352,128 +373,4 @@ fn a_stopped_agent_has_score_0_and_says_so() {
     let core = core_in(State::EngineUp, None, &settings).stopped(&settings);
     let metadata = core.metadata(&settings.limits);
     assert_eq!((core.score.total, metadata.stopped, metadata.maintenance), (Score(0), true, false));
-}
-
-fn any_engine() -> impl Strategy<Value = Option<EngineStatus>> {
-    prop::sample::select(engines())
-}
-
-fn any_number() -> impl Strategy<Value = Option<f64>> {
-    prop::option::of(prop_oneof![Just(f64::NAN), Just(f64::INFINITY), -1e12..1e12, 0.0..1.0])
-}
-
-prop_compose! {
-    fn any_host()(id in 2_u16..6, ts in any::<i64>(), score in any::<u32>(), engine in any_engine(), parses in prop::bool::weighted(0.9))
-        -> RemoteHost
-    {
-        let block = RemoteBlock { host_ts: ts, score: Score(score), engine, hostname: "h\u{1b}[31m".to_owned() };
-        RemoteHost { id: host(id), block: parses.then_some(block) }
-    }
-}
-
-prop_compose! {
-    fn any_look()(
-        started in prop_oneof![any::<u64>(), 0_u64..2000],
-        took in 0_u64..100,
-        wall_offset in any::<i64>(),
-        global in prop::bool::weighted(0.2),
-        hosts in prop::collection::vec(any_host(), 0..6),
-        numbers in [any_number(), any_number(), any_number(), any_number()],
-        bridge in any::<Option<bool>>(),
-        engine in any_engine(),
-        maintenance in prop::bool::weighted(0.2),
-        min_memory in any::<u64>(),
-        footing in (any::<Option<u64>>(), any::<Option<bool>>(), any::<Option<u64>>()),
-    ) -> Observation {
-        Observation {
-            started: Secs(started),
-            finished: Secs(started).plus(took),
-            wall_offset,
-            global_maintenance: global,
-            hosts,
-            local: Local {
-                network: numbers[0], mem_free: numbers[1], cpu_load: numbers[2], mem_load: numbers[3],
-                bridge, engine, maintenance, min_memory, conf_up_to_date: bridge.is_some(), migration: None,
-            },
-            footing: Footing {
-                last_acknowledged: footing.0.map(Secs), host_lease: footing.1, storage_stuck: footing.2,
-            },
-        }
-    }
-}
-
-/// Any combination of the switches.
-fn any_policy() -> impl Strategy<Value = Policy> {
-    prop::array::uniform13(any::<bool>()).prop_map(|on| Policy {
-        retry_memory: on[0],
-        start_waits_for_liveness: on[1],
-        lease_refusal_is_no_failure: on[2],
-        local_maintenance_moves_vm: on[3],
-        start_needs_footing: on[4],
-        local_restart: on[5],
-        debounce: on[6],
-        cpu_never_evicts: on[7],
-        ranked_start: on[8],
-        storage_patience: on[9],
-        paused_policy: on[10],
-        blip_free_restart: on[11],
-        health_escalation: on[12],
-    })
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
-
-    /// From any state, through any looks: no panic, and what must always hold does.
-    #[test]
-    fn what_must_always_hold_holds(
-        start in prop::sample::select(State::ALL.to_vec()),
-        looks in prop::collection::vec((any_look(), any::<bool>()), 1..12),
-        policy in any_policy(),
-        sick_engine in prop::sample::select(vec![
-            SickEngine::ShutdownThenForce, SickEngine::Force, SickEngine::LeftAlone,
-        ]),
-    ) {
-        let mut settings = settings(policy);
-        settings.limits.sick_engine = sick_engine;
-        let mut core = core_in(start, None, &settings);
-        for (look, works) in looks {
-            let (global, vm, footing) = (look.global_maintenance, look.local.vm(), look.footing);
-            let from = core.state;
-            let (next, decision, actions) = whole_step(core, look, works, &settings);
-            core = next;
-            prop_assert!(!global || actions.is_empty(), "an action in global maintenance");
-            prop_assert!(vm != VmState::Unknown || actions.is_empty(), "an action on a VM that nobody knows");
-            for action in &actions {
-                let asked_by = match action {
-                    Action::StartVm => State::EngineStart,
-                    Action::StopVm => State::EngineStop,
-                    Action::ForceStopVm => State::EngineForceStop,
-                };
-                prop_assert_eq!(from, asked_by);
-            }
-            prop_assert!(actions.len() <= 1, "one action a step");
-            if core.state == State::EngineStart {
-                let best = core.view.as_ref().and_then(|view| view.best_engine.engine.as_ref());
-                prop_assert!(!global && best.is_none_or(|status| status.vm != VmState::Up), "it runs already");
-                let firm = footing.storage_stuck.is_none() && footing.host_lease != Some(false);
-                prop_assert!(firm || !policy.start_needs_footing, "a start without footing");
-            }
-            prop_assert!(!decision.reasons.is_empty(), "a decision without a reason");
-            prop_assert!(decision.again_in != Some(0), "a step that wants the next one at once says so by Wait");
-            let left_out = core.score.leaving_out(score::Factor::is_load);
-            prop_assert!(left_out >= core.score.total, "leaving penalties out costs nothing");
-            let sum: i64 = core.score.terms.iter().map(|term| term.points).sum();
-            prop_assert_eq!(sum, i64::from(core.score.total.0), "the terms add up");
-            let must_be_zero = [
-                State::LocalMaintenance, State::EngineUnexpectedlyDown, State::AgentStopped,
-                State::ReinitializeFSM, State::StartState,
-            ];
-            prop_assert!(!must_be_zero.contains(&core.state) || core.score.total == Score(0));
-            prop_assert!(core.timer.is_none() || core.state.timer(&settings.limits).is_some());
-            for reason in &decision.reasons {
-                prop_assert!(!reason.to_string().contains('\u{1b}'), "a host's name reaches the terminal raw");
-            }
-        }
-    }
 }

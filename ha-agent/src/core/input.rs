@@ -33,6 +33,9 @@ pub struct Observation {
     pub hosts: Vec<RemoteHost>,
     /// This host.
     pub local: Local,
+    /// The hosts whose host id leases are live, this one included, by the lock manager; `None` when it cannot say that of
+    /// every host.
+    pub lock_manager_live: Option<Vec<HostId>>,
     /// What this host's own claim to its block and its storage stands on.
     pub footing: Footing,
 }
@@ -82,6 +85,8 @@ pub struct Local {
     pub conf_up_to_date: bool,
     /// How far a live migration away from this host is; `None` when none was started.
     pub migration: Option<Migration>,
+    /// How the lease stands of a VM that an I/O error paused; `None` when it is not so paused, or nobody knows.
+    pub io_error_pause: Option<PausedLease>,
 }
 
 impl Local {
@@ -89,6 +94,17 @@ impl Local {
     pub fn vm(&self) -> VmState {
         self.engine.as_ref().map_or(VmState::Unknown, |status| status.vm)
     }
+}
+
+/// Whether a VM that an I/O error paused may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PausedLease {
+    /// It owns its lease.
+    Held,
+    /// It does not, or did not and was ended for it.
+    Lost,
+    /// The lock manager does not say.
+    Unknown,
 }
 
 /// A live migration away from this host.
@@ -123,6 +139,8 @@ pub enum Action {
     StopVm,
     /// End the VM at once.
     ForceStopVm,
+    /// Let a paused VM go on; refused unless it owns its lease.
+    ResumeVm,
 }
 
 /// How an action went.

@@ -2,7 +2,8 @@
 //!
 //! A host is alive when its timestamp differs from the one in the newest snapshot taken more than 60 s before
 //! the current look began. Its clock is never compared with ours, and until there is a snapshot that old no
-//! host counts as alive.
+//! host counts as alive, unless the lock manager can say it of every host: then those count whose leases are live. A
+//! lease outlives an agent, so that word decides where the VM is started, and never ends a running one.
 //!
 //! Memory is bounded. Snapshots are at least one second apart and kept for 15 minutes, and the table of the
 //! hosts' timestamps is dropped from every snapshot that can never again be the one to compare with: all
@@ -32,7 +33,38 @@ struct Snapshot {
     stamps: Vec<(HostId, Option<i64>)>,
 }
 
+/// Whose word counts on which hosts are alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Witness {
+    /// Nobody can say: no host counts as alive.
+    Nobody,
+    /// The lock manager: the past does not reach back far enough yet.
+    LockManager,
+    /// The past.
+    History,
+}
+
 impl History {
+    /// The hosts of `look` that are alive, and by whose word (call before [`History::push`]). `ask_lock_manager`: its
+    /// word counts as long as the past cannot tell.
+    pub fn who_is_alive<'a>(
+        &self,
+        look: &'a Observation,
+        alive_secs: u64,
+        ask_lock_manager: bool,
+    ) -> (Witness, Vec<&'a RemoteHost>) {
+        if self.tells_liveness(look.started, alive_secs) {
+            return (Witness::History, self.alive(look, alive_secs));
+        }
+        match look.lock_manager_live.as_ref().filter(|_| ask_lock_manager) {
+            Some(live) => {
+                let counts = |host: &&RemoteHost| host.block.is_some() && live.contains(&host.id);
+                (Witness::LockManager, look.hosts.iter().filter(counts).collect())
+            }
+            None => (Witness::Nobody, Vec::new()),
+        }
+    }
+
     /// Whether the past reaches back far enough to tell who is alive in a look that began at `now`.
     pub fn tells_liveness(&self, now: Secs, alive_secs: u64) -> bool {
         self.snapshots.iter().any(|past| is_past(past, now, alive_secs))
@@ -40,7 +72,7 @@ impl History {
 
     /// The hosts of `look` that are alive, by the past alone (call before [`History::push`]). Hosts whose
     /// block does not parse never are.
-    pub fn alive<'a>(&self, look: &'a Observation, alive_secs: u64) -> Vec<&'a RemoteHost> {
+    fn alive<'a>(&self, look: &'a Observation, alive_secs: u64) -> Vec<&'a RemoteHost> {
         let Some(past) = self.snapshots.iter().find(|past| is_past(past, look.started, alive_secs)) else {
             return Vec::new();
         };
@@ -151,6 +183,7 @@ mod tests {
             global_maintenance: false,
             hosts: hosts.collect(),
             local: Local::default(),
+            lock_manager_live: None,
             footing: Footing::default(),
         }
     }
@@ -165,6 +198,25 @@ mod tests {
         history.push(&look(100, &[(2, Some(1))]), 900, 60);
         assert_eq!(alive(&history, &look(160, &[(2, Some(7))])), [0_u16; 0]);
         assert_eq!(alive(&history, &look(161, &[(2, Some(7))])), [2]);
+    }
+
+    #[test]
+    fn until_the_past_tells_the_lock_managers_word_counts_and_not_a_second_longer() {
+        let mut history = History::default();
+        history.push(&look(100, &[(2, Some(1))]), 900, 60);
+        let live = [1, 2, 4, 9].map(|id| HostId::new(id).expect("a valid id")).to_vec();
+        let who = |at, live, ask| {
+            // 3 is not live, 4 does not parse, 9 has no block.
+            let blocks = [(2, Some(1)), (3, Some(8)), (4, None)];
+            let look = Observation { lock_manager_live: live, ..look(at, &blocks) };
+            let (witness, hosts) = history.who_is_alive(&look, 60, ask);
+            (witness, hosts.iter().map(|host| host.id.get()).collect::<Vec<_>>())
+        };
+        assert_eq!(who(101, Some(live.clone()), true), (Witness::LockManager, vec![2]));
+        assert_eq!(who(160, Some(live.clone()), true), (Witness::LockManager, vec![2]));
+        assert_eq!(who(161, Some(live.clone()), true), (Witness::History, vec![3]), "2 stood still");
+        assert_eq!(who(160, Some(live), false), (Witness::Nobody, vec![]));
+        assert_eq!(who(160, None, true), (Witness::Nobody, vec![]));
     }
 
     #[test]

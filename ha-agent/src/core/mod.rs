@@ -23,9 +23,9 @@ pub mod time;
 use metadata_format::{EngineStatus, HostId, Score};
 
 pub use input::{
-    Action, ActionResult, Footing, Input, Local, Migration, Observation, RemoteBlock, RemoteHost,
+    Action, ActionResult, Footing, Input, Local, Migration, Observation, PausedLease, RemoteBlock, RemoteHost,
 };
-pub use liveness::History;
+pub use liveness::{History, Witness};
 pub use memory::Memory;
 pub use policy::{Limits, Policy, Settings, SickEngine};
 pub use publish::StateMetadata;
@@ -45,6 +45,8 @@ pub struct Core {
     pub timer: Option<Secs>,
     /// Failed starts.
     pub retries: Retries,
+    /// Tries to let the VM go on that an I/O error paused; `None` when it was not so paused at the last step.
+    pub resumes: Option<Retries>,
     /// The past.
     pub history: History,
     /// The last look and what follows from it; `None` before the first.
@@ -57,12 +59,12 @@ pub struct Core {
     pub memory: Memory,
 }
 
-/// Failed starts of the VM that are not forgotten yet.
+/// Failed tries that are not forgotten yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Retries {
     /// How many in a row.
     pub count: u32,
-    /// When the last start was tried.
+    /// When the last was made.
     pub last: Option<Secs>,
 }
 
@@ -73,6 +75,8 @@ pub struct View {
     pub look: Observation,
     /// The other hosts that are alive.
     pub alive: Vec<HostId>,
+    /// By whose word.
+    pub witness: Witness,
     /// The host with the most engine; this host when equal.
     pub best_engine: BestEngine,
     /// The live other host with the highest score, if that is above 0; the first one when equal.
@@ -118,6 +122,7 @@ impl Default for Core {
             state: State::StartState,
             timer: None,
             retries: Retries::default(),
+            resumes: None,
             history: History::default(),
             view: None,
             score: ScoreSheet::default(),
@@ -151,7 +156,8 @@ impl Core {
 
     fn absorb(&mut self, look: Observation, settings: &Settings) {
         let limits = &settings.limits;
-        let alive = self.history.alive(&look, limits.alive);
+        let (witness, alive) =
+            self.history.who_is_alive(&look, limits.alive, settings.policy.blip_free_restart);
         let view_of = |host: &RemoteHost| host.block.clone().map(|block| (host.id, block));
         let blocks: Vec<_> = alive.into_iter().filter_map(view_of).collect();
 
@@ -186,7 +192,7 @@ impl Core {
         self.memory.samples.take(&look, limits);
         self.history.push(&look, limits.history, limits.alive);
         let alive = blocks.into_iter().map(|(id, _)| id).collect();
-        self.view = Some(View { look, alive, best_engine, best_score });
+        self.view = Some(View { look, alive, witness, best_engine, best_score });
     }
 
     /// Remembers how a start went.
@@ -209,6 +215,11 @@ impl Core {
             self.timer = self.view.as_ref().map(|view| view.look.finished);
         }
         self.state = to;
+        if self.waits_for_storage(settings.policy) {
+            self.timer = None;
+        }
+        let paused = self.view.as_ref().is_some_and(|view| view.look.local.io_error_pause.is_some());
+        self.resumes = paused.then(|| self.resumes.unwrap_or_default());
         self.compute_score(settings);
     }
 
@@ -253,7 +264,12 @@ pub fn decide(mut core: Core, input: Input, settings: &Settings) -> (Core, Decis
             if action == Action::StartVm {
                 core.count_start(&result, settings.policy);
             }
-            rules::after_action(action, result, core.retries.count)
+            if action == Action::ResumeVm {
+                let count = core.resumes.unwrap_or_default().count.saturating_add(1);
+                let last = core.view.as_ref().map(|view| view.look.finished);
+                core.resumes = Some(Retries { count, last });
+            }
+            rules::after_action(core.state, action, result, core.retries.count)
         }
         (input, pending) => {
             if pending.is_some() {

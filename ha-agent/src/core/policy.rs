@@ -56,12 +56,13 @@ pub struct Policy {
     /// try at once; the lease lets one succeed.
     pub ranked_start: bool,
     /// A delay of storage changes nothing as long as the host id lease is renewed. Plain lets a configuration that cannot
-    /// be refreshed for some minutes cost points.
+    /// be refreshed for some minutes cost points, and stops a VM whose engine does not answer because its disk hangs.
     pub storage_patience: bool,
     /// A VM that was paused by an I/O error goes on once storage is back and while its lease is held; otherwise it is
     /// ended, and started where it can run. Plain takes it for an unhealthy engine.
     pub paused_policy: bool,
-    /// An agent that has just started takes the lock manager's word for which hosts are alive. Plain is blind for a minute.
+    /// An agent that has just started takes the lock manager's word for which hosts are alive, if that can tell it of every
+    /// host; only for starts, never against a running VM. Plain is blind for a minute.
     pub blip_free_restart: bool,
     /// A sick engine is reset in the configured steps, and only so many times an hour. Plain stops it again and again.
     pub health_escalation: bool,

@@ -108,6 +108,16 @@ pub enum Reason {
     ShutdownGoesOn { secs: u64, limit: u64 },
     ShutdownFailed { detail: String },
     VmPaused,
+    PausedWaits { secs: u64 },
+    PausedLeaseUnknown,
+    PausedLeaseLost,
+    PausedVmGone { detail: String },
+    Resuming { attempt: u32, of: u32 },
+    Resumed,
+    ResumeFailed { detail: String },
+    ResumePauses { left: u64 },
+    ResumeGivenUp { tries: u32 },
+    StorageIsWaitedFor { secs: u64 },
     VmStopped,
     Ending,
     Ended,
@@ -309,6 +319,35 @@ impl fmt::Display for Reason {
                 write!(f, "asking the engine VM to power down failed: {detail}")
             }
             Self::VmPaused => f.write_str("the engine VM is paused and cannot power down by itself"),
+            Self::PausedWaits { secs } => write!(
+                f,
+                "an I/O error paused the engine VM; it goes on when shared storage, which has not worked for {secs} s, is back"
+            ),
+            Self::PausedLeaseUnknown => f.write_str(
+                "an I/O error paused the engine VM; it goes on when the lock manager says that its lease is held",
+            ),
+            Self::PausedLeaseLost => f.write_str(
+                "an I/O error paused the engine VM and its lease was lost: it is ended, and started where it can run",
+            ),
+            Self::PausedVmGone { detail } => {
+                write!(f, "the engine VM, which an I/O error had paused, was ended ({detail})")
+            }
+            Self::Resuming { attempt, of } => {
+                write!(f, "an I/O error paused the engine VM and storage is back: letting it go on (try {attempt} of {of})")
+            }
+            Self::Resumed => f.write_str("the engine VM was let go on"),
+            Self::ResumeFailed { detail } => write!(f, "letting the engine VM go on failed: {detail}"),
+            Self::ResumePauses { left } => {
+                write!(f, "an I/O error paused the engine VM again; the next try to let it go on is due in {left} s")
+            }
+            Self::ResumeGivenUp { tries } => write!(
+                f,
+                "the engine VM stays paused by I/O errors although storage works, after {tries} tries to let it go on: it is ended"
+            ),
+            Self::StorageIsWaitedFor { secs } => write!(
+                f,
+                "shared storage has not worked for {secs} s; as long as the host id lease is held it is waited for"
+            ),
             Self::VmStopped => f.write_str("the engine VM does not run on this host any more"),
             Self::Ending => f.write_str("ending the engine VM at once"),
             Self::Ended => f.write_str("the engine VM was ended"),

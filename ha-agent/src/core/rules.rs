@@ -2,9 +2,12 @@
 //!
 //! Order of a step: the state's timer, its guards, then its own rules, the first that holds. Pure.
 
+mod paused;
+
 use metadata_format::{Health, VmState};
 
 use super::input::{Action, ActionResult, Migration};
+use super::liveness::Witness;
 use super::memory::Purpose;
 use super::policy::Settings;
 use super::reason::{HostName, NoFooting, Reason};
@@ -78,6 +81,9 @@ impl Step<'_> {
         let state = self.core.state;
         let timer = state.timer(&self.settings.limits)?;
         let since = self.core.timer?;
+        if self.core.waits_for_storage(self.settings.policy) {
+            return None;
+        }
         if since.plus(timer.limit) >= self.view.look.finished {
             return None;
         }
@@ -157,8 +163,8 @@ impl Step<'_> {
                 self.due = self.core.memory.due;
                 Act(Action::StartVm, Reason::Starting)
             }
-            State::EngineStarting => self.engine_starting(),
-            State::EngineUp | State::EngineUpBadHealth => self.engine_up(),
+            State::EngineStarting => self.paused().unwrap_or_else(|| self.engine_starting()),
+            State::EngineUp | State::EngineUpBadHealth => self.paused().unwrap_or_else(|| self.engine_up()),
             State::EngineStop => self.engine_stop(),
             State::EngineForceStop => Act(Action::ForceStopVm, Reason::Ending),
             State::EngineMaybeAway => self.engine_maybe_away(),
@@ -198,7 +204,7 @@ impl Step<'_> {
         let look_began = self.view.look.started;
         let too_early = self.settings.policy.start_waits_for_liveness
             && !self.core.history.tells_liveness(look_began, needed);
-        if secs < needed || too_early {
+        if (secs < needed || too_early) && !self.only_vouched_for() {
             return stay(Reason::HistoryTooShort { secs, needed });
         }
         // The score that the others saw last. Equal scores may both try: the lease lets one succeed.
@@ -261,7 +267,7 @@ impl Step<'_> {
         if !self.best_engine_up() {
             return To(State::EngineMaybeAway, No, Reason::VmVanished { detail });
         }
-        if !self.best_engine_is_ours() {
+        if !self.best_engine_is_ours() && !self.only_vouched_for() {
             let reason = Reason::VmAlsoRunsOn { host: self.view.best_engine.host.clone() };
             return To(State::EngineStop, Delay, reason);
         }
@@ -284,7 +290,9 @@ impl Step<'_> {
         if !(self.settings.policy.local_maintenance_moves_vm && self.view.look.local.maintenance) {
             return None;
         }
-        if let Some((to, _)) = self.view.best_score.clone() {
+        if let Some((to, _)) = self.view.best_score.clone()
+            && !self.only_vouched_for()
+        {
             return Some(To(State::EngineStop, Delay, Reason::MaintenanceMovesVm { to }));
         }
         self.notes.push(Reason::MaintenanceWaits);
@@ -325,6 +333,12 @@ impl Step<'_> {
         }
     }
 
+    /// The other hosts are alive by the lock manager's word only. Their agents may not run and their blocks be old:
+    /// enough to wait for them with a start, not to end a VM that runs.
+    fn only_vouched_for(&self) -> bool {
+        self.view.witness == Witness::LockManager
+    }
+
     /// The VM ended without being asked to.
     fn died(&mut self, detail: String) -> Outcome {
         let restart = self.restart_here(&detail);
@@ -358,8 +372,9 @@ impl Step<'_> {
 }
 
 /// Where an action's result leads. The action was asked for by the state that stands beside it here.
-pub(super) fn after_action(action: Action, result: ActionResult, failures: u32) -> Outcome {
+pub(super) fn after_action(from: State, action: Action, result: ActionResult, failures: u32) -> Outcome {
     match (action, result) {
+        (Action::ResumeVm, result) => paused::after_resume(from, result),
         (Action::StartVm, ActionResult::Done) => To(State::EngineStarting, Delay, Reason::Started),
         (Action::StartVm, ActionResult::Failed { detail }) => {
             To(State::EngineDown, Delay, Reason::StartFailed { failures, detail })

@@ -12,6 +12,7 @@ fn healthy() -> Local {
         min_memory: 4096,
         conf_up_to_date: true,
         migration: None,
+        io_error_pause: None,
     }
 }
 

@@ -35,9 +35,9 @@
 //! ReinitializeFSM        -> GlobalMaintenance UnknownLocalVmState LocalMaintenance EngineStarting! EngineDown
 //! EngineDown             -> GlobalMaintenance UnknownLocalVmState LocalMaintenance EngineStarting! EngineStart! EngineDown
 //! EngineStart            -> GlobalMaintenance UnknownLocalVmState LocalMaintenance EngineStarting EngineDown
-//! EngineStarting         -> GlobalMaintenance UnknownLocalVmState LocalMaintenance EngineStop EngineUp EngineStarting EngineForceStop! EngineMaybeAway! EngineStart!* EngineUpBadHealth*
-//! EngineUp               -> GlobalMaintenance UnknownLocalVmState EngineMaybeAway EngineMaybeAway! EngineUnexpectedlyDown EngineStop EngineUpBadHealth EngineUp EngineStart!*
-//! EngineUpBadHealth      -> GlobalMaintenance UnknownLocalVmState EngineMaybeAway EngineMaybeAway! EngineUnexpectedlyDown EngineStop EngineUpBadHealth EngineUp EngineStart!* EngineForceStop!*
+//! EngineStarting         -> GlobalMaintenance UnknownLocalVmState LocalMaintenance EngineStop EngineUp EngineStarting EngineForceStop! EngineMaybeAway! EngineStart!* EngineUpBadHealth* EngineDown*
+//! EngineUp               -> GlobalMaintenance UnknownLocalVmState EngineMaybeAway EngineMaybeAway! EngineUnexpectedlyDown EngineStop EngineUpBadHealth EngineUp EngineStart!* EngineForceStop!* EngineDown*
+//! EngineUpBadHealth      -> GlobalMaintenance UnknownLocalVmState EngineMaybeAway EngineMaybeAway! EngineUnexpectedlyDown EngineStop EngineUpBadHealth EngineUp EngineStart!* EngineForceStop!* EngineDown*
 //! EngineStop             -> GlobalMaintenance LocalMaintenance UnknownLocalVmState EngineForceStop EngineForceStop! EngineDown EngineStop ReinitializeFSM
 //! EngineForceStop        -> GlobalMaintenance LocalMaintenance UnknownLocalVmState EngineDown ReinitializeFSM
 //! EngineMaybeAway        -> GlobalMaintenance UnknownLocalVmState LocalMaintenance EngineUnexpectedlyDown EngineUnexpectedlyDown! EngineDown EngineUp EngineMaybeAway EngineStart!*

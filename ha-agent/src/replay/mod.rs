@@ -96,9 +96,12 @@ impl Run {
             let worked = match action {
                 Action::StartVm => tick.start_vm_ok,
                 Action::StopVm | Action::ForceStopVm => tick.stop_vm_ok,
+                // No recording has a paused VM.
+                Action::ResumeVm => true,
             };
             actions.push(match action {
                 Action::StartVm => json!({ "action": "START_VM", "result": worked }),
+                Action::ResumeVm => json!({ "action": "RESUME_VM", "result": worked }),
                 Action::StopVm => json!({ "action": "STOP_VM", "force": false, "result": worked }),
                 Action::ForceStopVm => json!({ "action": "STOP_VM", "force": true, "result": worked }),
             });

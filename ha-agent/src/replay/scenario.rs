@@ -173,7 +173,9 @@ impl Scenario {
                 min_memory: self.min_memory,
                 conf_up_to_date: self.conf_uptodate,
                 migration: None,
+                io_error_pause: None,
             },
+            lock_manager_live: None,
             footing: Footing::default(),
         }
     }

@@ -13,6 +13,7 @@ use crate::whiteboard::Snapshot;
 pub fn document(parts: &Parts, alive: &[u16], agent: Option<AgentReport>, now: Monotonic) -> StatusDocument {
     let snapshot = parts.whiteboard.snapshot();
     let (global_maintenance, unknown_global_keys) = cluster(&snapshot);
+    let kept = parts.lease.kept();
     StatusDocument {
         host_id: parts.host_id,
         broker_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -20,7 +21,8 @@ pub fn document(parts: &Parts, alive: &[u16], agent: Option<AgentReport>, now: M
         unknown_global_keys,
         hosts: hosts(&snapshot, alive, now),
         storage: parts.whiteboard.state(),
-        lease: parts.lease.kept().state,
+        lease: kept.state,
+        lock_manager_live: kept.all_live,
         monitors: parts.monitors.rows(),
         agent,
     }

@@ -62,7 +62,7 @@ fn bench() -> Bench {
     let wake = WakeCounter::default();
     let spawner: Arc<dyn Spawner> = Arc::new(HostSpawner);
     let quick = Duration::from_millis(5);
-    let pace = Pace { poll: quick, retry: quick, hosts: Duration::ZERO };
+    let pace = Pace { poll: quick, retry: quick, hosts: Duration::ZERO, settle: Duration::ZERO };
     let keeper = |port: Arc<MemoryLockspace>| {
         let clock = Arc::<ManualClock>::clone(&clock);
         Keeper::start(port, clock, Arc::clone(&spawner), wake.clone(), pace).unwrap()

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use metadata_format::HostId;
 
-use super::{LockError, Lockspace, Phase};
+use super::{Hosts, LockError, Lockspace, Phase};
 
 /// One lockspace of lock files.
 #[derive(Debug)]
@@ -109,7 +109,7 @@ impl Lockspace for FileLockspace {
         Ok(())
     }
 
-    async fn live_hosts(&self) -> Result<Vec<HostId>, LockError> {
+    async fn live_hosts(&self) -> Result<Hosts, LockError> {
         let mut live = Vec::new();
         for id in self.ids()? {
             if self.holds(id) || self.try_lock(id)?.is_none() {
@@ -117,11 +117,12 @@ impl Lockspace for FileLockspace {
             }
         }
         live.sort_unstable();
-        Ok(live)
+        // A lock is held or it is not: there is nothing to wait for.
+        Ok(Hosts { live, is_complete: true })
     }
 
     async fn reset(&self) -> Result<(), LockError> {
-        match self.live_hosts().await?.as_slice() {
+        match self.live_hosts().await?.live.as_slice() {
             // A lock file without a lock is a free id: there is nothing to write anew.
             [] => Ok(()),
             live => Err(LockError::Live(format!(
@@ -148,10 +149,10 @@ mod tests {
         assert!(matches!(b.join(one).await, Err(LockError::InUse(_))));
         assert!(matches!(a.join(two).await, Err(LockError::OtherId(_))));
         b.join(two).await.unwrap();
-        assert_eq!(a.live_hosts().await.unwrap(), [one, two]);
+        assert_eq!(a.live_hosts().await.unwrap().live, [one, two]);
         assert!(matches!(b.reset().await, Err(LockError::Live(_))));
         drop(a);
-        assert_eq!(b.live_hosts().await.unwrap(), [two]);
+        assert_eq!(b.live_hosts().await.unwrap().live, [two]);
         b.leave(two).await.unwrap();
         b.join(one).await.unwrap();
         b.leave(one).await.unwrap();

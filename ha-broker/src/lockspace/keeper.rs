@@ -35,6 +35,8 @@ pub struct Pace {
     pub retry: Duration,
     /// Between two looks at which other hosts are live.
     pub hosts: Duration,
+    /// How long the id must have been held before a host that is not live counts as absent: it may boot beside us.
+    pub settle: Duration,
 }
 
 impl Default for Pace {
@@ -43,6 +45,7 @@ impl Default for Pace {
             poll: Duration::from_millis(500),
             retry: Duration::from_secs(5),
             hosts: Duration::from_secs(10),
+            settle: Duration::from_mins(1),
         }
     }
 }
@@ -57,8 +60,10 @@ pub struct Kept {
     pub wanted: Option<HostId>,
     /// Whether it is held.
     pub state: LeaseState,
-    /// Hosts that are live in the lockspace, by the lock manager.
+    /// Hosts that are live in the lockspace, by the lock manager's last word.
     pub live: Vec<HostId>,
+    /// The same, while the id is held and the lock manager can tell of every host whether it is live; else `None`.
+    pub all_live: Option<Vec<HostId>>,
     /// An id that is being given up. Until it is gone the lock manager may still show it as held, and refuses
     /// another one.
     pub leaving: Option<Leaving>,
@@ -103,7 +108,13 @@ impl Keeper {
         wake: WakeCounter,
         pace: Pace,
     ) -> std::io::Result<Self> {
-        let kept = Kept { wanted: None, state: LeaseState::NotRequested, live: Vec::new(), leaving: None };
+        let kept = Kept {
+            wanted: None,
+            state: LeaseState::NotRequested,
+            live: Vec::new(),
+            all_live: None,
+            leaving: None,
+        };
         let (publish, kept) = watch::channel(kept);
         let (sender, orders) = mpsc::unbounded_channel();
         let thread = Thread {
@@ -118,6 +129,7 @@ impl Keeper {
             joining: None,
             retry_at: None,
             hosts_at: None,
+            held_since: None,
         };
         spawner.thread("lease", Box::pin(thread.run()))?;
         Ok(Self { port, kept, orders: sender, spawner })
@@ -279,6 +291,8 @@ struct Thread {
     joining: Option<HostId>,
     retry_at: Option<Monotonic>,
     hosts_at: Option<Monotonic>,
+    /// Since when the id is held without a break.
+    held_since: Option<Monotonic>,
 }
 
 impl Thread {
@@ -322,6 +336,8 @@ impl Thread {
         self.publish.send_modify(|kept| {
             kept.wanted = wanted;
             kept.state = state;
+            // Whom the lock manager sees is asked anew for each hold.
+            kept.all_live = None;
             // Under the lock: whoever sees the new state sees the count moved, and whoever is woken reads the new state.
             self.wake.bump();
         });
@@ -373,9 +389,15 @@ impl Thread {
             }
             return;
         }
-        if let Err(error) = result {
-            self.retry_at = Some(self.clock.monotonic().plus(self.pace.retry));
-            self.lost(&kept, error.to_string());
+        match result {
+            Err(error) => {
+                self.retry_at = Some(self.clock.monotonic().plus(self.pace.retry));
+                self.lost(&kept, error.to_string());
+            }
+            // It was given up while it was being taken, which the lock manager does not do, and is wanted again: nobody
+            // gives it up any more. Should the lock manager do it after all, the next looks see it lost.
+            Ok(()) if kept.leaving.is_some_and(|leaving| leaving.id == id) => self.set_leaving(None),
+            Ok(()) => {}
         }
     }
 
@@ -412,6 +434,7 @@ impl Thread {
         match self.port.phase(id).await {
             Ok(Phase::Held) => {
                 if !held {
+                    self.held_since = Some(self.clock.monotonic());
                     self.set(kept.wanted, LeaseState::Held { since: self.clock.wall().0 });
                 }
                 self.look_at_hosts().await;
@@ -465,10 +488,16 @@ impl Thread {
             return;
         }
         self.hosts_at = Some(now.plus(self.pace.hosts));
-        // Not known yet, or not to be had: what was known stays.
-        if let Ok(live) = self.port.live_hosts().await {
-            self.publish.send_if_modified(|kept| std::mem::replace(&mut kept.live, live.clone()) != live);
-        }
+        let settled = self.held_since.is_some_and(|at| now.saturating_since(at) >= self.pace.settle);
+        let hosts = self.port.live_hosts().await.ok();
+        self.publish.send_if_modified(|kept| {
+            // Not known yet, or not to be had: what was known of the live ones stays.
+            let live = hosts.as_ref().map_or(&kept.live, |hosts| &hosts.live).clone();
+            let all = hosts.filter(|hosts| settled && hosts.is_complete).map(|hosts| hosts.live);
+            let changed = kept.live != live || kept.all_live != all;
+            (kept.live, kept.all_live) = (live, all);
+            changed
+        });
     }
 }
 

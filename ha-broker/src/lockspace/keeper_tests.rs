@@ -1,6 +1,6 @@
 //! The keeper on the simulated lock manager.
 
-use clock::SystemClock;
+use clock::{ManualClock, SystemClock, Wall};
 
 use super::super::memory::MemoryLockspace;
 use super::*;
@@ -12,7 +12,7 @@ fn keeper() -> (Arc<MemoryLockspace>, Keeper, WakeCounter) {
     let port = Arc::new(MemoryLockspace::default());
     let wake = WakeCounter::default();
     let quick = Duration::from_millis(5);
-    let pace = Pace { poll: quick, retry: quick, hosts: quick };
+    let pace = Pace { poll: quick, retry: quick, hosts: quick, settle: Duration::ZERO };
     let keeper = Keeper::start(
         Arc::<MemoryLockspace>::clone(&port),
         Arc::new(SystemClock),
@@ -59,6 +59,43 @@ async fn an_id_in_use_elsewhere_is_said_and_taken_when_free() {
     port.free_elsewhere(id(3));
     until(&keeper, |kept| matches!(kept.state, LeaseState::Held { .. })).await;
     until(&keeper, |kept| kept.live == [id(3)]).await;
+}
+
+#[tokio::test]
+async fn who_is_live_is_told_only_while_the_lock_manager_knows_it_of_every_host() {
+    let (port, keeper, _) = keeper();
+    assert_eq!(keeper.kept().all_live, None, "nobody asked for an id");
+    port.take_elsewhere(id(3));
+    port.set_unsure(true);
+    keeper.hold(id(1)).await.unwrap();
+    until(&keeper, |kept| kept.live == [id(3), id(1)]).await;
+    assert_eq!(keeper.kept().all_live, None, "another host may be there");
+    port.set_unsure(false);
+    until(&keeper, |kept| kept.all_live.as_deref() == Some(&[id(3), id(1)])).await;
+    port.set_broken(Some("sanlock is gone"));
+    until(&keeper, |kept| matches!(kept.state, LeaseState::Lost { .. })).await;
+    assert_eq!((keeper.kept().all_live, keeper.kept().live), (None, vec![id(3), id(1)]));
+}
+
+#[tokio::test]
+async fn a_host_that_has_just_joined_takes_nobody_for_absent() {
+    let port = Arc::new(MemoryLockspace::default());
+    let clock = Arc::new(ManualClock::new(Monotonic::from_secs(1000), Wall(0)));
+    let quick = Duration::from_millis(5);
+    let pace = Pace { poll: quick, retry: quick, hosts: Duration::ZERO, settle: Duration::from_mins(1) };
+    let (lockspace, time) = (Arc::<MemoryLockspace>::clone(&port), Arc::<ManualClock>::clone(&clock));
+    let keeper = Keeper::start(lockspace, time, Arc::new(HostSpawner), WakeCounter::default(), pace).unwrap();
+    keeper.hold(id(1)).await.unwrap();
+    until(&keeper, |kept| kept.live == [id(1)]).await;
+    clock.advance(Duration::from_secs(59));
+    // Two looks later this is certain: the first may have begun before the clock moved.
+    port.take_elsewhere(id(2));
+    until(&keeper, |kept| kept.live == [id(2), id(1)]).await;
+    port.take_elsewhere(id(3));
+    until(&keeper, |kept| kept.live == [id(2), id(3), id(1)]).await;
+    assert_eq!(keeper.kept().all_live, None);
+    clock.advance(Duration::from_secs(1));
+    until(&keeper, |kept| kept.all_live.as_ref().is_some_and(|live| live.len() == 3)).await;
 }
 
 #[tokio::test]

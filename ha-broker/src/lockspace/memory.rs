@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use metadata_format::HostId;
 use tokio::sync::watch;
 
-use super::{LockError, Lockspace, Phase};
+use super::{Hosts, LockError, Lockspace, Phase};
 
 /// One lockspace.
 #[derive(Debug, Default)]
@@ -21,6 +21,7 @@ struct State {
     ours: Option<HostId>,
     others: BTreeSet<HostId>,
     joins: u32,
+    unsure: bool,
     broken: Option<String>,
 }
 
@@ -47,6 +48,11 @@ impl MemoryLockspace {
     /// Each question fails with these words, until `None`.
     pub fn set_broken(&self, words: Option<&str>) {
         self.lock().broken = words.map(str::to_owned);
+    }
+
+    /// Whether some host was not watched for long enough to say whether it is live.
+    pub fn set_unsure(&self, unsure: bool) {
+        self.lock().unsure = unsure;
     }
 
     /// Whether a join hangs.
@@ -98,13 +104,14 @@ impl Lockspace for MemoryLockspace {
         Ok(())
     }
 
-    async fn live_hosts(&self) -> Result<Vec<HostId>, LockError> {
+    async fn live_hosts(&self) -> Result<Hosts, LockError> {
         let state = self.lock();
-        Ok(state.others.iter().chain(&state.ours).copied().collect())
+        let live = state.others.iter().chain(&state.ours).copied().collect();
+        Ok(Hosts { live, is_complete: !state.unsure })
     }
 
     async fn reset(&self) -> Result<(), LockError> {
-        match self.live_hosts().await?.as_slice() {
+        match self.live_hosts().await?.live.as_slice() {
             [] => Ok(()),
             live => Err(LockError::Live(format!("host ids {live:?} are live"))),
         }

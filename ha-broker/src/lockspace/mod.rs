@@ -28,6 +28,15 @@ pub enum Phase {
     NotHeld,
 }
 
+/// What the lock manager says about the hosts of a lockspace.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Hosts {
+    /// The ids of hosts that renewed their lease lately.
+    pub live: Vec<HostId>,
+    /// Every other id is known not to be live. False while one was not watched for long enough to say.
+    pub is_complete: bool,
+}
+
 /// Why the lock manager did not do it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LockError {
@@ -71,11 +80,11 @@ pub trait Lockspace: Send + Sync + 'static {
     /// When the lock manager refuses or cannot be asked.
     async fn leave(&self, id: HostId) -> Result<(), LockError>;
 
-    /// The ids of hosts that renewed their lease lately. Only while an id is held.
+    /// Which hosts are live. Only while an id is held.
     ///
     /// # Errors
     /// When the lock manager cannot say.
-    async fn live_hosts(&self) -> Result<Vec<HostId>, LockError>;
+    async fn live_hosts(&self) -> Result<Hosts, LockError>;
 
     /// Writes an empty lockspace, after it was watched for long enough to see that no host renews a lease.
     ///

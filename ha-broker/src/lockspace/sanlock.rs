@@ -15,7 +15,7 @@ use sanlock_client::{
     LockspaceRecord, NameError, Refusal, RemoveOptions, SanlockError, WriteLockspaceOptions,
 };
 
-use super::{LockError, Lockspace, Phase};
+use super::{Hosts, LockError, Lockspace, Phase};
 use crate::whiteboard::aligned::AlignedBuffer;
 
 /// How long a question to the daemon may take; it answers them from memory.
@@ -203,10 +203,13 @@ impl Lockspace for SanlockLockspace {
         }
     }
 
-    async fn live_hosts(&self) -> Result<Vec<HostId>, LockError> {
+    async fn live_hosts(&self) -> Result<Hosts, LockError> {
         let hosts = self.ask.get_hosts(&self.name, None).map_err(|error| self.failed(&error))?;
+        // A host's record alone says nothing until it was seen to change, or to stand still for 8N.
+        let is_complete = hosts.iter().all(|host| host.state != HostState::Unknown);
         let live = hosts.into_iter().filter(|host| host.state == HostState::Live);
-        Ok(live.filter_map(|host| HostId::new(u16::try_from(host.host_id).ok()?).ok()).collect())
+        let live = live.filter_map(|host| HostId::new(u16::try_from(host.host_id).ok()?).ok()).collect();
+        Ok(Hosts { live, is_complete })
     }
 
     async fn reset(&self) -> Result<(), LockError> {

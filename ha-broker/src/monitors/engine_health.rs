@@ -101,6 +101,7 @@ pub fn classify(before: VmState, seen: Seen<'_>) -> Verdict {
         | (VmActivity::MigrationDestination, _) => verdict(unexpected(before), detail, "bad vm status"),
         (
             VmActivity::Paused
+            | VmActivity::PausedByIoError
             | VmActivity::WaitForLaunch
             | VmActivity::RestoringState
             | VmActivity::PoweringUp,

@@ -118,6 +118,7 @@ impl Verbs for FakeBroker {
             hosts: BTreeMap::new(),
             storage: StorageState::Good { read_ms: 3 },
             lease: LeaseState::NotRequested,
+            lock_manager_live: None,
             monitors: BTreeMap::new(),
             agent: self.report.lock().unwrap().clone(),
         }

@@ -15,7 +15,8 @@ use crate::setup::{
 };
 use crate::shared_file::SharedFile;
 
-const TOML: &str = "[lease]\nadapter = \"file\"\nio_timeout = 1\n[timers]\nloop = 0.1\n";
+const TOML: &str =
+    "[lease]\nadapter = \"file\"\nio_timeout = 1\n[timers]\nloop = 0.1\nstorage_deadline = 5\n";
 
 struct Host {
     paths: Paths,

@@ -76,8 +76,28 @@ fn cluster(state: &State) -> ClusterSpec {
         ha_toml: format!(
             "# Written by `hosted-engine sandbox up`.\n\n\
              [lease]\nio_timeout = {}\n\n\
+             [timers]\nstorage_deadline = {}\nengine_start = {}\n\n\
              [score]\nprofile = \"founding\"\n",
-            state.io_timeout
+            state.io_timeout,
+            // As the rules between the times want it, for every io_timeout that the sandbox takes.
+            state.io_timeout.saturating_mul(4).min(15),
+            state.io_timeout.saturating_mul(8).saturating_add(100).max(180),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ha_config::HaToml;
+
+    use super::*;
+
+    #[test]
+    fn the_daemons_accept_the_times_for_every_io_timeout() {
+        for io_timeout in 1..=60 {
+            let state = State { hosts: 3, io_timeout, guest: "/guest".into(), cgroup: None };
+            let toml = HaToml::parse(&Paths::default(), &cluster(&state).ha_toml).unwrap();
+            assert_eq!(toml.lease.io_timeout, io_timeout);
+        }
     }
 }

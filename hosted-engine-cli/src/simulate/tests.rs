@@ -90,13 +90,13 @@ fn settings_of_this_host_lie_below_those_of_the_scenario() {
     let directory = tempfile::tempdir().unwrap();
     let paths = Paths::new(directory.path());
     fs::create_dir_all(paths.ha_toml().parent().unwrap()).unwrap();
-    fs::write(paths.ha_toml(), "[lease]\nio_timeout = 3\nwatchdog_timeout = 20\n").unwrap();
+    fs::write(paths.ha_toml(), "[lease]\nio_timeout = 3\nwatchdog_timeout = 30\n").unwrap();
     let file = directory.path().join("a.scenario");
     fs::write(&file, format!("set lease.io_timeout = 5\n{SMALL}")).unwrap();
     let file = file.to_str().unwrap();
     let headline = |line: &[&str]| at(directory.path(), line).1.out;
     assert!(headline(&[file]).contains("time-outs 5 s and 60 s"));
-    assert!(headline(&[file, "--like-here"]).contains("time-outs 5 s and 20 s"));
+    assert!(headline(&[file, "--like-here"]).contains("time-outs 5 s and 30 s"));
     fs::write(paths.ha_toml(), "[lease]\nio_timout = 3\n").unwrap();
     let (exit, said) = at(directory.path(), &[file, "--like-here"]);
     assert_eq!(exit, Exit::NOT_CONFIGURED);

@@ -131,6 +131,7 @@ fn document(state: &State) -> StatusDocument {
         hosts: view.rows,
         storage: state.storage.clone().unwrap_or(StorageState::Good { read_ms: 1 }),
         lease: LeaseState::Held { since: 0 },
+        lock_manager_live: None,
         monitors: BTreeMap::new(),
         agent: None,
     }

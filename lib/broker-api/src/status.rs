@@ -22,6 +22,11 @@ pub struct StatusDocument {
     pub storage: StorageState,
     /// State of this host's host id lease.
     pub lease: LeaseState,
+    /// All hosts, this one too, whose lease in the hosted-engine lockspace is live, by the lock manager. `None` while
+    /// it cannot say that of every host: the lease is not held or was taken lately, or a host was not watched for long
+    /// enough; also from brokers that do not tell.
+    #[serde(default)]
+    pub lock_manager_live: Option<Vec<HostId>>,
     /// Results of the monitors, by id.
     pub monitors: BTreeMap<String, MonitorRow>,
     /// What this host's agent last said about itself; `None` before it spoke or when it has been silent for 60 s.

@@ -6,6 +6,7 @@
 mod check;
 mod keys;
 mod layers;
+mod relations;
 mod rules;
 
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::atomic;
 use crate::error::{ConfigError, Result};
 use crate::paths::Paths;
 
+pub use relations::Relation;
 pub use rules::{RulesTable, SickEngine};
 
 /// The whole file.
@@ -127,7 +129,8 @@ pub struct ScoreTable {
     pub profile: ScoreProfile,
 }
 
-/// `[timers]`: all in seconds. [`HaToml::validate`] has the relations between them.
+/// `[timers]`: all in seconds. [`HaToml::relations`] has the inequalities between them, the leases and the fixed
+/// [`deadlines`](crate::deadlines); a file that breaks one is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Timers {
@@ -143,6 +146,9 @@ pub struct Timers {
     /// The broker forgets the agent's list of live hosts after so long, 1 to 600; default 60.
     #[serde(with = "seconds")]
     pub alive_list: Duration,
+    /// Starting the VM (reaching its lease, and the hypervisor up) may take so long, 1 to 86400; default 180.
+    #[serde(with = "seconds")]
+    pub engine_start: Duration,
     /// A started VM that is not healthy by then is stopped, 1 to 86400; default 600.
     #[serde(with = "seconds")]
     pub engine_starting: Duration,
@@ -174,6 +180,7 @@ impl Default for Timers {
             host_alive: Duration::from_secs(60),
             history: Duration::from_secs(900),
             alive_list: Duration::from_secs(60),
+            engine_start: Duration::from_secs(180),
             engine_starting: Duration::from_secs(600),
             bad_health: Duration::from_secs(300),
             engine_stop: Duration::from_secs(300),
@@ -372,12 +379,12 @@ impl HaToml {
     pub fn validate(&self) -> Result<(), String> {
         check::ranges(self)?;
         self.rules.check(&self.timers)?;
-        check::relations(self)
+        check::together(self)
     }
 
-    /// Each relation between the times in words, with its figures and whether it holds: for `doctor`.
-    pub fn relations(&self) -> Vec<(String, bool)> {
-        check::all(self).into_iter().map(|relation| (relation.to_string(), relation.holds())).collect()
+    /// The relations between the times, with the present figures.
+    pub fn relations(&self) -> Vec<Relation> {
+        relations::all(self)
     }
 }
 

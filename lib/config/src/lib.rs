@@ -3,7 +3,7 @@
 //! - [`Paths`]: where things are.
 //! - [`HostedEngineConf`], [`HaConf`], [`VmConf`]: files whose form is older than this program; kept as they are.
 //! - [`AgentConf`], [`BrokerConf`]: the daemons' INI files.
-//! - [`HaToml`]: what is new.
+//! - [`HaToml`]: what is new. [`deadlines`]: times that nobody sets, which its timers must fit to.
 //! - [`conf_archive`]: the copy of these files on shared storage.
 //! - [`atomic`]: how files are replaced.
 //!
@@ -13,6 +13,7 @@ pub mod agent_conf;
 pub mod atomic;
 pub mod broker_conf;
 pub mod conf_archive;
+pub mod deadlines;
 pub mod device;
 pub mod error;
 pub mod ha_toml;

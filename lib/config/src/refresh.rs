@@ -28,7 +28,10 @@ pub enum Refreshed {
 /// Why this host could not be brought up to date. What it had is still there.
 #[derive(Debug, thiserror::Error)]
 pub enum RefreshError {
-    /// A file of this host, or the volume, cannot be read or written, or the description is wrong.
+    /// The volume cannot be read: storage fails, or is not there.
+    #[error(transparent)]
+    Storage(ConfigError),
+    /// A file of this host cannot be read or written, or the description is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The volume's content is not usable.
@@ -50,7 +53,7 @@ pub fn refresh_vm_conf(conf: &HostedEngineConf) -> Result<Refreshed, RefreshErro
     let mut bytes = Vec::new();
     File::open(&volume)
         .and_then(|file| file.take(conf_archive::MAX_BYTES as u64).read_to_end(&mut bytes))
-        .map_err(io("read", &volume))?;
+        .map_err(|error| RefreshError::Storage(io("read", &volume)(error)))?;
     let mut files = conf_archive::read(&bytes)
         .map_err(|source| RefreshError::Archive { path: volume.clone(), source })?;
     let Some(text) = files.remove("vm.conf") else { return Err(RefreshError::Missing(volume)) };

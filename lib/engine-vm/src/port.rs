@@ -24,9 +24,12 @@ pub enum VmActivity {
     /// Told to shut down, still running.
     #[serde(rename = "Powering down")]
     PoweringDown,
-    /// Its processors are stopped: by an operator, or by an I/O error.
+    /// Its processors are stopped: by an operator, or for another reason that does not end by itself.
     #[serde(rename = "Paused")]
     Paused,
+    /// Its processors are stopped since a read or write of its disk failed; it can go on when storage works again.
+    #[serde(rename = "Paused by an I/O error")]
+    PausedByIoError,
     /// Leaving for another host.
     #[serde(rename = "Migration Source")]
     MigrationSource,
@@ -53,7 +56,8 @@ impl VmActivity {
             Self::PoweringUp => "Powering up",
             Self::Up => "Up",
             Self::PoweringDown => "Powering down",
-            Self::Paused => "Paused",
+            // Readers know one word for both.
+            Self::Paused | Self::PausedByIoError => "Paused",
             Self::MigrationSource => "Migration Source",
             Self::MigrationDestination => "Migration Destination",
             Self::RebootInProgress => "RebootInProgress",

@@ -121,6 +121,8 @@ pub struct Book {
     pub disturbed: Duration,
     /// When commands were given, within the last hour.
     pub commands: std::collections::VecDeque<Duration>,
+    /// How many, over the whole run.
+    pub all_commands: u64,
 }
 
 /// How long an agent may act on what it saw before: a look, a step and its writes.
@@ -179,7 +181,9 @@ impl World {
     /// A command was given.
     pub fn commanded(&self) {
         let now = self.now();
-        self.state().book.commands.push_back(now);
+        let book = &mut self.state().book;
+        book.commands.push_back(now);
+        book.all_commands += 1;
     }
 
     /// A process with the VM began, ended, or was let run.
@@ -238,7 +242,7 @@ impl World {
         let now = self.now();
         let healthy_for = {
             let state = self.state();
-            let Some(vm) = &state.host(id).vm else { return };
+            let Some(vm) = state.host(id).vm.as_ref().filter(|vm| !vm.asked_down) else { return };
             let Some(fit) = state.fit_since(id) else { return };
             if state.engine_answers(id, now) != Some(true) || state.writers().count() > 1 {
                 return;

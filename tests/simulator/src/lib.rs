@@ -26,6 +26,8 @@ pub mod sanlock;
 pub mod scenario;
 pub mod seeds;
 pub mod settings;
+pub mod shrink;
+pub mod soak;
 pub mod storage;
 pub mod story;
 pub mod summary;

@@ -223,7 +223,7 @@ impl HostRef {
             let path = &mut state.hosts[self.index()].path;
             let was_stalled = path.stalled;
             match fault {
-                StorageFault::Good => *path = Path::default(),
+                StorageFault::Good => *path = Path { mended: path.mended + 1, ..Path::default() },
                 StorageFault::Stalled => path.stalled = true,
                 StorageFault::Failing => path.errno = Some(Errno::IO),
                 StorageFault::ReadOnly => path.write_errno = Some(Errno::ROFS),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use broker_api::status::{AgentReport, StatusDocument, Wake};
-use ha_agent::ports::{Broker, BrokerError, Files, Service};
+use ha_agent::ports::{Broker, BrokerError, ConfTrouble, Files, Service};
 use ha_broker::broker::{Broker as ShippedBroker, Notifications};
 use ha_broker::verbs::{VerbError, Verbs};
 use metadata_format::HostId;
@@ -114,12 +114,13 @@ const REFRESH_PATIENCE: Duration = Duration::from_secs(2);
 
 #[async_trait]
 impl Files for SimFiles {
-    async fn refresh_vm_conf(&self) -> Result<(), String> {
-        match tokio::time::timeout(REFRESH_PATIENCE, self.0.io(false)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(errno)) => Err(format!("vm.conf was not brought from shared storage: {errno}")),
-            Err(_) => Err("vm.conf on shared storage cannot be read: storage does not answer".to_owned()),
-        }
+    async fn refresh_vm_conf(&self) -> Result<(), ConfTrouble> {
+        let trouble = match tokio::time::timeout(REFRESH_PATIENCE, self.0.io(false)).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(errno)) => format!("vm.conf was not brought from shared storage: {errno}"),
+            Err(_) => "vm.conf on shared storage cannot be read: storage does not answer".to_owned(),
+        };
+        Err(ConfTrouble::Storage(trouble))
     }
 
     fn local_maintenance(&self) -> Result<bool, String> {

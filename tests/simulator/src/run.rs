@@ -40,6 +40,10 @@ pub struct Report {
     pub met: Vec<Option<Duration>>,
     /// How the hosts were, over time.
     pub track: Track,
+    /// Starts of the VM.
+    pub starts: u64,
+    /// Commands that were carried out.
+    pub commands: u64,
 }
 
 impl Report {
@@ -102,9 +106,10 @@ pub fn run(plan: &Plan) -> Result<Report, PlanError> {
             .into_iter()
             .partition(|violation| plan.breaks.contains(&violation.promise));
         let held = plan.breaks.iter().filter(|p| !meant.iter().any(|v| v.promise == **p)).copied().collect();
+        let (starts, commands) = (state.instances, state.book.all_commands);
         drop(state);
         world.dismantle();
-        Ok(Report { log, violations, unmet, held, lasted, met, track })
+        Ok(Report { log, violations, unmet, held, lasted, met, track, starts, commands })
     })
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ha_broker::lockspace::{LockError, Lockspace, Phase};
+use ha_broker::lockspace::{Hosts, LockError, Lockspace, Phase};
 use metadata_format::HostId;
 use rustix::io::Errno;
 use tokio::sync::{Notify, oneshot};
@@ -80,6 +80,8 @@ struct Seen {
     lease: DeltaLease,
     /// When it was last found changed, or first seen.
     changed: Duration,
+    /// It was found changed: who was only seen so far may have been dead for long.
+    has_changed: bool,
 }
 
 /// The daemon's memory of one lockspace.
@@ -138,6 +140,8 @@ pub enum Refusal {
 pub enum Life {
     /// Gave its id up, or never had one.
     Free,
+    /// Not watched for long enough to tell.
+    Unknown,
     /// Renews.
     Live,
     /// Silent.
@@ -192,9 +196,6 @@ impl HostRef {
         let host = self.clone();
         group.spawn(async move {
             let result = host.take_id(space).await;
-            if result.is_err() {
-                host.sanlock(|daemon| daemon.space_mut(space).standing = Standing::Out);
-            }
             // The broker may be gone.
             let _ = tell.send(result);
         });
@@ -202,13 +203,20 @@ impl HostRef {
     }
 
     async fn take_id(&self, space: Space) -> Result<(), LockError> {
-        let failed = |errno: Errno| LockError::Failed(format!("cannot read or write the lockspace: {errno}"));
-        let standing = self
-            .sanlock(|daemon| std::mem::replace(&mut daemon.space_mut(space).standing, Standing::Joining));
+        let standing = self.sanlock(|daemon| daemon.space(space).standing);
         if standing != Standing::Out {
-            self.sanlock(|daemon| daemon.space_mut(space).standing = standing);
-            return Err(LockError::Failed("sanlock is busy with this lockspace".to_owned()));
+            return Err(LockError::Failed(format!("sanlock is busy with this lockspace ({standing:?})")));
         }
+        self.sanlock(|daemon| daemon.space_mut(space).standing = Standing::Joining);
+        let result = self.write_id(space).await;
+        if result.is_err() {
+            self.sanlock(|daemon| daemon.space_mut(space).standing = Standing::Out);
+        }
+        result
+    }
+
+    async fn write_id(&self, space: Space) -> Result<(), LockError> {
+        let failed = |errno: Errno| LockError::Failed(format!("cannot read or write the lockspace: {errno}"));
         let id = self.id.get();
         self.io(false).await.map_err(failed)?;
         let before = self.lease_of(space, id);
@@ -278,9 +286,9 @@ impl HostRef {
         let State { areas, hosts, .. } = &mut *state;
         let seen = &mut hosts[self.index()].sanlock.space_mut(space).seen;
         for (id, lease) in &areas.ids[space as usize] {
-            let entry = seen.entry(*id).or_insert(Seen { lease: *lease, changed: now });
+            let entry = seen.entry(*id).or_insert(Seen { lease: *lease, changed: now, has_changed: false });
             if entry.lease != *lease {
-                *entry = Seen { lease: *lease, changed: now };
+                *entry = Seen { lease: *lease, changed: now, has_changed: true };
             }
         }
     }
@@ -336,6 +344,8 @@ impl HostRef {
         let silent = now.saturating_sub(seen.changed);
         Some(if seen.lease.stamp == 0 {
             Life::Free
+        } else if !seen.has_changed && silent < dead {
+            Life::Unknown
         } else if silent < fails {
             Life::Live
         } else if silent < dead {
@@ -364,7 +374,7 @@ impl HostRef {
                 let life = match life {
                     Some(Life::Silent) => "silent",
                     Some(Life::Live | Life::Free | Life::Dead) => "live",
-                    None => "not known yet",
+                    Some(Life::Unknown) | None => "not known yet",
                 };
                 return Err(Refusal::Held(format!("the owner is host id {owner}, which is {life}")));
             }
@@ -467,15 +477,25 @@ impl Lockspace for SimLockspace {
         Ok(())
     }
 
-    async fn live_hosts(&self) -> Result<Vec<HostId>, LockError> {
+    async fn live_hosts(&self) -> Result<Hosts, LockError> {
+        let own = self.host.id.get();
         let ids: Vec<u16> =
             self.host.sanlock(|daemon| daemon.space(self.space).seen.keys().copied().collect());
-        let live = ids.into_iter().filter(|id| self.host.life_of(self.space, *id) == Some(Life::Live));
-        Ok(live.filter_map(|id| HostId::new(id).ok()).collect())
+        let mut hosts = Hosts { live: Vec::new(), is_complete: true };
+        for id in ids {
+            match self.host.life_of(self.space, id) {
+                Some(Life::Live) => hosts.live.extend(HostId::new(id)),
+                // The daemon knows of itself without watching.
+                Some(Life::Unknown) if id == own => hosts.live.push(self.host.id),
+                Some(Life::Unknown) => hosts.is_complete = false,
+                Some(Life::Free | Life::Silent | Life::Dead) | None => {}
+            }
+        }
+        Ok(hosts)
     }
 
     async fn reset(&self) -> Result<(), LockError> {
-        let live = self.live_hosts().await?;
+        let live = self.live_hosts().await?.live;
         if !live.is_empty() {
             return Err(LockError::Live(format!("host ids {live:?} are live")));
         }

@@ -42,8 +42,8 @@ impl Default for Weather {
     }
 }
 
-/// Time-outs that lie beside each other in shipped profiles: N, W.
-const LEASES: [(u32, u32); 3] = [(10, 60), (5, 30), (2, 10)];
+/// sanlock's time-outs, N and W in seconds: its own, and shorter ones that the agent's timers bear.
+const LEASES: [(u32, u32); 3] = [(10, 60), (5, 30), (2, 30)];
 
 /// The plan of a seed.
 pub fn plan(seed: u64, weather: &Weather) -> Plan {
@@ -257,6 +257,20 @@ fn fault(rng: &mut impl Rng, at: Duration, hosts: u16, toml: &HaToml) -> Vec<Ste
         _ => {
             let hand = *[ByHand::Starts, ByHand::Stops, ByHand::Kills].choose(rng).unwrap_or(&ByHand::Stops);
             moment(Command::ByHand(hand, one(rng, hosts)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_seed_draws_hosts_that_can_be_configured() {
+        for seed in 0..64 {
+            let weather = Weather { faulty: Duration::from_mins(1), ..Weather::default() };
+            let toml = plan(seed, &weather).shape.toml;
+            assert_eq!(toml.validate(), Ok(()), "seed {seed}");
         }
     }
 }

@@ -48,6 +48,8 @@ pub struct Path {
     pub delay: Duration,
     /// The delay holds for the next request only.
     pub delay_once: bool,
+    /// Grows each time that the path is mended: requests that are delayed are answered then.
+    pub mended: u64,
     /// Requests hang until this ends.
     pub stalled: bool,
     /// Requests fail.
@@ -132,20 +134,31 @@ pub fn rubbish(rng: &mut impl Rng) -> Box<Block> {
 impl HostRef {
     /// One request to shared storage. The caller acts on storage when it comes back well.
     pub async fn io(&self, write: bool) -> Result<(), Errno> {
-        let (wait, changed) = {
+        let (wait, delay, mended, changed) = {
             let mut state = self.world.state();
             let State { rng, hosts, .. } = &mut *state;
             let host = &mut hosts[self.index()];
             let path = &mut host.path;
             let Latency { least, usual, worst } = path.latency;
             let most = if rng.random_ratio(1, 100) { worst } else { usual };
-            let wait = Duration::from_micros(rng.random_range(least..=most.max(least))) + path.delay;
+            let wait = Duration::from_micros(rng.random_range(least..=most.max(least)));
+            let delay = path.delay;
             if std::mem::take(&mut path.delay_once) {
                 path.delay = Duration::ZERO;
             }
-            (wait, std::sync::Arc::clone(&host.path_changed))
+            (wait, delay, path.mended, std::sync::Arc::clone(&host.path_changed))
         };
         tokio::time::sleep(wait).await;
+        if !delay.is_zero() {
+            let is_mended = || self.world.state().hosts[self.index()].path.mended != mended;
+            let back = async {
+                while !is_mended() {
+                    changed.notified().await;
+                }
+            };
+            // Either way the request is answered now.
+            let _ = tokio::time::timeout(delay, back).await;
+        }
         loop {
             let mut change = std::pin::pin!(changed.notified());
             change.as_mut().enable();

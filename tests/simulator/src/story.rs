@@ -104,7 +104,7 @@ pub struct Story {
     /// When it did not, after it first had.
     pub outages: Vec<Outage>,
     /// Starts of the VM.
-    pub starts: usize,
+    pub starts: u64,
     /// The script's expectations, in the order of time.
     pub expected: Vec<Expected>,
 }
@@ -121,16 +121,7 @@ impl Story {
         if let Some(last) = healthy.last().filter(|last| last.to < report.lasted) {
             outages.push(outage(report, last, None));
         }
-        let mut instances: Vec<u64> = report
-            .track
-            .hosts
-            .iter()
-            .flatten()
-            .filter_map(|sample| sample.what.vm.map(|vm| vm.instance))
-            .collect();
-        instances.sort_unstable();
-        instances.dedup();
-        Self { healthy, outages, starts: instances.len(), expected: expected(&plan.script, report) }
+        Self { healthy, outages, starts: report.starts, expected: expected(&plan.script, report) }
     }
 
     /// When the engine first answered.

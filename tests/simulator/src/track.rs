@@ -7,7 +7,7 @@ use engine_vm::VmActivity;
 use metadata_format::HostId;
 
 use crate::storage::{Latency, Path};
-use crate::vm::{PAGE_TIMEOUT, Process};
+use crate::vm::Process;
 use crate::world::{Host, State};
 
 /// Whether a host can do anything.
@@ -82,6 +82,7 @@ impl VmView {
             VmActivity::Down
             | VmActivity::WaitForLaunch
             | VmActivity::Paused
+            | VmActivity::PausedByIoError
             | VmActivity::MigrationDestination
             | VmActivity::RestoringState
             | VmActivity::SavingState => Doing::Stopped,
@@ -171,7 +172,6 @@ impl State {
         }
         // Nothing tells of the moment at which a guest has booted; it is known before. Any host's engine counts: a
         // frozen host may still have a process of its own.
-        let slow = self.guest.page_delay >= PAGE_TIMEOUT;
         let answer = (1..)
             .zip(&self.hosts)
             .filter_map(|(id, host)| {
@@ -179,7 +179,6 @@ impl State {
                 let answers = self.engine_answers(host, now.max(vm.healthy_at)) == Some(true);
                 answers.then_some(Answer { from: vm.healthy_at, host: id, instance: vm.instance })
             })
-            .filter(|_| !slow)
             .min();
         note(&mut self.track.engine, now, answer);
     }

@@ -23,10 +23,10 @@ pub struct Process {
     pub instance: u64,
     /// What it does.
     pub activity: VmActivity,
-    /// The guest's processors were stopped by an I/O error.
-    pub io_paused: bool,
     /// When its engine answers, if nothing comes between.
     pub healthy_at: Duration,
+    /// It was asked to power down: what is under way is not taken back.
+    pub asked_down: bool,
     /// Since when the guest does not execute and never will again: its process waits for storage to die.
     pub dying: Option<VmExit>,
 }
@@ -44,6 +44,7 @@ impl Process {
                 VmActivity::Down
                 | VmActivity::WaitForLaunch
                 | VmActivity::Paused
+                | VmActivity::PausedByIoError
                 | VmActivity::MigrationDestination
                 | VmActivity::RestoringState
                 | VmActivity::SavingState => false,
@@ -151,8 +152,8 @@ impl HostRef {
             hosts[self.index()].vm = Some(Process {
                 instance: *instances,
                 activity: VmActivity::Up,
-                io_paused: false,
                 healthy_at: now + within(rng, guest.boot),
+                asked_down: false,
                 dying: None,
             });
         }
@@ -227,8 +228,7 @@ impl HostRef {
                 let fails = host.path.errno.is_some() || host.path.write_errno.is_some();
                 match &mut host.vm {
                     Some(process) if fails && process.executes() => {
-                        process.activity = VmActivity::Paused;
-                        process.io_paused = true;
+                        process.activity = VmActivity::PausedByIoError;
                         true
                     }
                     _ => false,
@@ -253,6 +253,7 @@ impl HostRef {
             let State { rng, hosts, guest, .. } = &mut *state;
             let host = &mut hosts[self.index()];
             let Some(process) = &mut host.vm else { return Err(VmError::NotRunning) };
+            process.asked_down = true;
             let deaf = guest.ignores_shutdown || guest.hangs || !process.executes();
             if !deaf {
                 process.activity = VmActivity::PoweringDown;
@@ -298,13 +299,13 @@ impl HostRef {
             if !host.sanlock.holds_vm_lease {
                 return Err(VmError::NoLease { detail: "its lease is not held".to_owned() });
             }
-            let good = host.path.is_good();
             let Some(process) = &mut host.vm else { return Err(VmError::NotRunning) };
-            if process.dying.is_some() || process.activity != VmActivity::Paused {
+            if process.dying.is_some()
+                || !matches!(process.activity, VmActivity::Paused | VmActivity::PausedByIoError)
+            {
                 return Err(failed("it is not paused"));
             }
             process.activity = VmActivity::Up;
-            process.io_paused = !good;
         }
         self.world.vm_note(self.id, "the VM goes on");
         self.world.vm_changed();
@@ -430,10 +431,6 @@ impl Liveliness for SimPage {
         };
         match answers {
             None => {
-                tokio::time::sleep(PAGE_TIMEOUT).await;
-                Err("no answer within 5 s".to_owned())
-            }
-            Some(_) if delay >= PAGE_TIMEOUT => {
                 tokio::time::sleep(PAGE_TIMEOUT).await;
                 Err("no answer within 5 s".to_owned())
             }

@@ -23,7 +23,7 @@ use crate::invariant::{Book, Violation};
 use crate::sanlock::{Areas, Daemon};
 use crate::storage::{Disk, Path};
 use crate::track::Track;
-use crate::vm::{Guest, Process};
+use crate::vm::{Guest, PAGE_TIMEOUT, Process};
 
 /// What does not change during a run.
 #[derive(Debug, Clone)]
@@ -187,7 +187,8 @@ impl State {
     pub fn engine_answers(&self, host: HostId, now: Duration) -> Option<bool> {
         let here = self.host(host);
         let Some(vm) = here.vm.as_ref().filter(|_| !here.frozen) else { return Some(false) };
-        if !here.bridge || self.guest.hangs || here.path.stalled || !vm.executes() {
+        let too_slow = self.guest.page_delay >= PAGE_TIMEOUT;
+        if !here.bridge || self.guest.hangs || too_slow || here.path.stalled || !vm.executes() {
             return None;
         }
         Some(now >= vm.healthy_at && !self.guest.sick && here.path.is_good())
@@ -195,9 +196,8 @@ impl State {
 
     /// Whether some host runs an engine that answers well.
     pub fn engine_is_healthy(&self, now: Duration) -> bool {
-        self.vm_host().and_then(|id| HostId::new(id).ok()).is_some_and(|id| {
-            self.engine_answers(id, now) == Some(true) && self.guest.page_delay < Duration::from_secs(5)
-        })
+        let host = self.vm_host().and_then(|id| HostId::new(id).ok());
+        host.is_some_and(|id| self.engine_answers(id, now) == Some(true))
     }
 }
 
@@ -378,7 +378,12 @@ impl World {
             let live = broker.is_host_alive().await.unwrap_or_default();
             for other in &running {
                 if !live.contains(&other.id.get()) {
-                    unseen.push(format!("host {} does not see host {}", host.id, other.id));
+                    let said = self.state().host(other.id).said.clone();
+                    let warnings = said.map(|said| said.warnings.join("; ")).unwrap_or_default();
+                    unseen.push(format!(
+                        "host {} does not see host {}, which warns: {warnings:?}",
+                        host.id, other.id
+                    ));
                 }
             }
         }

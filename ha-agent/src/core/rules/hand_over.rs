@@ -9,6 +9,9 @@ use crate::core::{Core, debounce};
 impl Step<'_> {
     /// Stops the VM here when another host is better by the margin, with `debounce` for long enough.
     pub(super) fn hand_over(&mut self) -> Option<Outcome> {
+        if self.only_vouched_for() {
+            return None;
+        }
         let (limits, policy) = (&self.settings.limits, self.settings.policy);
         let (margin, needed) = (limits.hand_over_margin, limits.debounce_bad);
         let mut score = Core::defended(&self.core.score, policy);

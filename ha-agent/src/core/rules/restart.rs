@@ -76,7 +76,7 @@ impl Step<'_> {
             Some(Reason::LocalMaintenance)
         } else if self.best_engine_up() {
             Some(Reason::EngineElsewhere { host: self.view.best_engine.host.clone() })
-        } else if self.core.history.tells_liveness(look.started, needed) {
+        } else if self.only_vouched_for() || self.core.history.tells_liveness(look.started, needed) {
             self.no_footing().map(|cause| Reason::StartWithheld { cause })
         } else {
             Some(Reason::HistoryTooShort { secs: self.core.history.span(), needed })

@@ -68,6 +68,7 @@ fn every_line_of_the_table_in_every_earlier_state() {
 
         for activity in [
             VmActivity::Paused,
+            VmActivity::PausedByIoError,
             VmActivity::WaitForLaunch,
             VmActivity::RestoringState,
             VmActivity::PoweringUp,

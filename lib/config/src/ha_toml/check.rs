@@ -1,78 +1,11 @@
-//! Ranges, and the rules between the times. Each rule is data, so that `doctor` can print it.
-
-use std::fmt;
-use std::time::Duration;
+//! Ranges of single values, and the refusal of values that do not fit together.
 
 use super::HaToml;
+use super::relations;
 
-/// `small.0 × factor ≤ large.0`, with the reason why.
-pub(super) struct Relation {
-    small: (&'static str, Duration),
-    factor: u32,
-    large: (&'static str, Duration),
-    why: &'static str,
-}
-
-impl Relation {
-    pub(super) fn holds(&self) -> bool {
-        self.small.1.saturating_mul(self.factor) <= self.large.1
-    }
-}
-
-impl fmt::Display for Relation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { small, factor, large, why } = self;
-        let times = if *factor == 1 { String::new() } else { format!("{factor} × ") };
-        write!(
-            f,
-            "{} ({} s) must be at least {times}{} ({} s): {why}",
-            large.0,
-            large.1.as_secs_f64(),
-            small.0,
-            small.1.as_secs_f64()
-        )
-    }
-}
-
-/// All rules with the present figures.
-pub(super) fn all(toml: &HaToml) -> Vec<Relation> {
-    let timers = &toml.timers;
-    let looped = ("timers.loop", timers.loop_interval);
-    let alive = ("timers.host_alive", timers.host_alive);
-    let storage = ("timers.storage_deadline", timers.storage_deadline);
-    let page = ("liveliness.timeout", toml.liveliness.timeout);
-    let rule = |small, factor, large, why| Relation { small, factor, large, why };
-    vec![
-        rule(looped, 3, alive, "a host that misses two loops must not count as dead"),
-        rule(looped, 2, ("timers.alive_list", timers.alive_list), "the list must outlive a missed loop"),
-        rule(
-            alive,
-            2,
-            ("timers.history", timers.history),
-            "liveness compares with a snapshot that is older than host_alive",
-        ),
-        rule(storage, 1, alive, "a host must know that its storage is stuck before the others think it dead"),
-        rule(
-            looped,
-            2,
-            ("timers.maybe_away", timers.maybe_away),
-            "another host needs a loop to report the VM",
-        ),
-        rule(looped, 2, ("timers.bad_health", timers.bad_health), "one bad look must not stop the VM"),
-        rule(page, 2, ("timers.bad_health", timers.bad_health), "one slow page must not stop the VM"),
-        rule(page, 2, ("timers.engine_starting", timers.engine_starting), "a start needs more than one look"),
-        rule(looped, 2, ("timers.engine_stop", timers.engine_stop), "a shutdown needs more than one look"),
-        rule(
-            alive,
-            1,
-            ("timers.unexpectedly_down", timers.unexpectedly_down),
-            "the other hosts must have seen this host's score of 0",
-        ),
-    ]
-}
-
-pub(super) fn relations(toml: &HaToml) -> Result<(), String> {
-    match all(toml).into_iter().find(|relation| !relation.holds()) {
+/// Says the first rule between the times that is broken.
+pub(super) fn together(toml: &HaToml) -> Result<(), String> {
+    match relations::all(toml).into_iter().find(|relation| !relation.holds()) {
         Some(broken) => Err(broken.to_string()),
         None => Ok(()),
     }
@@ -85,6 +18,7 @@ pub(super) fn ranges(toml: &HaToml) -> Result<(), String> {
         ("timers.host_alive", timers.host_alive, 1.0, 600.0),
         ("timers.history", timers.history, 2.0, 86400.0),
         ("timers.alive_list", timers.alive_list, 1.0, 600.0),
+        ("timers.engine_start", timers.engine_start, 1.0, 86400.0),
         ("timers.engine_starting", timers.engine_starting, 1.0, 86400.0),
         ("timers.bad_health", timers.bad_health, 1.0, 86400.0),
         ("timers.engine_stop", timers.engine_stop, 1.0, 86400.0),

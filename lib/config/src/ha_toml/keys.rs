@@ -19,6 +19,7 @@ pub(super) const KNOWN: &[(&str, &[&str])] = &[
             "host_alive",
             "history",
             "alive_list",
+            "engine_start",
             "engine_starting",
             "bad_health",
             "engine_stop",

@@ -20,7 +20,7 @@ use crate::port::LeaseHolding;
 
 /// How long sanlock may take to answer. An acquire of a free lease is a few small writes; on storage that needs
 /// longer than this the VM cannot live anyway.
-const DEADLINE: Duration = Duration::from_secs(20);
+pub(super) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Where the VM's lease is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -243,7 +243,8 @@ impl Asked {
             "shutdown" => VmActivity::PoweringDown,
             "save-vm" => VmActivity::SavingState,
             "restore-vm" => VmActivity::RestoringState,
-            // paused, io-error, internal-error, guest-panicked, watchdog, debug, colo, and what is yet to come: the
+            "io-error" => VmActivity::PausedByIoError,
+            // paused, internal-error, guest-panicked, watchdog, debug, colo, and what is yet to come: the
             // processors stand still.
             _ => VmActivity::Paused,
         }
@@ -293,7 +294,11 @@ mod tests {
         assert_eq!(asked("running", "failed").activity(&run, &quiet, false), VmActivity::Up);
         assert_eq!(asked("running", "active").activity(&run, &quiet, false), VmActivity::MigrationSource);
         assert_eq!(asked("running", "").activity(&run, &leaving, false), VmActivity::PoweringDown);
-        assert_eq!(asked("io-error", "").activity(&run, &quiet, false), VmActivity::Paused);
+        assert_eq!(asked("paused", "").activity(&run, &quiet, false), VmActivity::Paused);
+        assert_eq!(asked("internal-error", "").activity(&run, &quiet, false), VmActivity::Paused);
+        let io_error = asked("io-error", "").activity(&run, &quiet, false);
+        assert_eq!((io_error, io_error.word()), (VmActivity::PausedByIoError, "Paused"));
+        assert_eq!(asked("io-error", "").activity(&incoming, &quiet, true), VmActivity::MigrationDestination);
         assert_eq!(
             asked("prelaunch", "").activity(&record(LaunchMode::Paused), &quiet, false),
             VmActivity::Paused

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::time::Duration;
 
+use ha_config::deadlines::{LAUNCH, QEMU_READY};
 use ha_config::ha_toml::Accel;
 use rustix::fs::FlockOperation;
 use tokio::time::timeout;
@@ -11,17 +12,16 @@ use super::accel;
 use super::command_line::{Accelerator, Launch, arguments, tap_placeholder};
 use super::handover::Handover;
 use super::launch::{ExitRecord, LaunchFile, LaunchMode, Outcome, Tap};
-use super::lease::open_lock;
+use super::lease::{self, open_lock};
 use super::look::{Found, Inner, QUESTION, failed, unreachable};
 use super::machine::{Machine, NicBackend};
 use super::qmp::QmpError;
 use super::run_dir::{DESTROYING, EXIT, HANDOVER, START_LOCK};
 use crate::port::{LeaseHolding, VmError, VmEvent, VmExit};
 
-/// How long the launcher may take: two conversations with the lock manager of 20 s at most, and some more.
-const LAUNCH: Duration = Duration::from_secs(50);
-/// How long QEMU may take from its start to its first answer.
-const READY: Duration = Duration::from_secs(30);
+/// The launcher talks to the lock manager twice.
+const _: () =
+    assert!(2 * lease::DEADLINE.as_secs() < LAUNCH.as_secs(), "the launcher could not say why it fails");
 /// How long QEMU may take to end in order before it is killed.
 const QUIT: Duration = Duration::from_secs(3);
 /// How long a killed process may take to be gone. It waits for I/O under way: hung storage keeps it.
@@ -149,8 +149,8 @@ impl Inner {
                 tokio::time::sleep(POLL).await;
             }
         };
-        timeout(READY, tried).await.unwrap_or_else(|_| {
-            let detail = format!("QEMU runs but its monitor did not answer within {READY:?}");
+        timeout(QEMU_READY, tried).await.unwrap_or_else(|_| {
+            let detail = format!("QEMU runs but its monitor did not answer within {QEMU_READY:?}");
             Err(VmError::Unreachable { detail })
         })
     }
