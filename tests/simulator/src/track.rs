@@ -166,17 +166,32 @@ pub struct Track {
 impl State {
     /// Takes down how everything is at `now`.
     pub fn look(&mut self, now: Duration) {
-        self.track.hosts.resize_with(self.hosts.len(), Vec::new);
-        for (samples, host) in self.track.hosts.iter_mut().zip(&self.hosts) {
-            note(samples, now, HostView::of(host));
+        for host in 0..self.hosts.len() {
+            self.look_at_host(host, now);
         }
+        self.look_at_engine(now);
+    }
+
+    /// Takes down how one host, and with it the engine, is at `now`. The place of the host is that in [`State::hosts`].
+    pub fn look_at(&mut self, host: usize, now: Duration) {
+        self.look_at_host(host, now);
+        self.look_at_engine(now);
+    }
+
+    fn look_at_host(&mut self, host: usize, now: Duration) {
+        self.track.hosts.resize_with(self.hosts.len(), Vec::new);
+        note(&mut self.track.hosts[host], now, HostView::of(&self.hosts[host]));
+    }
+
+    fn look_at_engine(&mut self, now: Duration) {
         // Nothing tells of the moment at which a guest has booted; it is known before. Any host's engine counts: a
         // frozen host may still have a process of its own.
         let answer = (1..)
             .zip(&self.hosts)
             .filter_map(|(id, host)| {
-                let (host, vm) = (HostId::new(id).ok()?, host.vm.as_ref()?);
-                let answers = self.engine_answers(host, now.max(vm.healthy_at)) == Some(true);
+                let vm = host.vm.as_ref()?;
+                let answers =
+                    self.engine_answers(HostId::new(id).ok()?, now.max(vm.healthy_at)) == Some(true);
                 answers.then_some(Answer { from: vm.healthy_at, host: id, instance: vm.instance })
             })
             .min();

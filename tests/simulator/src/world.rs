@@ -327,7 +327,10 @@ impl World {
         let event = Event { at: self.now(), host: host.map(HostId::get), kind, text: text.into() };
         let mut state = self.state();
         state.log.push(event);
-        state.look(self.now());
+        match host {
+            Some(id) => state.look_at(usize::from(id.get()) - 1, self.now()),
+            None => state.look(self.now()),
+        }
     }
 
     /// Takes an agent's explanation of its last step. It is written down when it says something new.
