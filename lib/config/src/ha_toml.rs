@@ -5,6 +5,7 @@
 
 mod check;
 mod keys;
+mod layers;
 mod relations;
 mod rules;
 

@@ -222,6 +222,9 @@ pub struct BadStep {
     advice: &'static str,
 }
 
+/// Longest time that can be written, in seconds: far below what timers can count.
+const LONGEST: f64 = 1e7;
+
 /// `1.5s`, `250ms`, `20m`, `2h`.
 pub fn parse_time(text: &str) -> Option<Duration> {
     let at = text.find(|c: char| c.is_ascii_alphabetic())?;
@@ -233,7 +236,7 @@ pub fn parse_time(text: &str) -> Option<Duration> {
         "h" => 3600.0,
         _ => return None,
     };
-    let number: f64 = number.parse().ok().filter(|number: &f64| (0.0..1e9).contains(number))?;
+    let number: f64 = number.parse().ok().filter(|number: &f64| (0.0..=LONGEST / secs).contains(number))?;
     Duration::try_from_secs_f64(number * secs).ok().map(|time| {
         // Timers have a resolution of a millisecond.
         Duration::from_millis(u64::try_from(time.as_micros().div_ceil(1000)).unwrap_or(u64::MAX))
@@ -311,7 +314,7 @@ fn command(words: &[&str]) -> Option<Command> {
         ["block", n, fault] => Command::Block(number(n).filter(|n| *n <= 2000)?, block(fault)?),
         ["network", w, s] => Command::Network(who(w)?, share(s)?),
         ["bridge", w, s] => Command::Bridge(who(w)?, on_off(s)?),
-        ["memory", w, mb] => Command::Memory(who(w)?, number(mb)?),
+        ["memory", w, mb] => Command::Memory(who(w)?, number(mb).filter(|mb| (0.0..=1e9).contains(mb))?),
         ["load", w, s] => Command::Load(who(w)?, share(s)?),
         ["vm", fault] => Command::Vm(match *fault {
             "crashes" => VmFault::Crashes,

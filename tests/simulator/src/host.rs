@@ -16,7 +16,7 @@ use ha_broker::monitors::MonitorSet;
 use ha_broker::spawner::Spawner;
 use ha_broker::wake::WakeCounter;
 use ha_broker::whiteboard::{Service, Timing};
-use ha_config::{AgentConf, HostedEngineConf, Paths};
+use ha_config::{HostedEngineConf, Paths};
 use jiff::tz::TimeZone;
 use metadata_format::HostId;
 use rand::Rng;
@@ -63,8 +63,8 @@ fn config(world: &World, id: HostId) -> Result<AgentConfig, String> {
          gateway=192.0.2.1\nbridge=ovirtmgmt\nconf_volume_UUID=C\nconf_image_UUID=I\nconfigured=True\n"
     );
     let conf = HostedEngineConf::parse(&paths, &text);
-    let agent = AgentConf::parse(&paths, "").map_err(|error| error.to_string())?;
-    AgentConfig::new(&conf, &agent, &world.shape.toml, format!("host{id}")).map_err(|error| error.to_string())
+    AgentConfig::new(&conf, &world.shape.agent, &world.shape.toml, format!("host{id}"))
+        .map_err(|error| error.to_string())
 }
 
 impl World {

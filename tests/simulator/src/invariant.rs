@@ -192,6 +192,7 @@ impl World {
         if writers.len() > 1 {
             self.violated(Promise::OneWriter, None, format!("the VM runs on hosts {writers:?}"));
         }
+        self.state().look(self.now());
         self.vm_moved.notify_waiters();
     }
 

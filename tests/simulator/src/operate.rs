@@ -83,6 +83,7 @@ impl World {
             Command::HealAll => self.heal_all(),
             Command::Expect(_) => {}
         }
+        self.state().look(self.now());
     }
 
     fn clock_of(&self, host: &HostRef) -> Arc<crate::clock::HostClock> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::command::{Command, Expectation, Step, Who};
 use crate::invariant::{Promise, Violation};
+use crate::track::Track;
 use crate::world::{Event, Kind, Shape, World};
 
 /// What to run.
@@ -37,6 +38,8 @@ pub struct Report {
     pub lasted: Duration,
     /// When each expectation was met, in the order of the script; `None` for one that was not.
     pub met: Vec<Option<Duration>>,
+    /// How the hosts were, over time.
+    pub track: Track,
     /// Starts of the VM.
     pub starts: u64,
     /// Commands that were carried out.
@@ -107,7 +110,8 @@ pub fn run_until(plan: &Plan, watcher: impl AsyncFnOnce(&World)) -> Result<Repor
         let (unmet, met) = (player.unmet, player.met);
         let lasted = world.now();
         let mut state = world.state();
-        let log = std::mem::take(&mut state.log);
+        state.look(lasted);
+        let (log, track) = (std::mem::take(&mut state.log), std::mem::take(&mut state.track));
         let (meant, violations): (Vec<_>, Vec<_>) = std::mem::take(&mut state.violations)
             .into_iter()
             .partition(|violation| plan.breaks.contains(&violation.promise));
@@ -115,7 +119,7 @@ pub fn run_until(plan: &Plan, watcher: impl AsyncFnOnce(&World)) -> Result<Repor
         let (starts, commands) = (state.instances, state.book.all_commands);
         drop(state);
         world.dismantle();
-        Ok(Report { log, violations, unmet, held, lasted, met, starts, commands })
+        Ok(Report { log, violations, unmet, held, lasted, met, track, starts, commands })
     })
 }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use ha_config::HaToml;
 use ha_config::ha_toml::ScoreProfile;
+use ha_config::{AgentConf, HaToml};
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -23,7 +23,9 @@ pub struct Weather {
     pub faulty: Duration,
     /// The hosts' ha.toml.
     pub toml: HaToml,
-    /// Draw the lease's time-outs too.
+    /// Their agent.conf.
+    pub agent: AgentConf,
+    /// Draw the lease's time-outs and the score profile too.
     pub vary_leases: bool,
 }
 
@@ -34,13 +36,14 @@ impl Default for Weather {
             between_faults: None,
             faulty: Duration::from_hours(1),
             toml: HaToml::default(),
+            agent: AgentConf::default(),
             vary_leases: true,
         }
     }
 }
 
-/// Time-outs that lie beside each other in shipped profiles: N, W.
-const LEASES: [(u32, u32); 3] = [(10, 60), (5, 30), (2, 10)];
+/// sanlock's time-outs, N and W in seconds: its own, and shorter ones that the agent's timers bear.
+const LEASES: [(u32, u32); 3] = [(10, 60), (5, 30), (2, 30)];
 
 /// The plan of a seed.
 pub fn plan(seed: u64, weather: &Weather) -> Plan {
@@ -63,7 +66,7 @@ pub fn plan(seed: u64, weather: &Weather) -> Plan {
         toml.lease.io_timeout = *n;
         toml.lease.watchdog_timeout = *w;
     }
-    if rng.random() {
+    if rng.random() && weather.vary_leases {
         toml.score.profile = ScoreProfile::Founding;
     }
     let mut script = Vec::new();
@@ -82,7 +85,7 @@ pub fn plan(seed: u64, weather: &Weather) -> Plan {
         if at >= end {
             break;
         }
-        script.extend(fault(&mut rng, at, hosts, &toml));
+        script.extend(fault(&mut rng, whole_millis(at), hosts, &toml));
     }
     script.retain(|step| step.at < end);
     for step in &mut script {
@@ -96,12 +99,25 @@ pub fn plan(seed: u64, weather: &Weather) -> Plan {
     script.push(Step { at: later, command: Command::GlobalMaintenance(false, Who::All), lasts: None });
     script.sort_by_key(|step| step.at);
     Plan {
-        shape: Shape { hosts, toml, has_watchdog: true, stalled_vm_cannot_die: rng.random(), seed },
+        shape: Shape {
+            hosts,
+            toml,
+            agent: weather.agent.clone(),
+            has_watchdog: true,
+            stalled_vm_cannot_die: rng.random(),
+            seed,
+        },
         script,
         end: later + Duration::from_secs(30),
         ends_well: true,
         breaks: Vec::new(),
     }
+}
+
+/// The next whole millisecond, which is when a timer for `time` fires; scripts are written in milliseconds.
+fn whole_millis(time: Duration) -> Duration {
+    let millis = time.as_nanos().div_ceil(1_000_000);
+    u64::try_from(millis).map_or(time, Duration::from_millis)
 }
 
 fn exponential(rng: &mut impl Rng, mean: Duration) -> Duration {
@@ -241,6 +257,20 @@ fn fault(rng: &mut impl Rng, at: Duration, hosts: u16, toml: &HaToml) -> Vec<Ste
         _ => {
             let hand = *[ByHand::Starts, ByHand::Stops, ByHand::Kills].choose(rng).unwrap_or(&ByHand::Stops);
             moment(Command::ByHand(hand, one(rng, hosts)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_seed_draws_hosts_that_can_be_configured() {
+        for seed in 0..64 {
+            let weather = Weather { faulty: Duration::from_mins(1), ..Weather::default() };
+            let toml = plan(seed, &weather).shape.toml;
+            assert_eq!(toml.validate(), Ok(()), "seed {seed}");
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use broker_api::status::AgentReport;
 use engine_vm::{MigrationProgress, VmEvent, VmExit};
 use ha_broker::verbs::Verbs;
-use ha_config::HaToml;
+use ha_config::{AgentConf, HaToml};
 use metadata_format::HostId;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -22,6 +22,7 @@ use crate::group::Group;
 use crate::invariant::{Book, Violation};
 use crate::sanlock::{Areas, Daemon};
 use crate::storage::{Disk, Path};
+use crate::track::Track;
 use crate::vm::{Guest, PAGE_TIMEOUT, Process};
 
 /// What does not change during a run.
@@ -31,6 +32,8 @@ pub struct Shape {
     pub hosts: u16,
     /// Their ha.toml: timers, leases, rules, policy switches, score profile.
     pub toml: HaToml,
+    /// Their agent.conf: score values over the profile's.
+    pub agent: AgentConf,
     /// Hosts have a watchdog that sanlock uses.
     pub has_watchdog: bool,
     /// A VM that was killed while a request of it hangs in storage does not die before that comes back.
@@ -154,6 +157,8 @@ pub struct State {
     pub instances: u64,
     /// What happened.
     pub log: Vec<Event>,
+    /// How the hosts were, over time.
+    pub track: Track,
     /// What the invariants remember.
     pub book: Book,
     /// Broken promises.
@@ -273,6 +278,7 @@ impl World {
             guest: Guest::default(),
             instances: 0,
             log: Vec::new(),
+            track: Track::default(),
             book: Book::default(),
             violations: Vec::new(),
             starts: VecDeque::new(),
@@ -322,7 +328,12 @@ impl World {
     /// Writes down what happened.
     pub fn log(&self, host: Option<HostId>, kind: Kind, text: impl Into<String>) {
         let event = Event { at: self.now(), host: host.map(HostId::get), kind, text: text.into() };
-        self.state().log.push(event);
+        let mut state = self.state();
+        state.log.push(event);
+        match host {
+            Some(id) => state.look_at(usize::from(id.get()) - 1, self.now()),
+            None => state.look(self.now()),
+        }
     }
 
     /// Takes an agent's explanation of its last step. It is written down when it says something new.
