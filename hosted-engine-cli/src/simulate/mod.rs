@@ -6,13 +6,14 @@
 
 mod examples;
 mod json;
+mod soak;
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use clap::{Args, value_parser};
+use clap::{ArgGroup, Args, value_parser};
 use clock::{Clock, SystemClock};
 use ha_config::{HaToml, Paths, atomic};
 use ha_simulator::command::{GRAMMAR, parse_time};
@@ -28,10 +29,11 @@ use crate::terminal::{Exit, Terminal};
 ///
 /// Exit code 0: everything was as the scenario expects and every promise was kept; 1: not so; 2: it could not be run.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("random").args(["seed", "soak"]).multiple(true))]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct SimulateArgs {
     /// Scenario file, or the name of a shipped one: see --examples.
-    #[arg(required_unless_present_any = ["seed", "grammar", "examples"], conflicts_with = "seed")]
+    #[arg(required_unless_present_any = ["seed", "soak", "grammar", "examples"], conflicts_with_all = ["seed", "soak"])]
     scenario: Option<PathBuf>,
     /// Give the hosts this host's timers, leases, rules, policy and score values; what the scenario sets itself goes
     /// before.
@@ -58,14 +60,18 @@ pub struct SimulateArgs {
     /// Run a random world instead of a scenario, and print its script.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Run random worlds on all processors until so much time of clusters was simulated, from the world of --seed (or 1)
+    /// on; of one that breaks a promise print the shortest script that does.
+    #[arg(long, value_name = "TIME", value_parser = long_time, conflicts_with_all = ["json", "html", "keep", "lanes", "lines"])]
+    soak: Option<Duration>,
     /// Hosts of the random world, 1 to 64; drawn without it.
-    #[arg(long, value_name = "H", requires = "seed", conflicts_with = "scenario", value_parser = value_parser!(u16).range(1..=64))]
+    #[arg(long, value_name = "H", requires = "random", conflicts_with = "scenario", value_parser = value_parser!(u16).range(1..=64))]
     hosts: Option<u16>,
     /// How long faults happen in the random world: 90s, 20m, 3h; an hour without it.
-    #[arg(long, value_name = "TIME", requires = "seed", conflicts_with = "scenario", value_parser = time)]
+    #[arg(long, value_name = "TIME", requires = "random", conflicts_with = "scenario", value_parser = time)]
     duration: Option<Duration>,
     /// Average time between two faults of the random world; drawn without it.
-    #[arg(long, value_name = "TIME", requires = "seed", conflicts_with = "scenario", value_parser = time)]
+    #[arg(long, value_name = "TIME", requires = "random", conflicts_with = "scenario", value_parser = time)]
     between_faults: Option<Duration>,
     /// Write the random world's script to a scenario file.
     #[arg(long, value_name = "FILE", requires = "seed", conflicts_with = "scenario")]
@@ -92,6 +98,13 @@ fn time(text: &str) -> Result<Duration, String> {
     if (SHORTEST..=LONGEST).contains(&time) { Ok(time) } else { Err("it must be from 1s to 168h".to_owned()) }
 }
 
+/// A time for --soak: cluster-years are what it is for.
+fn long_time(text: &str) -> Result<Duration, String> {
+    parse_time(text)
+        .filter(|time| *time >= SHORTEST)
+        .ok_or_else(|| "write 20m, 3h or 8766h (a year)".to_owned())
+}
+
 /// Carries it out.
 pub fn run(args: &SimulateArgs, paths: &Paths, terminal: &mut Terminal) -> Exit {
     rehearse(args, paths, terminal).unwrap_or_else(|error| {
@@ -110,6 +123,9 @@ fn rehearse(args: &SimulateArgs, paths: &Paths, terminal: &mut Terminal) -> Resu
         return Ok(Exit::OK);
     }
     let settings = if args.like_here { Settings::of_host(paths)? } else { Settings::default() };
+    if let Some(enough) = args.soak {
+        return soak::simulate(args, enough, &weather(args, &settings)?, &settings, terminal);
+    }
     let scenario = match (&args.scenario, args.seed) {
         (Some(file), _) => open(file, &settings)?,
         (None, Some(seed)) => random(args, seed, &settings, terminal)?,
@@ -155,15 +171,7 @@ fn open(file: &Path, settings: &Settings) -> Result<Scenario> {
 
 /// The scenario of a seed. What runs is what is printed, read again.
 fn random(args: &SimulateArgs, seed: u64, settings: &Settings, terminal: &mut Terminal) -> Result<Scenario> {
-    let usual = Weather::default();
-    let weather = Weather {
-        hosts: args.hosts,
-        between_faults: args.between_faults,
-        faulty: args.duration.unwrap_or(usual.faulty),
-        toml: HaToml::layered(&Paths::default(), &[&settings.toml()])?,
-        agent: settings.agent.clone(),
-        vary_leases: !args.like_here,
-    };
+    let weather = weather(args, settings)?;
     let script =
         Scenario::write_over(&format!("Random world {seed}."), &seeds::plan(seed, &weather), settings);
     if let Some(file) = &args.keep {
@@ -173,6 +181,17 @@ fn random(args: &SimulateArgs, seed: u64, settings: &Settings, terminal: &mut Te
         terminal.say(&script);
     }
     Ok(Scenario::parse(&script)?)
+}
+
+fn weather(args: &SimulateArgs, settings: &Settings) -> Result<Weather> {
+    Ok(Weather {
+        hosts: args.hosts,
+        between_faults: args.between_faults,
+        faulty: args.duration.unwrap_or(Weather::default().faulty),
+        toml: HaToml::layered(&Paths::default(), &[&settings.toml()])?,
+        agent: settings.agent.clone(),
+        vary_leases: !args.like_here,
+    })
 }
 
 /// Plays a plan on a thread of its own: the simulation is a runtime, and there may be one here already.

@@ -17,6 +17,7 @@ pub mod plot;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use ha_config::AgentConf;
 use ha_config::ha_toml::ScoreProfile;
 use ha_config::{ConfigError, HaToml, Paths};
 use rand::{Rng, SeedableRng};
@@ -148,6 +149,7 @@ pub fn measure(fault: Fault, rules: Rules, seed: u64) -> Result<(Outcome, Report
         shape: Shape {
             hosts: fault.hosts(),
             toml: rules.toml(fault.profile())?,
+            agent: AgentConf::default(),
             has_watchdog: true,
             stalled_vm_cannot_die: true,
             seed,

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::run::{Report, run};
+use crate::run::{PlanError, Report, run};
 use crate::seeds::{Weather, plan};
 
 /// A seed that broke a promise.
@@ -29,6 +29,8 @@ pub struct Soaked {
     pub commands: u64,
     /// Seeds that broke a promise, by seed.
     pub failures: Vec<Failure>,
+    /// A seed whose plan cannot be run: a mistake of the weather, and the end.
+    pub refused: Option<(u64, PlanError)>,
 }
 
 /// Runs seeds from `first` on until `enough` time was simulated, or `most_failures` broke a promise. `tell` hears of the
@@ -49,8 +51,16 @@ pub fn soak(
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    let Ok(report) = run(&plan(seed, weather)) else { continue };
+                    let ran = run(&plan(seed, weather));
                     let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
+                    let report = match ran {
+                        Ok(report) => report,
+                        Err(error) => {
+                            total.refused.get_or_insert((seed, error));
+                            done.store(true, Ordering::Relaxed);
+                            continue;
+                        }
+                    };
                     total.runs += 1;
                     total.simulated += report.lasted;
                     total.starts += report.starts;

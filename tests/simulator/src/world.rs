@@ -198,8 +198,8 @@ impl State {
 
     /// Whether some host runs an engine that answers well.
     pub fn engine_is_healthy(&self, now: Duration) -> bool {
-        let host = self.vm_host().and_then(|id| HostId::new(id).ok());
-        host.is_some_and(|id| self.engine_answers(id, now) == Some(true))
+        let ids = (1..).zip(&self.hosts).filter(|(_, host)| host.vm.is_some()).map(|(id, _)| id);
+        ids.filter_map(|id| HostId::new(id).ok()).any(|id| self.engine_answers(id, now) == Some(true))
     }
 }
 
