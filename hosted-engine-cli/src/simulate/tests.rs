@@ -203,3 +203,16 @@ fn options_that_make_no_sense_together_are_refused() {
     }
     assert!(simulate(&["--grammar"]).1.out.contains("power-off WHO"));
 }
+
+#[test]
+fn a_soak_says_how_much_it_simulated_and_how_fast() {
+    let (exit, said) = simulate(&["--soak", "2h", "--hosts", "2", "--duration", "10m"]);
+    assert_eq!(exit, Exit::OK, "{}{}", said.out, said.err);
+    assert!(
+        said.out.contains("0 broken promises") && said.out.contains("cluster-hours per second"),
+        "{}",
+        said.out
+    );
+    assert!(parsed(&["--soak", "2h", "a.scenario"]).is_err());
+    assert!(parsed(&["--hosts", "2"]).is_err(), "of which world?");
+}
