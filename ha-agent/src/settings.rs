@@ -169,6 +169,7 @@ const fn policy(table: PolicyTable) -> Policy {
         paused_policy: table.paused_policy,
         blip_free_restart: table.blip_free_restart,
         health_escalation: table.health_escalation,
+        stop_needs_cause: table.stop_needs_cause,
     }
 }
 
@@ -318,7 +319,8 @@ mod tests {
             storage_patience = false\n\
             paused_policy = false\n\
             blip_free_restart = false\n\
-            health_escalation = false\n";
+            health_escalation = false\n\
+            stop_needs_cause = false\n";
         assert_eq!(policy(off), Policy::plain());
     }
 

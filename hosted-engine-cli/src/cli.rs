@@ -17,7 +17,7 @@ use crate::deployed::{self, NOT_DEPLOYED};
 use crate::maintenance::{self, Mode};
 use crate::status::{self, Format};
 use crate::terminal::{Exit, Terminal};
-use crate::{console, liveliness, password, repair, sandbox, setup, vm};
+use crate::{console, liveliness, password, repair, sandbox, setup, simulate, vm};
 
 /// Shows and handles a highly available engine VM.
 #[derive(Debug, Parser)]
@@ -123,6 +123,8 @@ pub enum SiteCommand {
     ReinitializeLockspace(repair::ReinitializeLockspaceArgs),
     #[allow(missing_docs, reason = "the words of its arguments are the help")]
     Sandbox(sandbox::SandboxArgs),
+    #[allow(missing_docs, reason = "the words of its arguments are the help")]
+    Simulate(simulate::SimulateArgs),
 }
 
 impl SiteCommand {
@@ -133,6 +135,7 @@ impl SiteCommand {
             Self::CleanMetadata(args) => repair::clean_metadata(&args, paths),
             Self::ReinitializeLockspace(args) => repair::reinitialize_lockspace(&args, paths),
             Self::Sandbox(args) => sandbox::run(args),
+            Self::Simulate(args) => Ok(simulate::run(&args, paths, &mut Terminal::default()).into()),
         }
     }
 }
@@ -154,9 +157,26 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Erro
     Cli::try_parse_from(without_dashes(args))
 }
 
-/// Turns `--vm-status` into `vm-status` where the command stands: the first argument that is not `--root`.
+/// Exit code of a command line that is not understood: 1, as scripts know it; 2 for `simulate`, where 1 is an answer.
+pub fn not_understood(args: impl IntoIterator<Item = OsString>) -> Exit {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let command = args.get(place_of_command(&args)).and_then(|arg| arg.to_str());
+    if matches!(command, Some("simulate" | "--simulate")) { Exit::NOT_CONFIGURED } else { Exit::FAILED }
+}
+
+/// Turns `--vm-status` into `vm-status` where the command stands.
 fn without_dashes(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut args: Vec<OsString> = args.into_iter().collect();
+    let at = place_of_command(&args);
+    let command = args.get(at).and_then(|arg| arg.to_str()).and_then(|arg| arg.strip_prefix("--"));
+    if let Some(name) = command.filter(|name| Cli::command().find_subcommand(name).is_some()) {
+        args[at] = OsString::from(name);
+    }
+    args
+}
+
+/// Where the command stands: the first argument that is not `--root`.
+fn place_of_command(args: &[OsString]) -> usize {
     let mut at = 1;
     while let Some(arg) = args.get(at).and_then(|arg| arg.to_str()) {
         if arg == "--root" {
@@ -167,11 +187,7 @@ fn without_dashes(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
             break;
         }
     }
-    let command = args.get(at).and_then(|arg| arg.to_str()).and_then(|arg| arg.strip_prefix("--"));
-    if let Some(name) = command.filter(|name| Cli::command().find_subcommand(name).is_some()) {
-        args[at] = OsString::from(name);
-    }
-    args
+    at
 }
 
 /// Does what was asked.
@@ -307,6 +323,7 @@ mod tests {
             let rest = match name.as_str() {
                 "set-maintenance" => " --mode=global",
                 "sandbox" => " status",
+                "simulate" => " host-power-loss",
                 "setup" => continue,
                 "completions" => " bash",
                 _ => "",
@@ -352,5 +369,17 @@ mod tests {
         assert!(parsed("--set-maintenance --mode=all").unwrap_err().to_string().contains("all"));
         assert!(parsed("--set-maintenance").unwrap_err().to_string().contains("--mode"));
         assert!(parsed("--vm-stats").unwrap_err().to_string().contains("--vm-stats"));
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_1_and_of_simulate_2() {
+        let code = |line: &str| {
+            not_understood(
+                std::iter::once("hosted-engine").chain(line.split_whitespace()).map(OsString::from),
+            )
+        };
+        assert_eq!(code("--set-maintenance --mode=simulate"), Exit::FAILED);
+        assert_eq!(code("--root simulate vm-stats"), Exit::FAILED);
+        assert_eq!(code("--root /x --simulate"), Exit::NOT_CONFIGURED);
     }
 }

@@ -1,5 +1,5 @@
 //! The operator's command `hosted-engine`: shows the cluster, starts and stops the engine VM, sets maintenance,
-//! sets up, repairs, and runs the sandbox.
+//! sets up, repairs, runs the sandbox, and rehearses failures in the simulator.
 //!
 //! It speaks to the broker's socket and, through `engine-vm`, to the hypervisor. It decides nothing about where the
 //! VM runs: that is the agents' work. Only set-up and repair open shared storage themselves.
@@ -15,6 +15,7 @@ pub mod repair;
 pub mod sandbox;
 pub mod setup;
 pub mod shared_file;
+pub mod simulate;
 pub mod status;
 pub mod terminal;
 pub mod vm;

@@ -13,8 +13,9 @@ fn main() -> ExitCode {
         Err(error) => {
             // A closed pipe is no reason to say more.
             let _ = error.print();
-            // Asked-for help is a success; a wrong command line has the exit code that scripts know: 1.
-            return if error.use_stderr() { Exit::FAILED.into() } else { Exit::OK.into() };
+            // Asked-for help is a success.
+            let exit = if error.use_stderr() { cli::not_understood(std::env::args_os()) } else { Exit::OK };
+            return exit.into();
         }
     };
     // sanlock and QEMU work in directories of their own.

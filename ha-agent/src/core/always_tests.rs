@@ -58,7 +58,7 @@ prop_compose! {
 
 /// Any combination of the switches.
 fn any_policy() -> impl Strategy<Value = Policy> {
-    prop::array::uniform13(any::<bool>()).prop_map(|on| Policy {
+    prop::array::uniform14(any::<bool>()).prop_map(|on| Policy {
         retry_memory: on[0],
         start_waits_for_liveness: on[1],
         lease_refusal_is_no_failure: on[2],
@@ -72,6 +72,7 @@ fn any_policy() -> impl Strategy<Value = Policy> {
         paused_policy: on[10],
         blip_free_restart: on[11],
         health_escalation: on[12],
+        stop_needs_cause: on[13],
     })
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 
+use super::rebase::ClockShift;
 use super::time::Secs;
 
 /// When something was done, the oldest first. Which budget these instants are held against is the caller's, and the
@@ -46,6 +47,14 @@ impl Spent {
         let most = usize::try_from(budget.times).unwrap_or(usize::MAX);
         while self.at.len() > most {
             self.at.pop_front();
+        }
+    }
+
+    /// Moves the instants to shifted clocks.
+    pub(super) fn rebase(&mut self, shift: &ClockShift) {
+        let Self { at } = self;
+        for at in at {
+            *at = shift.instant(*at);
         }
     }
 }

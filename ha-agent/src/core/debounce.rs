@@ -11,6 +11,7 @@ use metadata_format::{HostId, Score};
 
 use super::input::{Local, Observation, RemoteBlock};
 use super::policy::Limits;
+use super::rebase::ClockShift;
 use super::state::State;
 use super::time::Secs;
 
@@ -73,6 +74,14 @@ impl Samples {
         }
     }
 
+    /// Moves the samples to shifted clocks.
+    pub(super) fn rebase(&mut self, shift: &ClockShift) {
+        let Self { kept } = self;
+        for Sample { at, network: _, bridge: _ } in kept {
+            *at = shift.instant(*at);
+        }
+    }
+
     /// How many are kept.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
@@ -102,6 +111,15 @@ impl Lead {
                 (*id, ahead)
             })
             .collect();
+    }
+
+    /// Moves the timestamps to shifted clocks.
+    pub(super) fn rebase(&mut self, shift: &ClockShift) {
+        let Self { hosts } = self;
+        for (writer, Ahead { host_ts, samples }) in hosts {
+            *host_ts = shift.stamp(*writer, *host_ts);
+            *samples = shift.samples(*samples);
+        }
     }
 
     /// In how many of its last samples in a row that host was ahead.

@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use metadata_format::HostId;
 
 use super::input::{Observation, RemoteHost};
+use super::rebase::ClockShift;
 use super::time::Secs;
 
 /// What is kept of past looks, the newest first.
@@ -103,6 +104,18 @@ impl History {
             cpu_load: look.local.cpu_load.filter(|load| load.is_finite()),
             stamps,
         });
+    }
+
+    /// Moves the past to shifted clocks.
+    pub(super) fn rebase(&mut self, shift: &ClockShift) {
+        let Self { snapshots } = self;
+        for Snapshot { started, finished, cpu_load: _, stamps } in snapshots {
+            *started = shift.instant(*started);
+            *finished = shift.instant(*finished);
+            for (writer, stamp) in stamps {
+                *stamp = stamp.map(|stamp| shift.stamp(*writer, stamp));
+            }
+        }
     }
 
     /// Seconds between the oldest and the newest snapshot.

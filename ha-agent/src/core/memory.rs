@@ -5,10 +5,8 @@
 use super::budget::{Budget, Spent};
 use super::debounce::{Lead, Samples};
 use super::policy::Limits;
+use super::rebase::ClockShift;
 use super::time::Secs;
-
-/// Seconds within which resets of a sick engine are counted: an hour.
-const RESET_WINDOW: u64 = 3600;
 
 /// The memory of the rules.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -39,7 +37,7 @@ impl Purpose {
     pub(super) const fn budget(self, limits: &Limits) -> Budget {
         match self {
             Self::Restart => Budget { times: limits.restart_budget, window: limits.restart_window },
-            Self::Reset => Budget { times: limits.engine_resets, window: RESET_WINDOW },
+            Self::Reset => Budget { times: limits.engine_resets, window: limits.engine_reset_window },
         }
     }
 }
@@ -60,5 +58,15 @@ impl Memory {
             Purpose::Reset => &mut self.resets,
         };
         spent.spend(purpose.budget(limits), now);
+    }
+
+    /// Moves it all to shifted clocks.
+    pub(super) fn rebase(&mut self, shift: &ClockShift) {
+        let Self { restarts, resets, due, samples, lead } = self;
+        restarts.rebase(shift);
+        resets.rebase(shift);
+        *due = due.map(|at| shift.instant(at));
+        samples.rebase(shift);
+        lead.rebase(shift);
     }
 }

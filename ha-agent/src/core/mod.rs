@@ -15,6 +15,7 @@ mod memory;
 pub mod policy;
 pub mod publish;
 pub mod reason;
+pub mod rebase;
 mod rules;
 pub mod score;
 pub mod state;
@@ -187,7 +188,11 @@ impl Core {
             }
         }
 
-        let bar = Self::defended(&self.score, settings.policy).0.saturating_add(limits.hand_over_margin);
+        // Both wait for samples, and neither for the other: another host's lead is counted from the first bad sample of
+        // this host, before it costs points.
+        let now = self.sheet(self.state, &look.local, settings);
+        let own = [&self.score, &now].map(|sheet| Self::defended(sheet, settings.policy).0);
+        let bar = own[0].min(own[1]).saturating_add(limits.hand_over_margin);
         self.memory.lead.take(&blocks, Score(bar));
         self.memory.samples.take(&look, limits);
         self.history.push(&look, limits.history, limits.alive);

@@ -66,6 +66,9 @@ pub struct Policy {
     pub blip_free_restart: bool,
     /// A sick engine is reset in the configured steps, and only so many times an hour. Plain stops it again and again.
     pub health_escalation: bool,
+    /// Before the guest is asked to power down, the cause is looked at again: a loop has passed since the decision. Plain
+    /// stops a VM whose engine became healthy meanwhile, or that no other host can take any more.
+    pub stop_needs_cause: bool,
 }
 
 impl Policy {
@@ -85,6 +88,7 @@ impl Policy {
             paused_policy: false,
             blip_free_restart: false,
             health_escalation: false,
+            stop_needs_cause: false,
         }
     }
 }
@@ -105,6 +109,7 @@ impl Default for Policy {
             paused_policy: true,
             blip_free_restart: true,
             health_escalation: true,
+            stop_needs_cause: true,
         }
     }
 }
@@ -146,8 +151,10 @@ pub struct Limits {
     pub debounce_samples: u32,
     /// Seconds between two hosts that may start the VM and are equally good.
     pub stagger: u64,
-    /// Resets of a sick engine within an hour.
+    /// Resets of a sick engine within [`Limits::engine_reset_window`].
     pub engine_resets: u32,
+    /// Seconds in which they are counted. An hour, which the reasons say too; only the model checker has another.
+    pub engine_reset_window: u64,
     /// How it is reset.
     pub sick_engine: SickEngine,
 }
@@ -183,6 +190,7 @@ impl Default for Limits {
             debounce_samples: 4,
             stagger: 5,
             engine_resets: 3,
+            engine_reset_window: 3600,
             sick_engine: SickEngine::ShutdownThenForce,
         }
     }

@@ -105,6 +105,7 @@ pub enum Reason {
     EngineRuns,
     ShuttingDown,
     ShutdownAsked,
+    StopNotNeeded,
     ShutdownGoesOn { secs: u64, limit: u64 },
     ShutdownFailed { detail: String },
     VmPaused,
@@ -309,6 +310,9 @@ impl fmt::Display for Reason {
             }
             Self::ShuttingDown => f.write_str("asking the engine VM to power down"),
             Self::ShutdownAsked => f.write_str("the engine VM was asked to power down"),
+            Self::StopNotNeeded => {
+                f.write_str("nothing asks any more for the engine VM to be stopped here: it is left alone")
+            }
             Self::ShutdownGoesOn { secs, limit } => {
                 write!(
                     f,

@@ -299,13 +299,16 @@ impl Step<'_> {
         None
     }
 
-    fn engine_stop(&self) -> Outcome {
+    fn engine_stop(&mut self) -> Outcome {
         let local = &self.view.look.local;
         if local.vm() != VmState::Up {
             return To(State::EngineDown, Delay, Reason::VmStopped);
         }
         if local.engine.as_ref().is_some_and(|status| status.detail == "Paused") {
             return To(State::EngineForceStop, No, Reason::VmPaused);
+        }
+        if self.core.timer.is_none() && self.cause_is_gone() {
+            return To(State::EngineUp, Delay, Reason::StopNotNeeded);
         }
         match self.core.timer {
             None => Act(Action::StopVm, Reason::ShuttingDown),
@@ -315,6 +318,15 @@ impl Step<'_> {
                 To(State::EngineStop, Delay, reason)
             }
         }
+    }
+
+    /// With the switch: nothing asks any more for the stop that the step before decided on.
+    fn cause_is_gone(&mut self) -> bool {
+        self.settings.policy.stop_needs_cause
+            && self.health() == Health::Good
+            && (self.best_engine_is_ours() || self.only_vouched_for())
+            && self.maintenance_moves_vm().is_none()
+            && self.hand_over().is_none()
     }
 
     fn engine_maybe_away(&mut self) -> Outcome {

@@ -124,3 +124,23 @@ fn a_timer_that_fires_while_the_engine_is_well_or_nobody_may_act_resets_nothing(
         }
     }
 }
+
+#[test]
+fn a_stop_whose_cause_is_gone_is_not_carried_out() {
+    let well = || engine(VmState::Up, Health::Good, "Up");
+    let asked = |settings: &Settings, world| {
+        let (core, decision, asked) =
+            whole_step(core_in(State::EngineStop, None, settings), world, true, settings);
+        (core.state, asked.len(), decision.reasons.last().map(ToString::to_string).unwrap_or_default())
+    };
+    let on = settings(Policy { stop_needs_cause: true, ..Policy::plain() });
+    let (state, actions, reason) = asked(&on, look(NOW, vec![], well()));
+    assert_eq!((state, actions), (State::EngineUp, 0));
+    assert!(reason.contains("left alone"), "{reason}");
+    assert_eq!(asked(&on, look(NOW, vec![], sick())).1, 1, "it is still sick");
+    assert_eq!(
+        asked(&settings(Policy::plain()), look(NOW, vec![], well())).1,
+        1,
+        "plain asks whatever is seen"
+    );
+}

@@ -1,6 +1,6 @@
 //! The keeper on the simulated lock manager.
 
-use clock::{ManualClock, SystemClock, Wall};
+use clock::{ManualClock, Monotonic, SystemClock, Wall};
 
 use super::super::memory::MemoryLockspace;
 use super::*;

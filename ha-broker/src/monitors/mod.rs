@@ -38,5 +38,5 @@ pub use engine_health::{EngineHealth, Liveliness, PageOptions};
 pub use host_probes::{HostProbes, Surroundings};
 pub use kind::Kind;
 pub use options::MonitorError;
-pub use probe::{Probe, ProbeFactory, Reading};
+pub use probe::{Probe, ProbeFactory, Reading, python_bool};
 pub use set::MonitorSet;

@@ -64,6 +64,26 @@ const KEYS: [&str; 9] = [
     "cpu-load-penalty-max",
 ];
 
+impl ScoreOverlay {
+    /// What is set: key and value, as they stand in the file.
+    pub fn entries(&self) -> Vec<(&'static str, String)> {
+        let points = |value: Option<u32>| value.map(|value| value.to_string());
+        let share = |value: Option<f64>| value.map(|value| value.to_string());
+        let values = [
+            points(self.base_score),
+            points(self.network_score_penalty),
+            points(self.not_uptodate_config_penalty),
+            points(self.mgmt_bridge_score_penalty),
+            points(self.free_memory_score_penalty),
+            points(self.cpu_load_score_penalty),
+            points(self.engine_retry_score_penalty),
+            share(self.cpu_load_penalty_min),
+            share(self.cpu_load_penalty_max),
+        ];
+        KEYS.into_iter().zip(values).filter_map(|(key, value)| Some((key, value?))).collect()
+    }
+}
+
 impl AgentConf {
     /// Reads the file of this host; a missing file sets nothing.
     pub fn load(paths: &Paths) -> Result<Self> {
@@ -122,6 +142,7 @@ mod tests {
         for key in KEYS {
             let conf = parse(&format!("[score]\n{key}=1\n")).unwrap();
             assert!(conf.unknown.is_empty() && conf != AgentConf::default(), "{key}");
+            assert_eq!(conf.score.entries(), [(key, "1".to_owned())]);
         }
         let conf = parse("[score]\nbase-score=2400\ncpu-load-penalty-min=0.4\n[other]\nx=1\n").unwrap();
         assert_eq!((conf.score.base_score, conf.score.cpu_load_penalty_min), (Some(2400), Some(0.4)));

@@ -5,6 +5,7 @@
 
 mod check;
 mod keys;
+mod layers;
 mod relations;
 mod rules;
 
@@ -330,6 +331,8 @@ pub struct PolicyTable {
     pub blip_free_restart: bool,
     /// An engine that stays sick is reset step by step, at most `rules.engine_resets` times an hour.
     pub health_escalation: bool,
+    /// A stop that was decided is looked at again before the guest is asked to power down: when the cause is gone by then, the VM stays.
+    pub stop_needs_cause: bool,
 }
 
 impl Default for PolicyTable {
@@ -348,11 +351,15 @@ impl Default for PolicyTable {
             paused_policy: true,
             blip_free_restart: true,
             health_escalation: true,
+            stop_needs_cause: true,
         }
     }
 }
 
 impl HaToml {
+    /// The keys of `[policy]`.
+    pub const POLICY_KEYS: &[&str] = keys::POLICY;
+
     /// Reads and checks the file of this host; a missing file means all defaults.
     pub fn load(paths: &Paths) -> Result<Self> {
         match atomic::read_text(&paths.ha_toml()) {

@@ -33,24 +33,7 @@ pub(super) const KNOWN: &[(&str, &[&str])] = &[
     ("liveliness", &["urls", "expected", "timeout"]),
     ("socket", &["writers"]),
     ("metrics", &[]),
-    (
-        "policy",
-        &[
-            "retry_memory",
-            "start_waits_for_liveness",
-            "lease_refusal_is_no_failure",
-            "local_maintenance_moves_vm",
-            "start_needs_footing",
-            "local_restart",
-            "debounce",
-            "cpu_never_evicts",
-            "ranked_start",
-            "storage_patience",
-            "paused_policy",
-            "blip_free_restart",
-            "health_escalation",
-        ],
-    ),
+    ("policy", POLICY),
     (
         "rules",
         &[
@@ -64,6 +47,24 @@ pub(super) const KNOWN: &[(&str, &[&str])] = &[
             "sick_engine",
         ],
     ),
+];
+
+/// The keys of `[policy]`.
+pub(super) const POLICY: &[&str] = &[
+    "retry_memory",
+    "start_waits_for_liveness",
+    "lease_refusal_is_no_failure",
+    "local_maintenance_moves_vm",
+    "start_needs_footing",
+    "local_restart",
+    "debounce",
+    "cpu_never_evicts",
+    "ranked_start",
+    "storage_patience",
+    "paused_policy",
+    "blip_free_restart",
+    "health_escalation",
+    "stop_needs_cause",
 ];
 
 /// Refuses the first key that is not in [`KNOWN`].

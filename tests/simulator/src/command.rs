@@ -1,0 +1,443 @@
+//! The vocabulary of scripts: what a person, a fault or chance does to the world. Everything that a run does to its
+//! world goes through a [`Command`], so that any run can be written down as a script and read again.
+
+use std::time::Duration;
+
+mod print;
+
+/// Which hosts a command is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// One, by id.
+    Id(u16),
+    /// Every host.
+    All,
+    /// The one that runs the VM at that moment.
+    VmHost,
+    /// All but the one that runs the VM.
+    Others,
+}
+
+/// What a path to storage does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named for what happens")]
+pub enum StorageFault {
+    Good,
+    Stalled,
+    Failing,
+    ReadOnly,
+    Full,
+    Delay { by: Duration, once: bool },
+    Slow { worst: Duration },
+    Stale { by: Duration },
+    TearsNextWrite,
+    MisdirectsNextWrite { to: u16 },
+}
+
+/// What happens to a block on storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named for what happens")]
+pub enum BlockFault {
+    Corrupt,
+    Rots,
+    Unreadable,
+    TooNew,
+    Empty,
+    Heals,
+}
+
+/// What happens to the guest or its hypervisor process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named for what happens")]
+pub enum VmFault {
+    Crashes,
+    Hangs,
+    Sick,
+    Well,
+    Pauses,
+    Resumes,
+    PowersOff,
+    Vanishes,
+}
+
+/// How a migration that a person started ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named for what happens")]
+pub enum MigrationEnd {
+    Arrives,
+    Fails,
+    LosesSource,
+    LosesDestination,
+}
+
+/// What an operator does with the VM by hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named for what happens")]
+pub enum ByHand {
+    Starts,
+    Stops,
+    Kills,
+}
+
+/// Which service.
+pub use crate::host::Daemons;
+
+/// What a script waits for or checks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expectation {
+    /// The engine answers well, wherever.
+    Healthy,
+    /// No process with the VM exists.
+    NoVm,
+    /// A process with the VM exists there.
+    VmOn(Who),
+    /// It is the VM that ran when the last expectation was met.
+    SameVm,
+    /// It is another one than at the last expectation.
+    OtherVm,
+    /// The agent of this host is in a state of this name.
+    State(Who, String),
+    /// The agent of this host publishes this score.
+    Score(Who, u32),
+    /// The host has no power.
+    Off(Who),
+    /// All running agents have each other in their lists of live hosts.
+    AllSeen,
+    /// No other running agent has the host in its list of live hosts.
+    Unseen(Who),
+}
+
+/// What is done.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs, reason = "named for what is done")]
+pub enum Command {
+    Boot(Who),
+    PowerOff(Who),
+    Freeze(Who),
+    Thaw(Who),
+    Kill(Daemons, Who),
+    Restart(Daemons, Who),
+    StopServices(Who),
+    StartServices(Who),
+    Storage(Who, StorageFault),
+    Block(u16, BlockFault),
+    Network(Who, f64),
+    Bridge(Who, bool),
+    Memory(Who, f64),
+    Load(Who, f64),
+    Vm(VmFault),
+    FailStarts(Who, u32),
+    GuestBootsIn(Duration, Duration),
+    GuestIgnoresShutdown(bool),
+    PageTakes(Duration),
+    Migrate { to: u16, takes: Duration, end: MigrationEnd },
+    ClockStep(Who, i64),
+    ClockRate(Who, i32),
+    GlobalMaintenance(bool, Who),
+    LocalMaintenance(bool, Who),
+    ByHand(ByHand, Who),
+    HealAll,
+    Expect(Expectation),
+}
+
+impl Command {
+    /// What ends it, when it lasts for a time only.
+    pub fn undone(&self) -> Option<Self> {
+        Some(match self {
+            Self::PowerOff(who) => Self::Boot(*who),
+            Self::Freeze(who) => Self::Thaw(*who),
+            Self::StopServices(who) => Self::StartServices(*who),
+            Self::Storage(who, fault) if *fault != StorageFault::Good => {
+                Self::Storage(*who, StorageFault::Good)
+            }
+            Self::Block(number, fault) if *fault != BlockFault::Heals => {
+                Self::Block(*number, BlockFault::Heals)
+            }
+            Self::Network(who, _) => Self::Network(*who, 1.0),
+            Self::Bridge(who, false) => Self::Bridge(*who, true),
+            Self::Memory(who, _) => Self::Memory(*who, 16_000.0),
+            Self::Load(who, _) => Self::Load(*who, 0.1),
+            Self::Vm(VmFault::Sick) => Self::Vm(VmFault::Well),
+            Self::Vm(VmFault::Pauses) => Self::Vm(VmFault::Resumes),
+            Self::FailStarts(who, _) => Self::FailStarts(*who, 0),
+            Self::GuestIgnoresShutdown(true) => Self::GuestIgnoresShutdown(false),
+            Self::PageTakes(_) => Self::PageTakes(Duration::from_millis(50)),
+            Self::GlobalMaintenance(true, who) => Self::GlobalMaintenance(false, *who),
+            Self::LocalMaintenance(true, who) => Self::LocalMaintenance(false, *who),
+            _ => return None,
+        })
+    }
+
+    /// The hosts that it is for, if it is for hosts.
+    pub fn who_mut(&mut self) -> Option<&mut Who> {
+        match self {
+            Self::Boot(who)
+            | Self::PowerOff(who)
+            | Self::Freeze(who)
+            | Self::Thaw(who)
+            | Self::Kill(_, who)
+            | Self::Restart(_, who)
+            | Self::StopServices(who)
+            | Self::StartServices(who)
+            | Self::Storage(who, _)
+            | Self::Network(who, _)
+            | Self::Bridge(who, _)
+            | Self::Memory(who, _)
+            | Self::Load(who, _)
+            | Self::FailStarts(who, _)
+            | Self::ClockStep(who, _)
+            | Self::ClockRate(who, _)
+            | Self::GlobalMaintenance(_, who)
+            | Self::LocalMaintenance(_, who)
+            | Self::ByHand(_, who) => Some(who),
+            Self::Block(..)
+            | Self::Vm(_)
+            | Self::GuestBootsIn(..)
+            | Self::GuestIgnoresShutdown(_)
+            | Self::PageTakes(_)
+            | Self::Migrate { .. }
+            | Self::HealAll
+            | Self::Expect(_) => None,
+        }
+    }
+}
+
+/// A command with its time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// Time since the run began.
+    pub at: Duration,
+    /// What is done.
+    pub command: Command,
+    /// So long it lasts; for an expectation: so long it is waited for.
+    pub lasts: Option<Duration>,
+}
+
+/// A line that is no step.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what}: {line:?}; {advice}")]
+pub struct BadStep {
+    line: String,
+    what: String,
+    advice: &'static str,
+}
+
+/// Longest time that can be written, in seconds: far below what timers can count.
+const LONGEST: f64 = 1e7;
+
+/// `1.5s`, `250ms`, `20m`, `2h`.
+pub fn parse_time(text: &str) -> Option<Duration> {
+    let at = text.find(|c: char| c.is_ascii_alphabetic())?;
+    let (number, unit) = text.split_at(at);
+    let secs = match unit {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return None,
+    };
+    let number: f64 = number.parse().ok().filter(|number: &f64| (0.0..=LONGEST / secs).contains(number))?;
+    Duration::try_from_secs_f64(number * secs).ok().map(|time| {
+        // Timers have a resolution of a millisecond.
+        Duration::from_millis(u64::try_from(time.as_micros().div_ceil(1000)).unwrap_or(u64::MAX))
+    })
+}
+
+/// A time as [`parse_time`] reads it.
+pub struct Time(pub Duration);
+
+fn who(word: &str) -> Option<Who> {
+    Some(match word {
+        "all" => Who::All,
+        "vm-host" => Who::VmHost,
+        "others" => Who::Others,
+        _ => Who::Id(word.strip_prefix("host")?.parse().ok().filter(|id| (1..=2000).contains(id))?),
+    })
+}
+
+fn daemon(word: &str) -> Option<Daemons> {
+    match word {
+        "agent" => Some(Daemons::Agent),
+        "broker" => Some(Daemons::Broker),
+        _ => None,
+    }
+}
+
+fn on_off(word: &str) -> Option<bool> {
+    match word {
+        "on" | "up" | "yes" => Some(true),
+        "off" | "down" | "no" => Some(false),
+        _ => None,
+    }
+}
+
+fn number<T: std::str::FromStr>(word: &str) -> Option<T> {
+    word.parse().ok()
+}
+
+fn share(word: &str) -> Option<f64> {
+    number(word).filter(|share| (0.0..=1.0).contains(share))
+}
+
+/// The commands as they are written, for help and errors.
+pub const GRAMMAR: &str = "\
+WHO is hostN, all, vm-host (where the VM runs then) or others (the rest). TIME is 10s, 250ms, 5m or 1h.
+Any command that can end may be followed by `for TIME`.
+  boot WHO | power-off WHO | freeze WHO | thaw WHO
+  kill agent|broker WHO | restart agent|broker WHO | stop services WHO | start services WHO
+  storage WHO good | stalled | failing | read-only | full | delay TIME [once] | slow TIME | stale TIME
+  storage WHO tears-next-write | misdirects-next-write BLOCK
+  block N corrupt | rots | unreadable | too-new | empty | heals
+  network WHO 0.0 to 1.0 (share of tries that succeed) | bridge WHO up|down | memory WHO MB | load WHO 0.0 to 1.0
+  vm crashes | hangs | sick | well | pauses | resumes | powers-off | vanishes
+  starts WHO fail N | guest boots-in TIME TIME | guest ignores-shutdown yes|no | guest page-takes TIME
+  migrate to hostN takes TIME and arrives | fails | loses-source | loses-destination
+  clock WHO step SECONDS | clock WHO rate PPM
+  maintenance global on|off WHO | maintenance local on|off WHO
+  operator starts|stops|kills WHO
+  heal all
+  expect healthy | no-vm | vm-on WHO | same-vm | other-vm   [within TIME]
+  expect state WHO NAME | score WHO POINTS | off WHO | all-seen | unseen WHO   [within TIME]
+";
+
+fn command(words: &[&str]) -> Option<Command> {
+    Some(match words {
+        ["boot", w] => Command::Boot(who(w)?),
+        ["power-off", w] => Command::PowerOff(who(w)?),
+        ["freeze", w] => Command::Freeze(who(w)?),
+        ["thaw", w] => Command::Thaw(who(w)?),
+        ["kill", d, w] => Command::Kill(daemon(d)?, who(w)?),
+        ["restart", d, w] => Command::Restart(daemon(d)?, who(w)?),
+        ["stop", "services", w] => Command::StopServices(who(w)?),
+        ["start", "services", w] => Command::StartServices(who(w)?),
+        ["storage", w, rest @ ..] => Command::Storage(who(w)?, storage(rest)?),
+        ["block", n, fault] => Command::Block(number(n).filter(|n| *n <= 2000)?, block(fault)?),
+        ["network", w, s] => Command::Network(who(w)?, share(s)?),
+        ["bridge", w, s] => Command::Bridge(who(w)?, on_off(s)?),
+        ["memory", w, mb] => Command::Memory(who(w)?, number(mb).filter(|mb| (0.0..=1e9).contains(mb))?),
+        ["load", w, s] => Command::Load(who(w)?, share(s)?),
+        ["vm", fault] => Command::Vm(match *fault {
+            "crashes" => VmFault::Crashes,
+            "hangs" => VmFault::Hangs,
+            "sick" => VmFault::Sick,
+            "well" => VmFault::Well,
+            "pauses" => VmFault::Pauses,
+            "resumes" => VmFault::Resumes,
+            "powers-off" => VmFault::PowersOff,
+            "vanishes" => VmFault::Vanishes,
+            _ => return None,
+        }),
+        ["starts", w, "fail", n] => Command::FailStarts(who(w)?, number(n)?),
+        ["guest", "boots-in", least, most] => Command::GuestBootsIn(parse_time(least)?, parse_time(most)?),
+        ["guest", "ignores-shutdown", yes] => Command::GuestIgnoresShutdown(on_off(yes)?),
+        ["guest", "page-takes", time] => Command::PageTakes(parse_time(time)?),
+        ["migrate", "to", host, "takes", time, "and", end] => {
+            let Who::Id(to) = who(host)? else { return None };
+            let end = match *end {
+                "arrives" => MigrationEnd::Arrives,
+                "fails" => MigrationEnd::Fails,
+                "loses-source" => MigrationEnd::LosesSource,
+                "loses-destination" => MigrationEnd::LosesDestination,
+                _ => return None,
+            };
+            Command::Migrate { to, takes: parse_time(time)?, end }
+        }
+        ["clock", w, "step", secs] => Command::ClockStep(who(w)?, number(secs)?),
+        ["clock", w, "rate", ppm] => {
+            Command::ClockRate(who(w)?, number(ppm).filter(|r: &i32| r.abs() <= 10_000)?)
+        }
+        ["maintenance", "global", on, w] => Command::GlobalMaintenance(on_off(on)?, who(w)?),
+        ["maintenance", "local", on, w] => Command::LocalMaintenance(on_off(on)?, who(w)?),
+        ["operator", hand, w] => {
+            let hand = match *hand {
+                "starts" => ByHand::Starts,
+                "stops" => ByHand::Stops,
+                "kills" => ByHand::Kills,
+                _ => return None,
+            };
+            Command::ByHand(hand, who(w)?)
+        }
+        ["heal", "all"] => Command::HealAll,
+        ["expect", rest @ ..] => Command::Expect(match rest {
+            ["healthy"] => Expectation::Healthy,
+            ["no-vm"] => Expectation::NoVm,
+            ["vm-on", w] => Expectation::VmOn(who(w)?),
+            ["same-vm"] => Expectation::SameVm,
+            ["other-vm"] => Expectation::OtherVm,
+            ["state", w, name] => Expectation::State(who(w)?, (*name).to_owned()),
+            ["score", w, points] => Expectation::Score(who(w)?, number(points)?),
+            ["off", w] => Expectation::Off(who(w)?),
+            ["all-seen"] => Expectation::AllSeen,
+            ["unseen", w] => Expectation::Unseen(who(w)?),
+            _ => return None,
+        }),
+        _ => return None,
+    })
+}
+
+fn storage(words: &[&str]) -> Option<StorageFault> {
+    Some(match words {
+        ["good"] => StorageFault::Good,
+        ["stalled"] => StorageFault::Stalled,
+        ["failing"] => StorageFault::Failing,
+        ["read-only"] => StorageFault::ReadOnly,
+        ["full"] => StorageFault::Full,
+        ["delay", time] => StorageFault::Delay { by: parse_time(time)?, once: false },
+        ["delay", time, "once"] => StorageFault::Delay { by: parse_time(time)?, once: true },
+        ["slow", time] => StorageFault::Slow { worst: parse_time(time)? },
+        ["stale", time] => StorageFault::Stale { by: parse_time(time)? },
+        ["tears-next-write"] => StorageFault::TearsNextWrite,
+        ["misdirects-next-write", n] => {
+            StorageFault::MisdirectsNextWrite { to: number(n).filter(|n| *n <= 2000)? }
+        }
+        _ => return None,
+    })
+}
+
+fn block(word: &str) -> Option<BlockFault> {
+    Some(match word {
+        "corrupt" => BlockFault::Corrupt,
+        "rots" => BlockFault::Rots,
+        "unreadable" => BlockFault::Unreadable,
+        "too-new" => BlockFault::TooNew,
+        "empty" => BlockFault::Empty,
+        "heals" => BlockFault::Heals,
+        _ => return None,
+    })
+}
+
+impl Step {
+    /// Reads one line of a script.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(line: &str) -> Result<Self, BadStep> {
+        let bad =
+            |what: &str, advice| BadStep { line: line.trim().to_owned(), what: what.to_owned(), advice };
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let Some((time, mut rest)) = words.split_first() else {
+            return Err(bad("an empty line is no step", "leave it out"));
+        };
+        let at = parse_time(time)
+            .ok_or_else(|| bad("the line does not begin with a time", "write 10s, 250ms, 5m or 1h"))?;
+        let mut lasts = None;
+        if let [before @ .., "for" | "within", time] = rest {
+            let time =
+                parse_time(time).ok_or_else(|| bad("that is no time", "write 10s, 250ms, 5m or 1h"))?;
+            lasts = Some(time);
+            rest = before;
+        }
+        let command = command(rest).ok_or_else(|| {
+            bad("there is no such command", "see hosted-engine simulate --grammar for the commands")
+        })?;
+        let is_expectation = matches!(command, Command::Expect(_));
+        if lasts.is_some() && !is_expectation && command.undone().is_none() {
+            return Err(bad("that cannot last for a time, as nothing ends it", "leave `for TIME` out"));
+        }
+        Ok(Self { at, command, lasts })
+    }
+}
+
+#[cfg(test)]
+#[path = "command_tests.rs"]
+mod tests;
