@@ -23,9 +23,10 @@ use rand::Rng;
 use tokio::sync::watch;
 
 use crate::group::Group;
+use crate::lockspace::SimLockspace;
 use crate::ports::{NoNotes, NoService, SimBroker, SimFiles};
 use crate::probes::SimProbes;
-use crate::sanlock::{Daemon, SimLockspace, Space};
+use crate::sanlock::{Daemon, Space};
 use crate::storage::SimWhiteboard;
 use crate::vm::SimVm;
 use crate::world::{HostRef, Kind, World};

@@ -18,6 +18,7 @@ pub mod group;
 pub mod host;
 pub mod html;
 pub mod invariant;
+mod lockspace;
 mod operate;
 mod ports;
 mod probes;

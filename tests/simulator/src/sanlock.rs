@@ -7,9 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use ha_broker::lockspace::{Hosts, LockError, Lockspace, Phase};
-use metadata_format::HostId;
+use ha_broker::lockspace::LockError;
 use rustix::io::Errno;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
@@ -76,7 +74,7 @@ pub enum Standing {
 
 /// What one look at another host's lease taught.
 #[derive(Debug, Clone, Copy)]
-struct Seen {
+pub(crate) struct Seen {
     lease: DeltaLease,
     /// When it was last found changed, or first seen.
     changed: Duration,
@@ -93,8 +91,8 @@ pub struct Membership {
     pub generation: u64,
     /// When the last renewal that worked was begun.
     pub renewed: Duration,
-    seen: BTreeMap<u16, Seen>,
-    tasks: Vec<AbortHandle>,
+    pub(crate) seen: BTreeMap<u16, Seen>,
+    pub(crate) tasks: Vec<AbortHandle>,
 }
 
 /// The daemon of one host.
@@ -114,7 +112,7 @@ impl Daemon {
         &self.spaces[space as usize]
     }
 
-    fn space_mut(&mut self, space: Space) -> &mut Membership {
+    pub(crate) fn space_mut(&mut self, space: Space) -> &mut Membership {
         &mut self.spaces[space as usize]
     }
 
@@ -164,11 +162,11 @@ impl HostRef {
         self.fails_after() + self.ticks(Duration::from_secs(self.world.shape.watchdog()))
     }
 
-    fn sanlock<T>(&self, act: impl FnOnce(&mut Daemon) -> T) -> T {
+    pub(crate) fn sanlock<T>(&self, act: impl FnOnce(&mut Daemon) -> T) -> T {
         act(&mut self.world.state().hosts[self.index()].sanlock)
     }
 
-    fn my_lease(&self, space: Space, change: impl FnOnce(&mut DeltaLease)) {
+    pub(crate) fn my_lease(&self, space: Space, change: impl FnOnce(&mut DeltaLease)) {
         let mut state = self.world.state();
         let stamp = {
             let daemon = &mut state.hosts[self.index()].sanlock;
@@ -185,7 +183,7 @@ impl HostRef {
     }
 
     /// Takes this host's id. The daemon goes on with it when the caller goes away.
-    async fn join(&self, space: Space) -> Result<(), LockError> {
+    pub(crate) async fn join(&self, space: Space) -> Result<(), LockError> {
         if self.sanlock(|daemon| daemon.space(space).standing) == Standing::Held {
             return Ok(());
         }
@@ -422,90 +420,5 @@ impl HostRef {
                 vm.owner = None;
             }
         });
-    }
-}
-
-/// The broker's port to the daemon, for one lockspace.
-pub struct SimLockspace {
-    /// On this host.
-    pub host: HostRef,
-    /// Which.
-    pub space: Space,
-}
-
-#[async_trait]
-impl Lockspace for SimLockspace {
-    fn name(&self) -> String {
-        match self.space {
-            Space::Blocks => "hosted-engine".to_owned(),
-            Space::Domain => "domain".to_owned(),
-        }
-    }
-
-    async fn join(&self, _id: HostId) -> Result<(), LockError> {
-        self.host.join(self.space).await
-    }
-
-    async fn phase(&self, _id: HostId) -> Result<Phase, LockError> {
-        Ok(match self.host.sanlock(|daemon| daemon.space(self.space).standing) {
-            Standing::Out => Phase::NotHeld,
-            Standing::Held => Phase::Held,
-            Standing::Joining | Standing::Failing | Standing::Leaving => Phase::Changing,
-        })
-    }
-
-    async fn leave(&self, id: HostId) -> Result<(), LockError> {
-        let host = &self.host;
-        let busy = self.space == Space::Domain && host.sanlock(|daemon| daemon.holds_vm_lease);
-        if busy {
-            return Err(LockError::Failed(format!("host id {id} protects the engine VM's lease")));
-        }
-        if host.sanlock(|daemon| daemon.space(self.space).standing) != Standing::Held {
-            return Ok(());
-        }
-        host.sanlock(|daemon| {
-            let space = daemon.space_mut(self.space);
-            space.standing = Standing::Leaving;
-            for task in space.tasks.drain(..) {
-                task.abort();
-            }
-        });
-        let group = host.world.state().hosts[host.index()].daemon_group.clone();
-        let (host, space) = (host.clone(), self.space);
-        if let Some(group) = group {
-            group.spawn(async move {
-                if host.io(true).await.is_ok() {
-                    host.my_lease(space, |lease| lease.stamp = 0);
-                }
-                host.sanlock(|daemon| daemon.space_mut(space).standing = Standing::Out);
-            });
-        }
-        Ok(())
-    }
-
-    async fn live_hosts(&self) -> Result<Hosts, LockError> {
-        let own = self.host.id.get();
-        let ids: Vec<u16> =
-            self.host.sanlock(|daemon| daemon.space(self.space).seen.keys().copied().collect());
-        let mut hosts = Hosts { live: Vec::new(), is_complete: true };
-        for id in ids {
-            match self.host.life_of(self.space, id) {
-                Some(Life::Live) => hosts.live.extend(HostId::new(id)),
-                // The daemon knows of itself without watching.
-                Some(Life::Unknown) if id == own => hosts.live.push(self.host.id),
-                Some(Life::Unknown) => hosts.is_complete = false,
-                Some(Life::Free | Life::Silent | Life::Dead) | None => {}
-            }
-        }
-        Ok(hosts)
-    }
-
-    async fn reset(&self) -> Result<(), LockError> {
-        let live = self.live_hosts().await?.live;
-        if !live.is_empty() {
-            return Err(LockError::Live(format!("host ids {live:?} are live")));
-        }
-        self.host.world.state().areas.ids[self.space as usize].clear();
-        Ok(())
     }
 }
