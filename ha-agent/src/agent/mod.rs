@@ -102,7 +102,7 @@ impl Agent {
             global_maintenance: false,
             warnings: Vec::new(),
             warned: Vec::new(),
-            reasons: Vec::new(),
+            reasons: vec![Reason::AgentStarted],
             logged: None,
             stop,
         }
