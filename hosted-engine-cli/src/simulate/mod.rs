@@ -100,9 +100,10 @@ fn time(text: &str) -> Result<Duration, String> {
 
 /// A time for --soak: cluster-years are what it is for.
 fn long_time(text: &str) -> Result<Duration, String> {
-    parse_time(text)
-        .filter(|time| *time >= SHORTEST)
-        .ok_or_else(|| "write 20m, 3h or 8766h (a year)".to_owned())
+    // Longer than any script may last.
+    let hours = text.strip_suffix('h').and_then(|hours| hours.parse::<u32>().ok());
+    let time = hours.map(|hours| Duration::from_hours(hours.into())).or_else(|| parse_time(text));
+    time.filter(|time| *time >= SHORTEST).ok_or_else(|| "write 20m, 3h or 8766h (a year)".to_owned())
 }
 
 /// Carries it out.

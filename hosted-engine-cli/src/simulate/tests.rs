@@ -213,6 +213,8 @@ fn a_soak_says_how_much_it_simulated_and_how_fast() {
         "{}",
         said.out
     );
+    assert_eq!(parsed(&["--soak", "8766h"]).unwrap().soak, Some(Duration::from_hours(8766)), "a year");
+    assert!(parsed(&["--soak", "0h"]).is_err());
     assert!(parsed(&["--soak", "2h", "a.scenario"]).is_err());
     assert!(parsed(&["--hosts", "2"]).is_err(), "of which world?");
 }
