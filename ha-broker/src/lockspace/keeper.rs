@@ -35,7 +35,7 @@ use crate::wake::WakeCounter;
 pub struct Pace {
     /// Between two questions whether the id is held.
     pub poll: Duration,
-    /// After a join that failed.
+    /// After a join that failed, and before the order to give an id up is given again.
     pub retry: Duration,
     /// Between two looks at which other hosts are live.
     pub hosts: Duration,

@@ -330,7 +330,7 @@ impl HostRef {
             let port = Arc::new(SimLockspace { host: self.clone(), space });
             let pace = Pace { poll: LEASE_POLL, ..Pace::default() };
             Keeper::start(port, Arc::clone(&clock), Arc::clone(&spawner), wake.clone(), pace)
-                .expect("tasks can always be started")
+                .expect("a group starts its threads as tasks, which never fails")
         };
         let lease = keeper(Space::Blocks);
         let timers = &self.world.shape.toml.timers;
@@ -374,7 +374,8 @@ impl HostRef {
                 return;
             }
         }
-        let config = config(&self.world, self.id).expect("checked before the run");
+        let config = config(&self.world, self.id)
+            .expect("World::check has read it for host 1, and hosts differ in the id alone");
         let clock = Arc::clone(&self.world.state().hosts[self.index()].clock);
         let ports = Ports {
             broker: Arc::new(SimBroker(self.clone())),

@@ -27,7 +27,7 @@ pub struct Process {
     pub healthy_at: Duration,
     /// It was asked to power down: what is under way is not taken back.
     pub asked_down: bool,
-    /// Since when the guest does not execute and never will again: its process waits for storage to die.
+    /// It was killed: guest code never runs again, but the process waits for storage to die, and ends so.
     pub dying: Option<VmExit>,
 }
 
