@@ -45,7 +45,7 @@ async fn a_console_ticket_is_neither_logged_nor_in_errors() {
     let (client, mut place) = Place::with_client();
     let ticket = |client: Client| {
         tokio::spawn(async move {
-            client.vm_set_ticket("vm", ConsoleKind::Vnc, PASSWORD, Duration::from_secs(120)).await
+            client.vm_set_ticket("vm", ConsoleKind::Vnc, PASSWORD, Duration::from_mins(2)).await
         })
     };
     let first = ticket(client.clone());
