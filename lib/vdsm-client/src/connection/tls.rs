@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::dial::LOCALHOST;
 use crate::settings::TlsFiles;
 
 /// Why there is no TLS.
@@ -110,7 +111,7 @@ async fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
 }
 
 fn is_loopback(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost")
+    host.eq_ignore_ascii_case(LOCALHOST)
         || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 

@@ -62,7 +62,8 @@ async fn a_console_ticket_is_neither_logged_nor_in_errors() {
             "params": {},
         }})
     );
-    server.refuse(&request, 56, "Failed to update device").await;
+    let words = format!("Failed to update device: {}", request["params"]);
+    server.refuse(&request, 56, &words).await;
     let refused = first.await.unwrap().unwrap_err();
 
     let second = ticket(client.clone());
