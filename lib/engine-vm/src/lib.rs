@@ -7,6 +7,7 @@
 mod of_host;
 pub mod port;
 pub mod qemu;
+pub mod vdsm;
 
 pub use of_host::of_host;
 
