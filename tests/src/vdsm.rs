@@ -123,9 +123,7 @@ async fn serve(mut stream: TcpStream, script: Arc<Script>, calls: Calls) {
             let Incoming::Frame(frame) = incoming else { continue };
             let header = |name: &str| frame.header(name).unwrap_or_default().to_owned();
             let answer = match frame.command.as_str() {
-                "CONNECT" => {
-                    Some(Frame::new("CONNECTED", &[("version", "1.2"), ("heart-beat", "24000,0")]))
-                }
+                "CONNECT" => Some(Frame::new("CONNECTED", &[("version", "1.2"), ("heart-beat", "24000,0")])),
                 "SUBSCRIBE" => {
                     subscriptions.push((header("destination"), header("id")));
                     None

@@ -178,7 +178,10 @@ impl Lockspace for VdsmLockspace {
 
     async fn live_hosts(&self) -> Result<Hosts, LockError> {
         let Some(sanlock) = &self.sanlock else {
-            return Err(LockError::Failed(format!("lockspace {}: VDSM does not name live hosts", self.name())));
+            return Err(LockError::Failed(format!(
+                "lockspace {}: VDSM does not name live hosts",
+                self.name()
+            )));
         };
         hosts_of(&sanlock.ask, &sanlock.name)
             .map_err(|error| LockError::Failed(format!("lockspace {}: {error}", self.name())))
@@ -189,3 +192,6 @@ impl Lockspace for VdsmLockspace {
     }
 }
 
+#[cfg(test)]
+#[path = "vdsm_tests.rs"]
+mod tests;
