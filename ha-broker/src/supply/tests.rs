@@ -55,8 +55,8 @@ fn start(way: &Arc<FakeWay>) -> Gate {
 }
 
 async fn until(gate: &mut Gate, what: &str, wanted: impl FnMut(&Option<Connecting>) -> bool) {
-    let waited = tokio::time::timeout(Duration::from_mins(10), gate.wait_for(wanted)).await.is_ok();
-    assert!(waited, "{what}: {:?}", gate.borrow().clone());
+    let in_time = tokio::time::timeout(Duration::from_mins(10), gate.wait_for(wanted)).await.is_ok();
+    assert!(in_time, "{what}: {:?}", gate.borrow().clone());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,7 @@
 //! The way to storage against a scripted VDSM: what is asked, in which order, and what each fault comes to.
 
+#![allow(clippy::unwrap_used, reason = "a failed assumption must fail the test")]
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
