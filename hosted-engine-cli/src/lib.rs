@@ -18,6 +18,7 @@ pub mod setup;
 pub mod shared_config;
 pub mod simulate;
 pub mod status;
+pub mod storage;
 pub mod terminal;
 pub mod vm;
 

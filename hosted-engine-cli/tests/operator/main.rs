@@ -7,6 +7,7 @@ mod fake_vm;
 mod maintenance;
 mod shared_config;
 mod status;
+mod storage;
 mod vm;
 
 use std::collections::BTreeMap;

@@ -8,6 +8,7 @@ mod keys;
 mod layers;
 mod relations;
 mod rules;
+mod vdsm;
 
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::text::host_in_url;
 
 pub use relations::Relation;
 pub use rules::{RulesTable, SickEngine};
+pub use vdsm::{HostPort, HostPortError, VdsmTable};
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
@@ -35,6 +37,8 @@ pub struct HaToml {
     pub timers: Timers,
     /// `[qemu]`
     pub qemu: QemuTable,
+    /// `[vdsm]`
+    pub vdsm: VdsmTable,
     /// `[liveliness]`
     pub liveliness: LivelinessTable,
     /// `[socket]`

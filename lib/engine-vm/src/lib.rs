@@ -4,13 +4,16 @@
 //! hypervisor. Adapters promise two things above all: a VM never starts without its lease, and a status is
 //! either true or an error, never a guess.
 
+pub mod domain_xml;
+pub mod lease;
 mod of_host;
 pub mod port;
 pub mod qemu;
+pub mod vdsm;
 
 pub use of_host::of_host;
 
 pub use port::{
-    ConsoleAddress, ConsoleKind, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget, StartMode,
-    VmActivity, VmError, VmEvent, VmExit, VmStatus,
+    ConsoleAddress, ConsoleKind, CpuUse, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget,
+    StartMode, VmActivity, VmError, VmEvent, VmExit, VmStatus,
 };
