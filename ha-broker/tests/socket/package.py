@@ -152,11 +152,12 @@ def set_up_tools():
     os.chmod(write("usr/sbin/hosted-engine", """#!/bin/sh
 echo "$*" >>%s
 case $* in
+--set-shared-config*) echo "input: $(cat)" >>%s ;;
 *--type=he_shared) printf '\\n%%s : a b, type : he_shared\\n\\n' "$2" ;;
 --get-shared-config*) echo "gateway is in he_local and he_shared" >&2; exit 1 ;;
 --disconnect-storage) echo "Storage is in use" >&2; exit 1 ;;
 esac
-""" % asked), 0o755)
+""" % (asked, asked)), 0o755)
     equal(HA().get_shared_config("gateway", "he_shared"), ["a b", "he_shared"])
     fails(lambda: HA().get_shared_config("gateway"), Exception, "in he_local and he_shared")
     fails(lambda: HA().get_shared_config("nosuch"), KeyError, "nosuch")
@@ -164,8 +165,9 @@ esac
     HA().connect_storage_server(timeout=30)
     fails(lambda: HA().disconnect_storage_server(), Exception, "Storage is in use")
     equal(read(asked).splitlines(), [
-        "--get-shared-config gateway --type=he_shared", "--get-shared-config gateway",
-        "--set-shared-config gateway 10.0.0.1 x --type=he_shared", "--connect-storage", "--disconnect-storage"])
+        "--get-shared-config gateway --show-secret --type=he_shared", "--get-shared-config gateway --show-secret",
+        "--set-shared-config gateway - --type=he_shared", "input: 10.0.0.1 x", "--connect-storage",
+        "--disconnect-storage"])
     # The Python release's command imports this package for its work: that must not go round in circles.
     os.environ["OVIRT_HA_ASKED"] = "1"
     fails(lambda: HA().connect_storage_server(), Exception, "is that of the Python release")

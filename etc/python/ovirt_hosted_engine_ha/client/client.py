@@ -90,17 +90,17 @@ class HAClient(object):
 
     def get_shared_config(self, key, config_type=None):
         """[value, type of the file that it is in]"""
-        text = self._shared_config(["--get-shared-config", key], key, config_type)
-        found = re.search("^{0} : (.*), type : ([a-z_]+)$".format(re.escape(key)), text, re.M)
-        return list(found.groups())
+        text = self._shared_config(["--get-shared-config", key, "--show-secret"], key, config_type)
+        return list(re.search("^{0} : (.*), type : ([a-z_]+)$".format(re.escape(key)), text, re.M).groups())
 
     def set_shared_config(self, key, value, config_type=None):
-        self._shared_config(["--set-shared-config", key, str(value)], key, config_type)
+        # By standard input: everybody can read a command line.
+        self._shared_config(["--set-shared-config", key, "-"], key, config_type, str(value))
 
-    def _shared_config(self, arguments, key, config_type):
+    def _shared_config(self, arguments, key, config_type, given=""):
         if not any(key in keys for keys in self._config.all_keys(config_type).values()):
             raise KeyError("Configuration key not found: key={0}".format(key))
-        return self._run(arguments + (["--type=" + config_type] if config_type else []))
+        return self._run(arguments + (["--type=" + config_type] if config_type else []), given=given)
 
     def connect_storage_server(self, timeout=constants.VDSCLI_SSL_TIMEOUT):
         self._run(["--connect-storage"], timeout)
@@ -111,11 +111,11 @@ class HAClient(object):
     def is_deployed(self):
         return config.Config.static_files_exist()
 
-    def _run(self, arguments, timeout=None):
+    def _run(self, arguments, timeout=None, given=""):
         """hosted-engine does what needs VDSM or shared storage. The Python release's command would ask us back."""
         if os.environ.get("OVIRT_HA_ASKED"):
             raise Exception(constants.HOSTED_ENGINE_BINARY + " is that of the Python release; install ours")
-        done = subprocess.run([constants.HOSTED_ENGINE_BINARY] + arguments, stdin=subprocess.DEVNULL, timeout=timeout,
+        done = subprocess.run([constants.HOSTED_ENGINE_BINARY] + arguments, input=given, timeout=timeout,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True,
                               env=dict(os.environ, OVIRT_HA_ASKED="1"))
         if done.returncode != 0:
