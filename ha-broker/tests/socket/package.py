@@ -154,6 +154,7 @@ echo "$*" >>%s
 case $* in
 --set-shared-config*) echo "input: $(cat)" >>%s ;;
 *--type=he_shared) printf '\\n%%s : a b, type : he_shared\\n\\n' "$2" ;;
+*nosuch*) printf 'Invalid configuration key nosuch\\nAvailable keys are:\\n' >&2; exit 1 ;;
 --get-shared-config*) echo "gateway is in he_local and he_shared" >&2; exit 1 ;;
 --disconnect-storage) echo "Storage is in use" >&2; exit 1 ;;
 esac
@@ -166,8 +167,8 @@ esac
     fails(lambda: HA().disconnect_storage_server(), Exception, "Storage is in use")
     equal(read(asked).splitlines(), [
         "--get-shared-config gateway --show-secret --type=he_shared", "--get-shared-config gateway --show-secret",
-        "--set-shared-config gateway - --type=he_shared", "input: 10.0.0.1 x", "--connect-storage",
-        "--disconnect-storage"])
+        "--get-shared-config nosuch --show-secret", "--set-shared-config gateway - --type=he_shared",
+        "input: 10.0.0.1 x", "--connect-storage", "--disconnect-storage"])
     # The Python release's command imports this package for its work: that must not go round in circles.
     os.environ["OVIRT_HA_ASKED"] = "1"
     fails(lambda: HA().connect_storage_server(), Exception, "is that of the Python release")

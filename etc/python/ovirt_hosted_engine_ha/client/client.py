@@ -98,9 +98,12 @@ class HAClient(object):
         self._shared_config(["--set-shared-config", key, "-"], key, config_type, str(value))
 
     def _shared_config(self, arguments, key, config_type, given=""):
-        if not any(key in keys for keys in self._config.all_keys(config_type).values()):
-            raise KeyError("Configuration key not found: key={0}".format(key))
-        return self._run(arguments + (["--type=" + config_type] if config_type else []), given=given)
+        try:
+            return self._run(arguments + (["--type=" + config_type] if config_type else []), given=given)
+        except Exception as error:
+            if "Invalid configuration key" in str(error):
+                raise KeyError("Configuration key not found: key={0}".format(key))
+            raise
 
     def connect_storage_server(self, timeout=constants.VDSCLI_SSL_TIMEOUT):
         self._run(["--connect-storage"], timeout)
