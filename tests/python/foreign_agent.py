@@ -62,7 +62,9 @@ def block(host_id, state, score, engine, stopped):
 
 def listener():
     """A port to connect to, for the network test."""
-    server = socket.create_server(("127.0.0.1", 0))
+    server = socket.socket()
+    server.bind(("127.0.0.1", 0))
+    server.listen()
 
     def serve():
         while True:
