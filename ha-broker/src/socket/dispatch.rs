@@ -195,14 +195,17 @@ impl Arguments {
         values.iter().map(|value| host_id(value, 1).map_err(|wrong| self.bad(name, &wrong))).collect()
     }
 
+    /// No bytes at all are a block of NULs: an agent that cleans up takes its host out of the file so.
     fn block(&mut self, name: &str) -> Result<Vec<u8>, Fault> {
         let bytes = match self.next()? {
             Value::Bytes(bytes) => bytes,
             Value::String(text) => text.into_bytes(),
             other => return Err(self.bad(name, &format!("is {} instead of base64", other.kind()))),
         };
-        if bytes.is_empty() || bytes.len() > MAX_BLOCK {
-            return Err(self.bad(name, &format!("has {} bytes; a block has 1 to {MAX_BLOCK}", bytes.len())));
+        if bytes.len() > MAX_BLOCK {
+            return Err(
+                self.bad(name, &format!("has {} bytes; a block has at most {MAX_BLOCK}", bytes.len()))
+            );
         }
         Ok(bytes)
     }

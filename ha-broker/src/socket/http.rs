@@ -2,12 +2,14 @@
 //! status and a text.
 
 use std::convert::Infallible;
+use std::io::Read as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use broker_api::status::AgentReport;
 use broker_api::xmlrpc::{self, Fault, fault};
 use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
@@ -158,22 +160,37 @@ async fn wake<V: Verbs>(query: &str, server: &Arc<Server<V>>) -> Answer {
     }
 }
 
-/// The whole body, or the answer that says why not.
+/// The whole body, unpacked, or the answer that says why not.
 async fn body(request: Request<Incoming>) -> Result<Bytes, Answer> {
-    if request.headers().get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
-        return Err(closing(StatusCode::NOT_IMPLEMENTED, "send the body without Content-Encoding"));
-    }
+    let packed = match request.headers().get(CONTENT_ENCODING).map(HeaderValue::as_bytes) {
+        None | Some(b"identity") => false,
+        // Python's client packs large requests when it was told to.
+        Some(b"gzip" | b"x-gzip") => true,
+        Some(_) => return Err(closing(StatusCode::NOT_IMPLEMENTED, "send the body as it is, or with gzip")),
+    };
     let too_large =
         || closing(StatusCode::PAYLOAD_TOO_LARGE, &format!("the body is larger than {MAX_REQUEST} bytes"));
     if request.body().size_hint().lower() > MAX_REQUEST as u64 {
         return Err(too_large());
     }
     let read = Limited::new(request.into_body(), MAX_REQUEST).collect();
-    match tokio::time::timeout(BODY_TIMEOUT, read).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(error)) => Err(closing(StatusCode::BAD_REQUEST, &format!("the body cannot be read: {error}"))),
-        Err(_) => Err(closing(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
+    let body = match tokio::time::timeout(BODY_TIMEOUT, read).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
+        Ok(Err(error)) => {
+            return Err(closing(StatusCode::BAD_REQUEST, &format!("the body cannot be read: {error}")));
+        }
+        Err(_) => return Err(closing(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
+    };
+    if !packed {
+        return Ok(body);
+    }
+    let mut plain = Vec::new();
+    // What it unpacks to is bounded like a plain body, however small it came.
+    match MultiGzDecoder::new(&body[..]).take(MAX_REQUEST as u64 + 1).read_to_end(&mut plain) {
+        Ok(length) if length > MAX_REQUEST => Err(too_large()),
+        Ok(_) => Ok(plain.into()),
+        Err(error) => Err(closing(StatusCode::BAD_REQUEST, &format!("the body is not gzip: {error}"))),
     }
 }
 

@@ -120,6 +120,75 @@ def concurrent(path):
     print(len(done), "calls")
 
 
+def values(path):
+    """Every type of XML-RPC as an option's value, and what the broker says about those that no option can have."""
+    broker = proxy(path)
+    options = {
+        "int": -7, "largest int": 2**31 - 1, "i8": 2**31, "smallest i8": -2**63, "true": True, "false": False,
+        "double": 0.1, "whole double": 3.0, "large double": 1e300, "text": "", "space": " a  b ", "nil": None,
+        "signs": "é \U0010ffff <&>]]> \"'\n\t", "date": xmlrpc.client.DateTime("20261121T02:07:35"), "<&> é": "key",
+    }
+    equal(broker.start_monitor("network", options), "network")
+    for value, kind in [(xmlrpc.client.Binary(b"x"), "base64"), ([1, [2]], "an array"), ({"a": {}}, "a struct")]:
+        try:
+            broker.start_monitor("network", {"wrong": value})
+        except xmlrpc.client.Fault as fault:
+            equal(fault.faultCode, 2)
+            assert 'has %s for "wrong"' % kind in fault.faultString, fault.faultString
+        else:
+            raise AssertionError("no fault: " + kind)
+    print("values")
+
+
+class Recording(Transport):
+    """Keeps the last answer's head, and all connections."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.connections = []
+
+    def make_connection(self, host):
+        if not self._connection or self._connection[0] != host:
+            self._connection = host, super().make_connection(host)
+            self.connections.append(self._connection[1])
+        return self._connection[1]
+
+    def parse_response(self, response):
+        self.head = response
+        return super().parse_response(response)
+
+
+def connections(path):
+    """A kept connection, one for each request, packed requests, and the end of a kept one."""
+    transport = Recording()
+    url = "http://" + path.encode().hex().upper()
+    broker = xmlrpc.client.ServerProxy(url, transport=transport, allow_none=True)
+    for _ in range(3):
+        equal(broker.status_monitor("mgmt-bridge"), "True")
+    equal(len(transport.connections), 1)
+    equal(transport.head.version, 11)
+    # Python offers gzip in each request; an answer may come as it is.
+    transport.encode_threshold = 100
+    equal(broker.put_stats(0, xmlrpc.client.Binary(b"maintenance=1" + bytes(4083))), "ok")
+    blocks = broker.get_stats()
+    equal(len(blocks["0"].data), 4096)
+    equal(transport.head.getheader("Content-Encoding"), None)
+    equal(transport.head.getheader("Content-Type"), "text/xml")
+    equal(len(transport.connections), 1)
+    # The broker closes connections that are idle; Python asks again on a new one.
+    transport.connections[0].sock.shutdown(socket.SHUT_WR)
+    equal(broker.status_monitor("mgmt-bridge"), "True")
+
+    if sys.version_info >= (3, 8):
+        transport = Recording(headers=[("Connection", "close")])
+        broker = xmlrpc.client.ServerProxy(url, transport=transport)
+        equal(broker.status_monitor("mgmt-bridge"), "True")
+        equal(transport.head.getheader("Connection"), "close")
+    for target in ("/", "/RPC2"):
+        equal(xmlrpc.client.ServerProxy(url + target, transport=Transport()).is_host_alive(), [])
+    print("connections")
+
+
 def full(path):
     blocks = proxy(path).get_stats()
     for number, block in blocks.items():
@@ -162,7 +231,9 @@ PARTS = {
     "verbs-http-1.0": lambda path: verbs(path, Transport10),
     "faults": faults,
     "concurrent": concurrent,
+    "connections": connections,
     "full": full,
+    "values": values,
     "reader": reader,
 }
 

@@ -78,7 +78,7 @@ async fn failures_are_faults_that_say_what_and_why() {
         (
             "put_stats",
             vec![Value::Int(1), Value::Bytes(vec![1; 4097])],
-            "data has 4097 bytes; a block has 1 to 4096",
+            "data has 4097 bytes; a block has at most 4096",
         ),
         ("put_stats", vec![Value::Int(1), Value::Int(1)], "data is an integer instead of base64"),
         ("push_hosts_state", vec![Value::from("1|2")], "alive_hosts is not an array of host ids"),

@@ -56,9 +56,14 @@ async fn wrong_requests_get_a_status_and_a_text_that_helps() {
             "262144",
         ),
         (
-            format!("POST /RPC2 HTTP/1.1\r\n{close}Content-Encoding: gzip\r\nContent-Length: 1\r\n\r\nx"),
+            format!("POST /RPC2 HTTP/1.1\r\n{close}Content-Encoding: br\r\nContent-Length: 1\r\n\r\nx"),
             "501 Not Implemented",
-            "without Content-Encoding",
+            "as it is, or with gzip",
+        ),
+        (
+            format!("POST /RPC2 HTTP/1.1\r\n{close}Content-Encoding: gzip\r\nContent-Length: 1\r\n\r\nx"),
+            "400 Bad Request",
+            "not gzip",
         ),
         (format!("POST /RPC2 HTTP/1.1\r\n{close}Content-Length: 5\r\n\r\n<oops"), "200 OK", "not XML-RPC"),
         ("garbage\r\n\r\n".to_owned(), "400 Bad Request", ""),
@@ -66,6 +71,24 @@ async fn wrong_requests_get_a_status_and_a_text_that_helps() {
         let answer = raw(&served, request.as_bytes()).await;
         assert!(answer.contains(status) && answer.contains(text), "{request:?}\n{answer}");
     }
+    served.stop().await;
+}
+
+/// A megabyte in a kilobyte.
+#[tokio::test]
+async fn a_packed_body_is_cut_off_at_the_limit_too() {
+    use std::io::Write as _;
+    let served = Served::start();
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    packed.write_all(&vec![b' '; 1 << 20]).unwrap();
+    let packed = packed.finish().unwrap();
+    assert!(packed.len() < 4096);
+    let head = format!(
+        "POST /RPC2 HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
+        packed.len()
+    );
+    let answer = raw(&served, &[head.as_bytes(), &packed].concat()).await;
+    assert!(answer.contains("413 Payload Too Large") && answer.contains("262144"), "{answer}");
     served.stop().await;
 }
 

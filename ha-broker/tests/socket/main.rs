@@ -6,4 +6,5 @@ mod bind;
 mod client;
 mod fake;
 mod limits;
+mod package;
 mod python;

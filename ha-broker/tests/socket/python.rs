@@ -56,6 +56,41 @@ async fn faults_are_raised_with_their_texts() {
 }
 
 #[tokio::test]
+async fn every_type_of_value_is_understood() {
+    let served = Served::start();
+    assert_eq!(python("values", &served.path).await, "values\n");
+    let calls = served.broker.calls.lock().unwrap().clone();
+    let [call] = &calls[..] else { panic!("{calls:?}") };
+    for option in [
+        r#""int": Some("-7")"#,
+        r#""largest int": Some("2147483647")"#,
+        r#""i8": Some("2147483648")"#,
+        r#""smallest i8": Some("-9223372036854775808")"#,
+        r#""true": Some("True")"#,
+        r#""false": Some("False")"#,
+        r#""double": Some("0.1")"#,
+        r#""whole double": Some("3.0")"#,
+        r#""large double": Some("1e300")"#,
+        r#""text": Some("")"#,
+        r#""space": Some(" a  b ")"#,
+        r#""nil": None"#,
+        r#""signs": Some("é \u{10ffff} <&>]]> \"'\n\t")"#,
+        r#""date": Some("20261121T02:07:35")"#,
+        r#""<&> é": Some("key")"#,
+    ] {
+        assert!(call.contains(option), "{option} in {call}");
+    }
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn connections_are_kept_or_used_once_and_requests_may_be_packed() {
+    let served = Served::start();
+    assert_eq!(python("connections", &served.path).await, "connections\n");
+    served.stop().await;
+}
+
+#[tokio::test]
 async fn concurrent_clients_do_not_disturb_each_other() {
     let served = Served::start();
     let rounds = (0..4).map(|_| python("concurrent", &served.path));

@@ -230,3 +230,51 @@ async fn without_storage_the_copy_is_shown_and_nothing_is_changed() {
     let (exit, said) = host.get("gateway", Some(ConfigKind::HeLocal));
     assert_eq!((exit, said.err.as_str()), (Exit::OK, ""), "no need for storage");
 }
+
+/// What the set-up tools' Python calls make of the command's output.
+#[test]
+fn the_python_package_gets_and_sets_keys_through_the_command() {
+    const CALLS: &str = r#"
+from ovirt_hosted_engine_ha.client.client import HAClient
+
+def error(call, *arguments):
+    try:
+        return call(*arguments)
+    except Exception as error:
+        return type(error).__name__
+
+ha = HAClient()
+print(ha.get_shared_config("only_shared"), ha.get_shared_config("password", "he_shared"))
+print(ha.get_shared_config("tcp_t_port", "he_local"), ha.get_shared_config("email.smtp-server"))
+print(error(ha.get_shared_config, "gateway"), error(ha.get_shared_config, "nosuch"))
+ha.set_shared_config("gateway", "192.0.2.9", "he_shared")
+ha.set_shared_config("password", "swordfish", "he_shared")
+print(ha.get_shared_config("gateway", "he_shared"), error(ha.set_shared_config, "nosuch", "1"))
+print(sorted(ha.get_all_config_keys()), ha.get_all_config_keys("broker"))
+"#;
+    let host = Host::new();
+    let root = host.conf.paths().root();
+    fs::create_dir_all(root.join("usr/sbin")).unwrap();
+    let program = root.join("usr/sbin/hosted-engine");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_hosted-engine"), program).unwrap();
+    let output = std::process::Command::new("python3")
+        .args(["-B", "-c", CALLS])
+        .env("PYTHONPATH", concat!(env!("CARGO_MANIFEST_DIR"), "/../etc/python"))
+        .env(ha_config::ROOT_ENV, root)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .expect("python3 must be installed for this test");
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{stdout}{stderr}");
+    assert_eq!(
+        stdout.lines().collect::<Vec<_>>(),
+        [
+            "['1', 'he_shared'] ['hunter2', 'he_shared']",
+            "['None', 'he_local'] ['localhost', 'broker']",
+            "Exception KeyError",
+            "['192.0.2.9', 'he_shared'] KeyError",
+            "['broker', 'ha', 'he_local', 'he_shared'] {'broker': ['email.smtp-server', 'notify.state_transition']}",
+        ]
+    );
+    assert!(host.member("hosted-engine.conf").contains("password=swordfish\n"));
+}

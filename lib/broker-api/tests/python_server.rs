@@ -81,6 +81,19 @@ async fn verbs_work_and_nil_and_faults_are_errors() {
 }
 
 #[tokio::test]
+async fn the_blocks_of_a_full_cluster_arrive_whole() {
+    let python = python().await;
+    let Value::Struct(blocks) = python.client.call("all_blocks", vec![]).await.unwrap() else {
+        panic!("not a struct")
+    };
+    assert_eq!(blocks.len(), 2001);
+    for number in 0..=2000_u16 {
+        let byte = u8::try_from(number % 251 + 1).unwrap();
+        assert_eq!(blocks[&number.to_string()], Value::Bytes(vec![byte; 4096]), "{number}");
+    }
+}
+
+#[tokio::test]
 async fn our_own_documents_are_known_to_be_unknown() {
     let python = python().await;
     assert_eq!(python.client.status().await.unwrap(), None);

@@ -21,6 +21,9 @@ class Verbs:
     def get_stats(self):
         return {"0": xmlrpc.client.Binary(b"maintenance=0" + bytes(4083)), "1": xmlrpc.client.Binary(bytes(4096))}
 
+    def all_blocks(self):
+        return {str(number): xmlrpc.client.Binary(bytes([number % 251 + 1]) * 4096) for number in range(2001)}
+
     def is_host_alive(self):
         return [1, 2]
 
