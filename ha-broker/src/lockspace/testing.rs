@@ -46,17 +46,17 @@ impl FakeSanlock {
     }
 }
 
-fn serve(mut stream: UnixStream, held: &Held) -> std::io::Result<()> {
+fn serve(mut stream: UnixStream, known: &Held) -> std::io::Result<()> {
     const EEXIST: i32 = -17;
     const EINVAL: i32 = -22;
     const ENOENT: i32 = -2;
     loop {
-        let mut head = [0; HEADER_LEN];
-        stream.read_exact(&mut head)?;
-        let header = Header::from_bytes(&head).unwrap();
+        let mut first = [0; HEADER_LEN];
+        stream.read_exact(&mut first)?;
+        let header = Header::from_bytes(&first).unwrap();
         let mut body = vec![0; header.body_len().unwrap()];
         stream.read_exact(&mut body)?;
-        let mut held = held.lock().unwrap();
+        let mut held = known.lock().unwrap();
         let (command, result, answer): (_, i32, Vec<u8>) = match header.command {
             command if command == Command::AddLockspace as u32 => {
                 let asked = wire::read_lockspace(&body).unwrap();
@@ -90,8 +90,8 @@ fn serve(mut stream: UnixStream, held: &Held) -> std::io::Result<()> {
             command => panic!("command {command} is not expected"),
         };
         let count = u32::from(!answer.is_empty());
-        let head = Header::request(command, 0, answer.len(), result.cast_unsigned(), count);
-        stream.write_all(&head.to_bytes())?;
+        let begin = Header::request(command, 0, answer.len(), result.cast_unsigned(), count);
+        stream.write_all(&begin.to_bytes())?;
         stream.write_all(&answer)?;
     }
 }
