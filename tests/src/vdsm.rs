@@ -157,8 +157,9 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>, mut push: broadcast::
                 while let Ok(Some(incoming)) = decoder.next() {
                     let Incoming::Frame(frame) = incoming else { continue };
                     match respond(&shared, &mut subscriptions, &frame) {
-                        Some(answers) => frames.extend(answers),
-                        None => return,
+                        Response::Frame(answer) => frames.push(answer),
+                        Response::Nothing => {}
+                        Response::HangUp => return,
                     }
                 }
                 for frame in frames {
@@ -184,32 +185,39 @@ fn message(subscriptions: &[(String, String)], destination: &str, body: String) 
     Some(Frame::new("MESSAGE", &headers).with_body(body.into_bytes()))
 }
 
-/// What a frame is answered with; `None` to hang up.
-fn respond(
-    shared: &Shared,
-    subscriptions: &mut Vec<(String, String)>,
-    frame: &Frame,
-) -> Option<Option<Frame>> {
+/// What a frame is answered with.
+enum Response {
+    Frame(Frame),
+    Nothing,
+    HangUp,
+}
+
+fn respond(shared: &Shared, subscriptions: &mut Vec<(String, String)>, frame: &Frame) -> Response {
     match frame.command.as_str() {
-        "CONNECT" => Some(Some(Frame::new("CONNECTED", &[("version", "1.2"), ("heart-beat", "24000,0")]))),
+        "CONNECT" => {
+            Response::Frame(Frame::new("CONNECTED", &[("version", "1.2"), ("heart-beat", "24000,0")]))
+        }
         "SUBSCRIBE" => {
             let header = |name| frame.header(name).unwrap_or_default().to_owned();
             subscriptions.push((header("destination"), header("id")));
-            Some(None)
+            Response::Nothing
         }
-        "SEND" => {
-            let request: Value = serde_json::from_slice(&frame.body).ok()?;
-            let (method, id) = (request["method"].as_str()?, &request["id"]);
-            let body = match shared.answer(method, &request["params"]) {
-                Answer::Result(result) => json!({"jsonrpc": "2.0", "id": id, "result": result}),
-                Answer::Error(code, text) => {
-                    json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": text}})
-                }
-                Answer::Silence => return Some(None),
-                Answer::HangUp => return None,
-            };
-            Some(message(subscriptions, frame.header("reply-to")?, body.to_string()))
-        }
-        _ => Some(None),
+        "SEND" => request(shared, subscriptions, frame).unwrap_or(Response::HangUp),
+        _ => Response::Nothing,
     }
+}
+
+/// `None` for a request that cannot be read.
+fn request(shared: &Shared, subscriptions: &[(String, String)], frame: &Frame) -> Option<Response> {
+    let request: Value = serde_json::from_slice(&frame.body).ok()?;
+    let (method, id) = (request["method"].as_str()?, &request["id"]);
+    let body = match shared.answer(method, &request["params"]) {
+        Answer::Result(result) => json!({"jsonrpc": "2.0", "id": id, "result": result}),
+        Answer::Error(code, text) => {
+            json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": text}})
+        }
+        Answer::Silence => return Some(Response::Nothing),
+        Answer::HangUp => return Some(Response::HangUp),
+    };
+    message(subscriptions, frame.header("reply-to")?, body.to_string()).map(Response::Frame)
 }
