@@ -261,7 +261,8 @@ fn monitors(
     clock: &Arc<dyn Clock>,
     spawner: Arc<dyn Spawner>,
 ) -> Result<Arc<dyn Monitors>, SetupError> {
-    let vm = engine_vm::of_host(&setup.conf, &setup.toml, QmpRole::Broker)?;
+    let vdsm = engine_vm::vdsm::client_of_host(&setup.conf, &setup.toml)?;
+    let vm = engine_vm::of_host(&setup.conf, &setup.toml, QmpRole::Broker, vdsm.as_ref())?;
     let surroundings = Surroundings::of_host(&setup.conf, &setup.toml, vm, Arc::clone(clock))?;
     let set = MonitorSet::new(surroundings, spawner);
     set.wake_agents(wake.clone());
