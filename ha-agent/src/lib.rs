@@ -7,6 +7,7 @@ pub mod agent;
 pub mod blocks;
 pub mod core;
 pub mod explain;
+pub mod hostname;
 pub mod monitors;
 pub mod ports;
 pub mod replay;

@@ -14,6 +14,7 @@ use clap::Parser;
 use engine_vm::qemu::QmpRole;
 
 use ha_agent::agent::Agent;
+use ha_agent::hostname::{self, HostName};
 use ha_agent::ports::{HostFiles, Ports, Systemd};
 use ha_agent::settings::{self, AgentConfig, SetupError};
 use ha_config::{AgentConf, HaToml, Paths};
@@ -80,8 +81,12 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let conf = settings::load_conf(&paths)?;
     let agent_conf = AgentConf::load(&paths)?;
     let toml = HaToml::load(&paths)?;
-    let config = AgentConfig::new(&conf, &agent_conf, &toml, hostname())?;
+    let HostName { name, trouble } = hostname::of_host(&paths, toml.vm.hypervisor);
+    let config = AgentConfig::new(&conf, &agent_conf, &toml, name)?;
     daemon_log::start(&paths.agent_log(), &arguments.log_level)?;
+    if let Some(error) = trouble {
+        warn!("this host is called {}, as its system says: {error}", config.hostname);
+    }
     for key in &agent_conf.unknown {
         let meant = key.nearest.map(|near| format!("; is {near} meant?")).unwrap_or_default();
         let path = paths.agent_conf();
@@ -121,9 +126,4 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // A read of shared storage that hangs is not waited for.
     runtime.shutdown_background();
     result
-}
-
-/// The name of this host as the kernel knows it.
-fn hostname() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,7 +13,9 @@ use broker_api::status::{AgentReport, StatusDocument, Wake};
 use broker_api::{BrokerClient, ClientError};
 use clock::Clock;
 use engine_vm::EngineVm;
-use ha_config::{HaConf, HostedEngineConf, Paths, RefreshError, Refreshed, VmConf, refresh_vm_conf};
+use ha_config::{
+    ConfigError, HaConf, HostedEngineConf, Paths, RefreshError, Refreshed, VmConf, refresh_vm_conf,
+};
 use metadata_format::HostId;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -182,18 +185,37 @@ fn not_brought(error: &dyn std::error::Error) -> String {
     format!("vm.conf was not brought from shared storage: {error}")
 }
 
+/// Logs what became of this host's copies of the cluster's configuration, a failure once until it is over.
+fn tell_copies(copies: Result<bool, ConfigError>, failed: &AtomicBool) {
+    match copies {
+        Ok(changed) => {
+            failed.store(false, Ordering::Relaxed);
+            if changed {
+                tracing::info!("hosted-engine.conf and broker.conf were copied from shared storage");
+            }
+        }
+        Err(error) => {
+            if !failed.swap(true, Ordering::Relaxed) {
+                tracing::warn!("this host's copies of the cluster's configuration stay as they are: {error}");
+            }
+        }
+    }
+}
+
 /// The real files.
 #[derive(Debug)]
 pub struct HostFiles {
     conf: HostedEngineConf,
     /// The read of shared storage that is under way. Never more than one: storage may hang.
     refresh: Mutex<Option<JoinHandle<Result<Refreshed, RefreshError>>>>,
+    /// The copies of hosted-engine.conf and broker.conf could not be written the last time.
+    copies_failed: Arc<AtomicBool>,
 }
 
 impl HostFiles {
     /// The files of the host that `conf` describes.
     pub fn new(conf: HostedEngineConf) -> Self {
-        Self { conf, refresh: Mutex::new(None) }
+        Self { conf, refresh: Mutex::new(None), copies_failed: Arc::default() }
     }
 
     fn paths(&self) -> &Paths {
@@ -208,7 +230,10 @@ impl Files for HostFiles {
         let conf = &self.conf;
         let reading = running.get_or_insert_with(|| {
             let conf = conf.clone();
-            tokio::task::spawn_blocking(move || refresh_vm_conf(&conf))
+            let troubled = Arc::clone(&self.copies_failed);
+            tokio::task::spawn_blocking(move || {
+                refresh_vm_conf(&conf, |copies| tell_copies(copies, &troubled))
+            })
         });
         let Ok(done) = tokio::time::timeout(REFRESH_PATIENCE, reading).await else {
             let detail = "vm.conf on shared storage cannot be read: storage does not answer".to_owned();

@@ -11,13 +11,13 @@ use anyhow::{Context, Result};
 use broker_api::BrokerClient;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use engine_vm::{EngineVm, StartMode};
-use ha_config::{HostedEngineConf, Paths, ROOT_ENV, VmConf};
+use ha_config::{ConfigKind, HostedEngineConf, Paths, ROOT_ENV, VmConf};
 
 use crate::deployed::{self, NOT_DEPLOYED};
 use crate::maintenance::{self, Mode};
 use crate::status::{self, Format};
 use crate::terminal::{Exit, Terminal};
-use crate::{console, liveliness, password, repair, sandbox, setup, simulate, vm};
+use crate::{console, liveliness, password, repair, sandbox, setup, shared_config, simulate, vm};
 
 /// Shows and handles a highly available engine VM.
 #[derive(Debug, Parser)]
@@ -108,6 +108,29 @@ pub enum DeployedCommand {
         /// global: no agent touches the engine VM; local: this host does not run it; none: ends both.
         #[arg(long, value_name = "MODE")]
         mode: Mode,
+    },
+    /// Show a key of the configuration on shared storage, or of this host's files.
+    GetSharedConfig {
+        /// The key; of broker.conf as `section.key`, for example email.smtp-server.
+        key: String,
+        /// Which file, when several have the key: `he_local`, `he_shared`, `ha` or `broker`.
+        #[arg(long = "type", value_name = "TYPE", value_parser = shared_config::kind)]
+        kind: Option<ConfigKind>,
+        /// Show a password instead of asterisks.
+        #[arg(long)]
+        show_secret: bool,
+    },
+    /// Set a key of the configuration on shared storage, or of this host's files. `he_shared` (hosted-engine.conf on
+    /// shared storage) counts for hosts that are deployed from now on, `he_local` for this host once its services
+    /// were restarted, `broker` for all hosts within a minute.
+    SetSharedConfig {
+        /// The key; of broker.conf as `section.key`, for example email.smtp-server.
+        key: String,
+        /// Its new value; - reads it from standard input, which passwords need.
+        value: String,
+        /// Which file, when several have the key: `he_local`, `he_shared`, `ha` or `broker`.
+        #[arg(long = "type", value_name = "TYPE", value_parser = shared_config::kind)]
+        kind: Option<ConfigKind>,
     },
 }
 
@@ -274,6 +297,16 @@ async fn on_deployed(
             let password = password::read(password_file.as_deref(), std::env::var(password::VARIABLE).ok())?;
             password::set(vm.as_ref(), &password, terminal).await
         }
+        DeployedCommand::GetSharedConfig { key, kind, show_secret } => {
+            shared_config::get(conf, &key, kind, show_secret, terminal)
+        }
+        DeployedCommand::SetSharedConfig { key, value, kind } => {
+            let value = match value.as_str() {
+                "-" => shared_config::Given::Input(password::from_input()?),
+                _ => shared_config::Given::Argument(value),
+            };
+            shared_config::set(conf, &key, value, kind, terminal).await
+        }
     }
 }
 
@@ -322,6 +355,8 @@ mod tests {
         for name in Cli::command().get_subcommands().map(|command| command.get_name().to_owned()) {
             let rest = match name.as_str() {
                 "set-maintenance" => " --mode=global",
+                "get-shared-config" => " gateway --type=he_local",
+                "set-shared-config" => " gateway 192.0.2.1 --type=he_shared",
                 "sandbox" => " status",
                 "simulate" => " host-power-loss",
                 "setup" => continue,

@@ -4,6 +4,7 @@
 //! It speaks to the broker's socket and, through `engine-vm`, to the hypervisor. It decides nothing about where the
 //! VM runs: that is the agents' work. Only set-up and repair open shared storage themselves.
 
+pub mod backup;
 pub mod cli;
 pub mod console;
 pub mod delta_lease;
@@ -14,8 +15,10 @@ pub mod password;
 pub mod repair;
 pub mod sandbox;
 pub mod setup;
-pub mod shared_file;
+pub mod shared_config;
 pub mod simulate;
 pub mod status;
 pub mod terminal;
 pub mod vm;
+
+pub use ha_config::shared_file;

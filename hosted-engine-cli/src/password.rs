@@ -38,14 +38,18 @@ pub fn read(file: Option<&Path>, environment: Option<String>) -> Result<Secret> 
         }
         None => match environment.filter(|text| !text.is_empty()) {
             Some(text) => text,
-            None if std::io::stdin().is_terminal() => prompt()?,
-            None => first_line(std::io::stdin().lock())?,
+            None => from_input()?,
         },
     };
     if text.is_empty() {
         bail!("The console password is empty; a console without a password is refused");
     }
     Ok(Secret::new(text))
+}
+
+/// One line of standard input, without echo when that is a terminal.
+pub fn from_input() -> Result<String> {
+    if std::io::stdin().is_terminal() { prompt() } else { first_line(std::io::stdin().lock()) }
 }
 
 fn first_line(source: impl BufRead) -> Result<String> {

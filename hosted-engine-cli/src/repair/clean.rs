@@ -12,7 +12,8 @@ use ha_config::{HaToml, Paths};
 use metadata_format::{BLOCK_SIZE, BlockError, HostBlock, HostId, block_offset};
 
 use super::liveness::{Snapshot, patience, read_block, watch};
-use super::{Broker, Stop, backup, deployed, finish};
+use super::{Broker, Stop, deployed, finish};
+use crate::backup::backup;
 use crate::setup::{Lines, Report};
 use crate::shared_file::SharedFile;
 

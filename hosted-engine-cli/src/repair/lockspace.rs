@@ -12,7 +12,8 @@ use metadata_format::HostId;
 use sanlock_client::{DeltaRecord, GridSize, LockspaceRecord, RemoveOptions};
 
 use super::liveness::{Snapshot, names, patience, watch};
-use super::{Broker, Stop, backup, deployed, finish};
+use super::{Broker, Stop, deployed, finish};
+use crate::backup::backup;
 use crate::setup::{LOCKSPACE_NAME, Leases, Lines, Report, grid_for};
 use crate::shared_file::{SharedFile, UNIT};
 

@@ -16,17 +16,12 @@ mod lockspace;
 pub use clean::{CleanMetadataArgs, clean_metadata};
 pub use lockspace::{ReinitializeLockspaceArgs, reinitialize_lockspace};
 
-use std::fs::{self, OpenOptions};
 use std::future::Future;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use broker_api::BrokerClient;
 use broker_api::status::StatusDocument;
-use clock::{Clock, SystemClock};
 use ha_config::{HostedEngineConf, Paths};
 
 /// Exit codes, those of the existing tools where they tell failures apart.
@@ -121,27 +116,6 @@ impl Broker {
             ))),
         }
     }
-}
-
-/// Keeps a copy of what is about to be overwritten, readable by its owner only.
-fn backup(paths: &Paths, name: &str, bytes: &[u8]) -> Result<PathBuf, Stop> {
-    let directory = paths.backup_dir();
-    let fail = |action: &str, error: std::io::Error| {
-        Stop::refused(format!("Nothing was changed: cannot {action} in {}: {error}", directory.display()))
-    };
-    fs::create_dir_all(&directory).map_err(|error| fail("make the directory", error))?;
-    // A second repair within the same second gets a name of its own.
-    for attempt in 0..1000 {
-        let path = directory.join(format!("{name}.{}.{attempt}", SystemClock.wall().0));
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        let mut file = match file {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => continue,
-            other => other.map_err(|error| fail("keep a copy", error))?,
-        };
-        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|error| fail("keep a copy", error))?;
-        return Ok(path);
-    }
-    Err(Stop::refused(format!("Nothing was changed: no free name for a copy in {}", directory.display())))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 mod fake_broker;
 mod fake_vm;
 mod maintenance;
+mod shared_config;
 mod status;
 mod vm;
 

@@ -21,7 +21,8 @@ pub enum Mode {
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
 /// Writes `bytes` to `path`: to a new file beside it, synced, renamed over it, directory synced. Owner and
-/// permissions of an existing file are kept (see [`Mode`]). A symbolic link is followed, not replaced.
+/// permissions of an existing file are kept (see [`Mode`]); a new one belongs to whom its directory belongs, so that
+/// daemons of less rights find what root made for them. A symbolic link is followed, not replaced.
 pub fn write(path: &Path, bytes: &[u8], mode: Mode) -> Result<()> {
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let old = match fs::metadata(&target) {
@@ -36,7 +37,8 @@ pub fn write(path: &Path, bytes: &[u8], mode: Mode) -> Result<()> {
         (Mode::KeepOr644, None) => 0o644,
     };
     let temporary = temporary_beside(&target)?;
-    let written = fill(&temporary, bytes, bits, old.as_ref())
+    let owner = old.or_else(|| fs::metadata(target.parent()?).ok());
+    let written = fill(&temporary, bytes, bits, owner.as_ref())
         .and_then(|()| fs::rename(&temporary, &target).map_err(io("replace", &target)));
     if let Err(error) = written {
         // Nothing more can be done about a leftover than to say what failed first.
@@ -59,15 +61,15 @@ fn temporary_beside(target: &Path) -> Result<PathBuf> {
     Ok(target.with_file_name(temporary))
 }
 
-fn fill(path: &Path, bytes: &[u8], bits: u32, old: Option<&fs::Metadata>) -> Result<()> {
+fn fill(path: &Path, bytes: &[u8], bits: u32, owner: Option<&fs::Metadata>) -> Result<()> {
     // A leftover of a crashed process with the same number.
     let _ = fs::remove_file(path);
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io("create", path))?;
-    if let Some(old) = old {
+    if let Some(owner) = owner {
         let new = file.metadata().map_err(io("look at", path))?;
-        if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
-            match fchown(&file, Some(old.uid()), Some(old.gid())) {
+        if (owner.uid(), owner.gid()) != (new.uid(), new.gid()) {
+            match fchown(&file, Some(owner.uid()), Some(owner.gid())) {
                 // Not root: the file becomes the writer's, which may write here anyway.
                 Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
                 other => other.map_err(io("set the owner of", path))?,

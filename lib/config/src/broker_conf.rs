@@ -36,6 +36,10 @@ pub struct EmailConf {
     pub destination_emails: Vec<String>,
 }
 
+/// The keys of `[email]`.
+pub(crate) const EMAIL_KEYS: [&str; 5] =
+    ["destination-emails", "smtp-port", "smtp-server", "smtp-timeout", "source-email"];
+
 const DEFAULTS: [(&str, &str); 5] = [
     ("smtp-server", "localhost"),
     ("smtp-port", "25"),

@@ -3,8 +3,11 @@
 //! The existing tools write 20480 bytes at the start of the volume: `version`, `fhanswers.conf`, `hosted-engine.conf`,
 //! `broker.conf`, `vm.conf`. Written here is the same with `ha.toml` added, plain ustar. Reads any tar of regular files
 //! with short names. Pure: no I/O.
+//!
+//! The existing tools write only archives of one record and read longer ones; the engine reads the first record.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// Bytes of one tar block.
 const BLOCK: usize = 512;
@@ -27,38 +30,143 @@ pub enum ArchiveError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// Files that must be there are not.
+    #[error("the configuration volume is not complete: {0} is not in it")]
+    Incomplete(String),
     /// More than [`MAX_BYTES`], or a name of more than 100 bytes.
     #[error("{0:?} does not fit into the configuration volume")]
     TooLong(String),
 }
 
+/// The files that every archive of the existing tools has; they refuse one that lacks any.
+pub const MEMBERS: [&str; 5] = ["version", "fhanswers.conf", HOSTED_ENGINE_CONF, BROKER_CONF, VM_CONF];
+/// hosted-engine.conf in the archive.
+pub const HOSTED_ENGINE_CONF: &str = "hosted-engine.conf";
+/// broker.conf in the archive.
+pub const BROKER_CONF: &str = "broker.conf";
+/// vm.conf in the archive, as deploy wrote it.
+pub const VM_CONF: &str = "vm.conf";
+
 /// Reads the files in an archive.
 pub fn read(bytes: &[u8]) -> Result<BTreeMap<String, Vec<u8>>, ArchiveError> {
-    let mut files = BTreeMap::new();
-    let mut offset = 0;
-    while let Some(header) = bytes.get(offset..offset + BLOCK) {
-        if header.iter().all(|byte| *byte == 0) {
-            break;
-        }
-        let damaged = |reason| ArchiveError::Damaged { offset, reason };
-        let stored = octal(&header[148..156]).ok_or_else(|| damaged("the checksum is no number"))?;
-        if stored != checksum(header) {
-            return Err(damaged("the checksum of a file's header is wrong"));
-        }
-        let size = octal(&header[124..136]).ok_or_else(|| damaged("a file's size is no number"))?;
-        let start = offset + BLOCK;
-        let end = start
-            .checked_add(size)
-            .filter(|_| size <= MAX_BYTES)
-            .ok_or_else(|| damaged("a file is too long"))?;
-        let content = bytes.get(start..end).ok_or_else(|| damaged("the archive ends inside a file"))?;
-        if matches!(header[156], b'0' | 0) {
-            let name = header[..100].split(|byte| *byte == 0).next().unwrap_or_default();
-            files.insert(String::from_utf8_lossy(name).into_owned(), content.to_vec());
-        }
-        offset = end.next_multiple_of(BLOCK);
+    let archive = Archive::parse(bytes)?;
+    let files = archive.members.into_iter().filter(Member::is_file);
+    Ok(files.map(|member| (member.name, member.content)).collect())
+}
+
+/// An archive with everything in it, in its order, so that one file can be changed and the rest stays byte for byte.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Archive {
+    members: Vec<Member>,
+    /// Bytes on the volume that were the archive's.
+    len: usize,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct Member {
+    header: [u8; BLOCK],
+    name: String,
+    content: Vec<u8>,
+}
+
+impl Member {
+    /// A regular file; what is not is kept and not looked into.
+    const fn is_file(&self) -> bool {
+        matches!(self.header[156], b'0' | 0)
     }
-    if files.is_empty() { Err(ArchiveError::Empty) } else { Ok(files) }
+}
+
+/// Names only: the files have passwords in them.
+impl fmt::Debug for Archive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let members = self.members.iter().map(|member| (&member.name, member.content.len()));
+        f.debug_map().entries(members).finish()
+    }
+}
+
+impl Archive {
+    /// Reads an archive. What follows its end on the volume has no meaning.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ArchiveError> {
+        let mut members = Vec::new();
+        let mut offset = 0;
+        let mut any_file = false;
+        while let Some(header) = bytes.get(offset..).and_then(<[u8]>::first_chunk::<BLOCK>) {
+            if header.iter().all(|byte| *byte == 0) {
+                break;
+            }
+            let damaged = |reason| ArchiveError::Damaged { offset, reason };
+            let stored = octal(&header[148..156]).ok_or_else(|| damaged("the checksum is no number"))?;
+            if stored != checksum(header) {
+                return Err(damaged("the checksum of a file's header is wrong"));
+            }
+            let size = octal(&header[124..136]).ok_or_else(|| damaged("a file's size is no number"))?;
+            let start = offset + BLOCK;
+            let end = start
+                .checked_add(size)
+                .filter(|_| size <= MAX_BYTES)
+                .ok_or_else(|| damaged("a file is too long"))?;
+            let content = bytes.get(start..end).ok_or_else(|| damaged("the archive ends inside a file"))?;
+            let name = header[..100].split(|byte| *byte == 0).next().unwrap_or_default();
+            let name = String::from_utf8_lossy(name).into_owned();
+            let member = Member { header: *header, name, content: content.to_vec() };
+            any_file |= member.is_file();
+            members.push(member);
+            offset = end.next_multiple_of(BLOCK);
+        }
+        if !any_file {
+            return Err(ArchiveError::Empty);
+        }
+        Ok(Self { members, len: (offset + 2 * BLOCK).next_multiple_of(RECORD) })
+    }
+
+    /// Whether the existing tools will read it: all of [`MEMBERS`] must be there.
+    pub fn check_complete(&self) -> Result<(), ArchiveError> {
+        let missing: Vec<&str> = MEMBERS.into_iter().filter(|name| self.content(name).is_none()).collect();
+        if missing.is_empty() { Ok(()) } else { Err(ArchiveError::Incomplete(missing.join(", "))) }
+    }
+
+    /// A file's content. Of two with the same name the last one counts.
+    pub fn content(&self, name: &str) -> Option<&[u8]> {
+        let found = self.members.iter().rev().find(|member| member.is_file() && member.name == name);
+        found.map(|member| member.content.as_slice())
+    }
+
+    /// The same archive with another content of the file `name`, which must be there. Its owner, mode and time, and
+    /// every other file, known or not, stay as they are.
+    pub fn with_content(&self, name: &str, content: &[u8]) -> Result<Self, ArchiveError> {
+        let mut changed = self.clone();
+        let last = changed.members.iter_mut().rev().find(|member| member.is_file() && member.name == name);
+        let member = last.ok_or_else(|| ArchiveError::Incomplete(name.to_owned()))?;
+        if content.len() > MAX_BYTES {
+            return Err(ArchiveError::TooLong(name.to_owned()));
+        }
+        member.content = content.to_vec();
+        member.header[124..136].copy_from_slice(format!("{:011o}\0", content.len()).as_bytes());
+        let sum = checksum(&member.header);
+        member.header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        Ok(changed)
+    }
+
+    /// The bytes to write: padded to whole records, and with zeros over what the archive was before when it shrank.
+    pub fn encode(&self) -> Result<Vec<u8>, ArchiveError> {
+        let mut bytes = Vec::with_capacity(self.len);
+        for member in &self.members {
+            bytes.extend_from_slice(&member.header);
+            bytes.extend_from_slice(&member.content);
+            bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+        }
+        let needed = (bytes.len() + 2 * BLOCK).next_multiple_of(RECORD);
+        if needed > MAX_BYTES {
+            return Err(ArchiveError::TooLong("the archive".to_owned()));
+        }
+        bytes.resize(needed.max(self.len.min(MAX_BYTES)), 0);
+        Ok(bytes)
+    }
+
+    /// Whether `other` has the same files with the same bytes, wherever their archives end.
+    pub fn same_files(&self, other: &Self) -> bool {
+        self.members == other.members
+    }
 }
 
 /// Writes an archive, padded to a multiple of [`RECORD`]. `time` is the files' time in seconds since 1970.
@@ -102,58 +210,5 @@ fn octal(field: &[u8]) -> Option<usize> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn tar_itself_reads_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("conf.tar");
-        let archive = write(&[("version", b"1.0"), ("vm.conf", b"vmId=x\n")], 1_700_000_000).unwrap();
-        assert_eq!(archive.len(), RECORD);
-        std::fs::write(&path, &archive).unwrap();
-        let output =
-            std::process::Command::new("tar").arg("-xOf").arg(&path).arg("vm.conf").output().unwrap();
-        assert_eq!(output.stdout, b"vmId=x\n");
-    }
-
-    #[test]
-    fn reads_what_tar_writes() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("hosted-engine.conf"), "host_id=1\n").unwrap();
-        let output = std::process::Command::new("tar")
-            .args(["--record-size=20480", "-cf", "-", "-C"])
-            .arg(dir.path())
-            .arg("hosted-engine.conf")
-            .output()
-            .unwrap();
-        assert_eq!(read(&output.stdout).unwrap()["hosted-engine.conf"], b"host_id=1\n");
-    }
-
-    #[test]
-    fn empty_and_damaged_volumes_are_told_apart() {
-        assert_eq!(read(&[0; 4096]), Err(ArchiveError::Empty));
-        let mut archive = write(&[("a", b"b")], 0).unwrap();
-        archive[0] ^= 1;
-        assert!(matches!(read(&archive), Err(ArchiveError::Damaged { offset: 0, .. })));
-    }
-
-    proptest! {
-        #[test]
-        fn writing_then_reading_is_identity(content in prop::collection::vec(any::<u8>(), 0..2000)) {
-            let archive = write(&[("a.conf", &content), ("b", b"")], 7).unwrap();
-            let files = read(&archive).unwrap();
-            prop_assert_eq!(&files["a.conf"], &content);
-            prop_assert_eq!(files.len(), 2);
-        }
-
-        #[test]
-        fn any_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..1600), at in 0_usize..1500, byte: u8) {
-            let _ = read(&bytes);
-            let mut archive = write(&[("a.conf", b"0123456789")], 7).unwrap();
-            archive[at] = byte;
-            let _ = read(&archive);
-        }
-    }
-}
+#[path = "conf_archive_tests.rs"]
+mod tests;

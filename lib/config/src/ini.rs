@@ -68,6 +68,10 @@ impl Ini {
         Ok(Self { path: path.to_owned(), entries })
     }
 
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
+    }
+
     pub fn section<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Entry> {
         self.entries.iter().filter(move |entry| entry.section == name)
     }

@@ -1,16 +1,17 @@
-//! Bringing the VM's description from shared storage to this host, where /run is empty after each boot.
+//! Bringing the cluster's configuration from shared storage to this host, with one read of the configuration volume:
+//! the VM's description, which /run has lost after each boot, and the copies of hosted-engine.conf and broker.conf.
 //!
 //! The description in the configuration volume goes to vm.conf.fallback. It becomes vm.conf as well when there is none,
 //! or when the one that is there came from an earlier refresh; a vm.conf of another origin (the engine's newer
 //! description) stays. Reads shared storage: call it where blocking for long does no harm.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::PathBuf;
 
 use crate::atomic::{self, Mode};
-use crate::conf_archive::{self, ArchiveError};
-use crate::error::{ConfigError, io};
+use crate::cached;
+use crate::conf_archive::{self, Archive, ArchiveError};
+use crate::conf_volume::{self, VolumeError};
+use crate::error::ConfigError;
 use crate::hosted_engine::HostedEngineConf;
 use crate::vm_conf::VmConf;
 
@@ -47,17 +48,46 @@ pub enum RefreshError {
     Missing(PathBuf),
 }
 
-/// Brings the VM's description up to date on the host of `conf`.
-pub fn refresh_vm_conf(conf: &HostedEngineConf) -> Result<Refreshed, RefreshError> {
+impl From<VolumeError> for RefreshError {
+    fn from(error: VolumeError) -> Self {
+        match error {
+            VolumeError::Storage(error) => Self::Storage(error.into()),
+            VolumeError::Archive { path, source } => Self::Archive { path, source },
+            VolumeError::Full { path, .. } => {
+                Self::Archive { path, source: ArchiveError::TooLong("the archive".to_owned()) }
+            }
+        }
+    }
+}
+
+/// Brings the copies of hosted-engine.conf and broker.conf up to date, and nothing else.
+pub fn refresh_copies(conf: &HostedEngineConf) -> Result<Refreshed, RefreshError> {
     let Some(volume) = conf.conf_volume_path()? else { return Ok(Refreshed::NoVolume) };
-    let mut bytes = Vec::new();
-    File::open(&volume)
-        .and_then(|file| file.take(conf_archive::MAX_BYTES as u64).read_to_end(&mut bytes))
-        .map_err(|error| RefreshError::Storage(io("read", &volume)(error)))?;
-    let mut files = conf_archive::read(&bytes)
-        .map_err(|source| RefreshError::Archive { path: volume.clone(), source })?;
-    let Some(text) = files.remove("vm.conf") else { return Err(RefreshError::Missing(volume)) };
-    let text = String::from_utf8_lossy(&text).into_owned();
+    let changed = cached::store(conf.paths(), &conf_volume::read(&volume)?)?;
+    Ok(if changed { Refreshed::Updated } else { Refreshed::Current })
+}
+
+/// Brings everything up to date on the host of `conf`. The result tells of the VM's description; `copies` of the rest,
+/// which is no reason to call the description out of date.
+pub fn refresh_vm_conf(
+    conf: &HostedEngineConf,
+    copies: impl FnOnce(Result<bool, ConfigError>),
+) -> Result<Refreshed, RefreshError> {
+    let Some(volume) = conf.conf_volume_path()? else { return Ok(Refreshed::NoVolume) };
+    let archive = conf_volume::read(&volume)?;
+    copies(cached::store(conf.paths(), &archive));
+    refresh_from(conf, volume, &archive)
+}
+
+fn refresh_from(
+    conf: &HostedEngineConf,
+    volume: PathBuf,
+    archive: &Archive,
+) -> Result<Refreshed, RefreshError> {
+    let Some(text) = archive.content(conf_archive::VM_CONF) else {
+        return Err(RefreshError::Missing(volume));
+    };
+    let text = String::from_utf8_lossy(text).into_owned();
     // A description that cannot be used must not replace one that can.
     VmConf::parse(&volume, &text)?.vm_id()?;
 
@@ -104,6 +134,10 @@ mod tests {
         Host { conf, volume, _dir: dir }
     }
 
+    fn refresh(conf: &HostedEngineConf) -> Result<Refreshed, RefreshError> {
+        refresh_vm_conf(conf, |copies| assert!(copies.is_ok(), "{copies:?}"))
+    }
+
     impl Host {
         fn store(&self, vm_conf: &str) {
             fs::write(&self.volume, conf_archive::write(&[("vm.conf", vm_conf.as_bytes())], 0).unwrap())
@@ -120,10 +154,35 @@ mod tests {
         let host = host();
         for text in ["vmId=1\n", "vmId=1\nsmp=2\n"] {
             host.store(text);
-            assert_eq!(refresh_vm_conf(&host.conf).unwrap(), Refreshed::Updated);
+            assert_eq!(refresh(&host.conf).unwrap(), Refreshed::Updated);
             assert_eq!(host.active(), text);
-            assert_eq!(refresh_vm_conf(&host.conf).unwrap(), Refreshed::Current);
+            assert_eq!(refresh(&host.conf).unwrap(), Refreshed::Current);
         }
+    }
+
+    #[test]
+    fn the_copies_follow_the_volume_and_keep_passwords_closed() {
+        use std::os::unix::fs::PermissionsExt;
+        let host = host();
+        let paths = host.conf.paths().clone();
+        let store = |he: &str, broker: &str| {
+            let files = [("vm.conf", "vmId=1\n"), ("hosted-engine.conf", he), ("broker.conf", broker)];
+            let files = files.map(|(name, text)| (name, text.as_bytes()));
+            fs::write(&host.volume, conf_archive::write(&files, 0).unwrap()).unwrap();
+        };
+        let texts = || {
+            [paths.cached_hosted_engine_conf(), paths.cached_broker_conf()]
+                .map(|path| fs::read_to_string(path).unwrap())
+        };
+        store("a=1\npassword=x\n", "[email]\n");
+        assert_eq!(refresh_copies(&host.conf).unwrap(), Refreshed::Updated);
+        assert_eq!(refresh_copies(&host.conf).unwrap(), Refreshed::Current);
+        assert_eq!(texts(), ["a=1\npassword=x\n", "[email]\n"]);
+        let mode = fs::metadata(paths.cached_hosted_engine_conf()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        store("a=2\n", "");
+        refresh(&host.conf).unwrap();
+        assert_eq!(texts(), ["a=2\n", "[email]\n"], "an empty file leaves the copy alone");
     }
 
     #[test]
@@ -131,9 +190,9 @@ mod tests {
         let host = host();
         host.store("vmId=1\n");
         fs::write(host.conf.vm_conf_path(), "vmId=1\nsmp=8\n").unwrap();
-        assert_eq!(refresh_vm_conf(&host.conf).unwrap(), Refreshed::Updated);
+        assert_eq!(refresh(&host.conf).unwrap(), Refreshed::Updated);
         host.store("vmId=1\nsmp=2\n");
-        assert_eq!(refresh_vm_conf(&host.conf).unwrap(), Refreshed::Updated);
+        assert_eq!(refresh(&host.conf).unwrap(), Refreshed::Updated);
         assert_eq!(host.active(), "vmId=1\nsmp=8\n");
         assert_eq!(fs::read_to_string(host.conf.paths().vm_conf_fallback()).unwrap(), "vmId=1\nsmp=2\n");
     }
@@ -142,15 +201,15 @@ mod tests {
     fn a_bad_volume_changes_nothing() {
         let host = host();
         host.store("vmId=1\n");
-        refresh_vm_conf(&host.conf).unwrap();
+        refresh(&host.conf).unwrap();
         host.store("vmId=1\ndevices={broken\n");
-        assert!(refresh_vm_conf(&host.conf).unwrap_err().to_string().contains("{broken"));
+        assert!(refresh(&host.conf).unwrap_err().to_string().contains("{broken"));
         fs::write(&host.volume, [0; 4096]).unwrap();
-        assert!(refresh_vm_conf(&host.conf).unwrap_err().to_string().contains("nothing was deployed"));
+        assert!(refresh(&host.conf).unwrap_err().to_string().contains("nothing was deployed"));
         fs::remove_file(&host.volume).unwrap();
-        assert!(refresh_vm_conf(&host.conf).is_err());
+        assert!(refresh(&host.conf).is_err());
         assert_eq!(host.active(), "vmId=1\n");
         let none = HostedEngineConf::parse(host.conf.paths(), "domainType=nfs\n");
-        assert_eq!(refresh_vm_conf(&none).unwrap(), Refreshed::NoVolume);
+        assert_eq!(refresh(&none).unwrap(), Refreshed::NoVolume);
     }
 }

@@ -1,12 +1,14 @@
-//! Reading and writing volumes on shared storage past the page cache, for set-up and repair only.
+//! Reading and writing volumes on shared storage past the page cache: for the configuration volume, set-up and repair.
 //!
 //! The cache of this host must not stand between it and what other hosts wrote. A file system without direct I/O is
 //! local to this machine, where there is one cache only.
 
-use std::fs::{File, OpenOptions};
-use std::io;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Seek};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use crate::error::ConfigError;
 
 /// Everything is read and written in multiples of this; it suits sectors of 512 and of 4096 bytes.
 pub const UNIT: usize = 4096;
@@ -18,6 +20,23 @@ pub struct SharedFileError {
     action: &'static str,
     path: PathBuf,
     source: io::Error,
+}
+
+impl From<SharedFileError> for ConfigError {
+    fn from(SharedFileError { action, path, source }: SharedFileError) -> Self {
+        Self::Io { action, path, source }
+    }
+}
+
+/// What became of the wish to be alone with a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lock {
+    /// Until this [`SharedFile`] is dropped.
+    Held,
+    /// Somebody else has it.
+    Busy,
+    /// The file system knows no locks.
+    Unsupported,
 }
 
 /// An open volume.
@@ -60,6 +79,34 @@ impl SharedFile {
         let file =
             file.map_err(|source| SharedFileError { action: "open", path: path.to_owned(), source })?;
         Ok(Self { file, path: path.to_owned() })
+    }
+
+    /// The volume.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Length of the file or device in bytes.
+    pub fn size(&self) -> Result<u64, SharedFileError> {
+        (&self.file).seek(io::SeekFrom::End(0)).map_err(|source| self.error("find the length of", source))
+    }
+
+    /// Asks once for the exclusive `flock` of the volume, which needs it open for writing. The NFS client turns it
+    /// into a lock that all hosts see. On a block device and on file systems without shared locks it keeps only
+    /// this host's own processes apart.
+    pub fn try_lock(&self) -> Result<Lock, SharedFileError> {
+        match self.file.try_lock() {
+            Ok(()) => Ok(Lock::Held),
+            Err(TryLockError::WouldBlock) => Ok(Lock::Busy),
+            Err(TryLockError::Error(error)) => {
+                let none = [rustix::io::Errno::NOLCK, rustix::io::Errno::OPNOTSUPP, rustix::io::Errno::NOSYS];
+                if none.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error())) {
+                    Ok(Lock::Unsupported)
+                } else {
+                    Err(self.error("lock", error))
+                }
+            }
+        }
     }
 
     /// Reads up to `len` bytes (rounded up to [`UNIT`]) from `offset`, a multiple of [`UNIT`]; fewer at the end.
@@ -126,6 +173,20 @@ mod tests {
         assert_eq!(&all[UNIT..UNIT + 4], b"abc\0");
         assert!(all[..UNIT].iter().chain(&all[2 * UNIT..]).all(|byte| *byte == 0xff));
         assert!(matches!(file.sector_size().unwrap(), 512 | 4096));
+    }
+
+    #[test]
+    fn one_at_a_time_has_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("volume");
+        std::fs::write(&path, vec![0; UNIT]).unwrap();
+        let (first, second) =
+            (SharedFile::open(&path, true).unwrap(), SharedFile::open(&path, true).unwrap());
+        assert_eq!(first.try_lock().unwrap(), Lock::Held);
+        assert_eq!(second.try_lock().unwrap(), Lock::Busy);
+        drop(first);
+        assert_eq!(second.try_lock().unwrap(), Lock::Held);
+        assert_eq!(second.size().unwrap(), UNIT as u64);
     }
 
     #[test]
