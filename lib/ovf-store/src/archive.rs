@@ -7,7 +7,7 @@
 use crate::xml;
 
 /// Bytes of one tar block.
-const BLOCK: u64 = 512;
+const BLOCK: usize = 512;
 /// Longest archive that is walked over; the engine makes volumes of 128 MiB.
 const MAX_ARCHIVE: u64 = 1 << 30;
 /// Most files.
@@ -64,7 +64,7 @@ pub fn read<B: Bytes>(bytes: &B, name: &str) -> Result<Vec<u8>, ArchiveError> {
             return Err(damaged("the checksum of a file's header is wrong"));
         }
         let size = octal(&header[124..136]).ok_or_else(|| damaged("a file's size is no number"))?;
-        let start = offset + BLOCK;
+        let start = offset + BLOCK as u64;
         let end = start.checked_add(size).filter(|end| *end <= MAX_ARCHIVE);
         let end = end.ok_or_else(|| damaged("a file reaches beyond 1 GiB"))?;
         let known = header[..100].split(|byte| *byte == 0).next().unwrap_or_default();
@@ -74,14 +74,14 @@ pub fn read<B: Bytes>(bytes: &B, name: &str) -> Result<Vec<u8>, ArchiveError> {
             }
             found = Some((start, size));
         }
-        offset = end.next_multiple_of(BLOCK);
+        offset = end.next_multiple_of(BLOCK as u64);
     }
     Err(ArchiveError::Damaged { offset, reason: "there are more than 100000 files" })
 }
 
 /// `None` at the end.
-fn block<B: Bytes>(bytes: &B, offset: u64) -> Result<Option<[u8; BLOCK as usize]>, ArchiveError> {
-    let read = bytes.read(offset, BLOCK as usize).map_err(ArchiveError::Storage)?;
+fn block<B: Bytes>(bytes: &B, offset: u64) -> Result<Option<[u8; BLOCK]>, ArchiveError> {
+    let read = bytes.read(offset, BLOCK).map_err(ArchiveError::Storage)?;
     Ok(read.first_chunk().copied())
 }
 

@@ -32,8 +32,8 @@ impl Fake {
         std::mem::take(&mut self.0.lock().unwrap().asked)
     }
 
-    fn describe(&self, image: &str, text: Option<String>) {
-        self.0.lock().unwrap().volumes.insert(image.to_owned(), text);
+    fn describe(&self, image: &str, text: impl Into<String>) {
+        self.0.lock().unwrap().volumes.insert(image.to_owned(), Some(text.into()));
     }
 }
 
@@ -70,11 +70,11 @@ struct Bench {
     now: Monotonic,
 }
 
-fn description(updated: bool, minute: u8) -> Option<String> {
-    Some(format!(
+fn description(updated: bool, minute: u8) -> String {
+    format!(
         "{{\"Updated\":{updated},\"Disk Description\":\"OVF_STORE\",\"Storage Domains\":[{{\"uuid\":\"{DOMAIN}\"}}],\
          \"Last Updated\":\"Sat Nov 21 10:{minute:02}:00 UTC 2026\"}}"
-    ))
+    )
 }
 
 impl Bench {
@@ -84,8 +84,8 @@ impl Bench {
         let text = format!("vmid={VM}\nsdUUID={DOMAIN}\n");
         let conf = HostedEngineConf::parse(&Paths::new(dir.path()), &text);
         let vdsm = Fake::default();
-        vdsm.describe("disk", Some("{\"DiskAlias\":\"he_virtio_disk\"}".into()));
-        vdsm.describe("gone", None);
+        vdsm.describe("disk", "{\"DiskAlias\":\"he_virtio_disk\"}");
+        vdsm.0.lock().unwrap().volumes.insert("gone".into(), None);
         vdsm.describe("old", description(true, 1));
         vdsm.describe("young", description(true, 2));
         let store = OvfStore::new(vdsm.clone(), &conf).unwrap();
@@ -157,11 +157,11 @@ async fn one_that_moved_is_looked_for_at_once() {
 async fn scans_that_find_nothing_are_rare() {
     let mut bench = Bench::new();
     for image in ["old", "young"] {
-        bench.vdsm.describe(image, Some("{}".into()));
+        bench.vdsm.describe(image, "{}");
     }
     assert!(matches!(bench.read(LATER).await, Err(StoreError::NotFound { .. })));
     assert!(!bench.vdsm.asked().is_empty());
-    assert!(matches!(bench.read(SCAN_EVERY - LATER).await, Err(StoreError::NotFound { .. })));
+    assert!(matches!(bench.read(SCAN_EVERY.saturating_sub(LATER)).await, Err(StoreError::NotFound { .. })));
     assert_eq!(bench.vdsm.asked(), [""; 0]);
     bench.vdsm.describe("old", description(true, 1));
     bench.upload("old", "old");
@@ -175,7 +175,7 @@ async fn the_better_one_is_noticed_in_time_unless_vdsm_is_down() {
     bench.upload("young", "young");
     bench.read(LATER).await.unwrap();
     bench.vdsm.describe("old", description(true, 9));
-    assert_eq!(bench.read(RESCAN_EVERY - LATER).await.unwrap(), "young");
+    assert_eq!(bench.read(RESCAN_EVERY.saturating_sub(LATER)).await.unwrap(), "young");
     bench.vdsm.0.lock().unwrap().down = true;
     assert_eq!(bench.read(LATER).await.unwrap(), "young");
     bench.vdsm.0.lock().unwrap().down = false;
