@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use jiff::tz::TimeZone;
 use metadata_format::{EncodeError, EngineStatus, GlobalBlock, HostBlock, HostId, HostRecord, ctime};
 
-use crate::core::{Core, Limits, Profile, RemoteBlock, RemoteHost, Secs};
+use crate::core::{Core, Limits, Profile, RemoteBlock, RemoteHost, Secs, Weights};
 
 /// Line for people that names the score profile, written by hosts that do not use the existing release's.
 const PROFILE_KEY: &str = "score_profile";
+/// Line for people with the keys of agent.conf's `[score]` whose values are not the profile's.
+const SETTINGS_KEY: &str = "score_settings";
 
 /// What the blocks say.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -22,7 +24,7 @@ pub struct Blocks {
 }
 
 /// Reads the blocks that the broker gave. `own` is left out: what this host wrote earlier is no news.
-pub fn read(raw: &BTreeMap<u16, Vec<u8>>, own: HostId, profile: Profile, base: i64) -> Blocks {
+pub fn read(raw: &BTreeMap<u16, Vec<u8>>, own: HostId, weights: &Weights) -> Blocks {
     let mut blocks = Blocks::default();
     for (&number, bytes) in raw {
         if number == 0 {
@@ -39,7 +41,7 @@ pub fn read(raw: &BTreeMap<u16, Vec<u8>>, own: HostId, profile: Profile, base: i
         match HostBlock::parse(id, bytes) {
             Ok(None) => {}
             Ok(Some(block)) => {
-                blocks.warnings.extend(other_profile(&block, profile, base));
+                blocks.warnings.extend(other_scoring(&block, weights));
                 blocks.hosts.push(RemoteHost { id, block: Some(remote(block)) });
             }
             Err(error) => {
@@ -60,21 +62,74 @@ fn remote(block: HostBlock) -> RemoteBlock {
     }
 }
 
-/// Scores of different profiles cannot be compared: a host that sees another one must say so.
-fn other_profile(block: &HostBlock, profile: Profile, base: i64) -> Option<String> {
-    let named = block.extra.lines().find_map(|line| line.strip_prefix(PROFILE_KEY)?.strip_prefix('='));
-    let theirs = named.unwrap_or(Profile::Ovirt45.name());
+/// Scores by different rules cannot be compared: a host that sees another one must say so. A host with the existing
+/// release says nothing about its rules but its score; a stopped one competes with nobody.
+fn other_scoring(block: &HostBlock, weights: &Weights) -> Option<String> {
+    if block.stopped {
+        return None;
+    }
+    let line = |key| block.extra.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    let theirs = line(PROFILE_KEY).unwrap_or(Profile::Ovirt45.name());
     let host = format!("host {} (id {})", block.hostname, block.host_id);
     let advice = "all hosts of a cluster must use the same [score] settings in ha.toml and agent.conf";
-    if theirs != profile.name() {
+    let profile = weights.profile.name();
+    if theirs != profile {
+        let score = block.score;
         return Some(format!(
-            "{host} scores by the profile {theirs}, this host by {}: {advice}",
-            profile.name()
+            "{host} scores by the profile {theirs} (now {score}), this host by {profile} (at most {}): {advice}",
+            weights.base
         ));
     }
-    (i64::from(block.score.0) > base).then(|| {
-        format!("{host} has the score {}, above this host's highest of {base}: {advice}", block.score)
+    if i64::from(block.score.0) > weights.base {
+        return Some(format!(
+            "{host} has the score {}, above this host's highest of {}: {advice}",
+            block.score, weights.base
+        ));
+    }
+    let own = settings(weights);
+    let named = |settings: &str| if settings.is_empty() { "none".to_owned() } else { settings.to_owned() };
+    // Without a line it may have settings and not say so.
+    line(SETTINGS_KEY).filter(|theirs| *theirs != own).map(|theirs| {
+        format!(
+            "{host} scores with settings of its own ({theirs}), other than this host's ({}): {advice}",
+            named(&own)
+        )
     })
+}
+
+/// What agent.conf has changed in the profile, as one line.
+fn settings(weights: &Weights) -> String {
+    let plain = Weights::of(weights.profile);
+    let values = |weights: &Weights| {
+        let Weights {
+            profile: _,
+            base,
+            network,
+            config,
+            bridge,
+            memory,
+            cpu,
+            retry,
+            cpu_min,
+            cpu_max,
+            mem_load,
+        } = weights;
+        [
+            base.to_string(),
+            network.to_string(),
+            config.to_string(),
+            bridge.to_string(),
+            memory.to_string(),
+            cpu.to_string(),
+            retry.to_string(),
+            cpu_min.to_string(),
+            cpu_max.to_string(),
+            mem_load.to_string(),
+        ]
+    };
+    let changed = Weights::KEYS.into_iter().zip(values(weights).into_iter().zip(values(&plain)));
+    let changed = changed.filter(|(_, (own, plain))| own != plain);
+    changed.map(|(key, (own, _))| format!("{key}={own}")).collect::<Vec<_>>().join(" ")
 }
 
 /// What the driver adds to the core's own state for the host's block.
@@ -84,8 +139,8 @@ pub struct Own<'a> {
     pub host_id: HostId,
     /// Its name.
     pub hostname: &'a str,
-    /// The score's profile.
-    pub profile: Profile,
+    /// What its score is computed with.
+    pub weights: &'a Weights,
     /// The configuration is on shared storage.
     pub conf_on_shared_storage: bool,
     /// When vm.conf was last read well.
@@ -101,8 +156,12 @@ pub fn write(core: &Core, limits: &Limits, own: &Own<'_>) -> Option<Result<Vec<u
     let seconds = |at: Secs| i64::try_from(at.0).unwrap_or(i64::MAX);
     let text = |at: Secs| ctime(at.on_wall(look.wall_offset), own.zone);
     let mut notes = BTreeMap::new();
-    if own.profile != Profile::Ovirt45 {
-        notes.insert(PROFILE_KEY.to_owned(), own.profile.name().to_owned());
+    if own.weights.profile != Profile::Ovirt45 {
+        notes.insert(PROFILE_KEY.to_owned(), own.weights.profile.name().to_owned());
+    }
+    let settings = settings(own.weights);
+    if !settings.is_empty() {
+        notes.insert(SETTINGS_KEY.to_owned(), settings);
     }
     let record = HostRecord {
         host_ts: seconds(look.started),

@@ -38,7 +38,11 @@ struct Taken {
 
 /// A mail server for this test: speaks SMTP, refuses recipients at `refused.example`, hands over what it took.
 async fn mail_server() -> (u16, mpsc::UnboundedReceiver<Taken>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    mail_server_at("127.0.0.1").await
+}
+
+async fn mail_server_at(address: &str) -> (u16, mpsc::UnboundedReceiver<Taken>) {
+    let listener = TcpListener::bind((address, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let (taken, receiver) = mpsc::unbounded_channel();
     tokio::spawn(async move {
@@ -99,8 +103,12 @@ async fn converse(stream: TcpStream, taken: mpsc::UnboundedSender<Taken>) {
 }
 
 fn notifier(port: u16, destinations: &str) -> Notifier {
+    notifier_by("127.0.0.1", port, destinations)
+}
+
+fn notifier_by(server: &str, port: u16, destinations: &str) -> Notifier {
     let conf = format!(
-        "[email]\nsmtp-server=127.0.0.1\nsmtp-port={port}\nsmtp-timeout=10\nsource-email=ha@example.org\n\
+        "[email]\nsmtp-server={server}\nsmtp-port={port}\nsmtp-timeout=10\nsource-email=ha@example.org\n\
          destination-emails={destinations}\n[notify]\nstate_transition=maintenance|start|stop|up|down\n"
     );
     let clock = ManualClock::new(Monotonic::from_secs(1), Wall(1_795_230_455));
@@ -144,6 +152,17 @@ Host h=C3=B4st1: EngineUp-EngineDown."
         "{text}"
     );
     notifier.finish(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn a_mail_server_may_be_at_an_ipv6_address() {
+    let (port, mut taken) = mail_server_at("::1").await;
+    for server in ["::1", "[::1]"] {
+        let notifier = notifier_by(server, port, "ops@example.org");
+        assert!(notifier.notify("state_transition", "EngineUp-EngineDown", &hostname("h1")));
+        assert_eq!(next(&mut taken).await.to, ["RCPT TO:<ops@example.org>"]);
+        notifier.finish(Duration::from_secs(5)).await;
+    }
 }
 
 #[tokio::test]

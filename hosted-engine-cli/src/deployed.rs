@@ -1,4 +1,7 @@
 //! Whether this host was deployed, and `--check-deployed`.
+//!
+//! As the existing command has it, `vmid` decides. Existing programs ask only whether hosted-engine.conf is there; where
+//! the two differ, the command says what is missing.
 
 use anyhow::{Context, Result};
 use ha_config::{HostedEngineConf, Paths};
@@ -25,11 +28,17 @@ pub fn configuration(paths: &Paths) -> Result<Option<HostedEngineConf>> {
 pub fn check(paths: &Paths, terminal: &mut Terminal) -> Result<Exit> {
     if configuration(paths)?.is_some() {
         terminal.say("The hosted engine has been deployed");
-        Ok(Exit::OK)
-    } else {
-        terminal.say("The hosted engine has not been deployed");
-        Ok(Exit::FAILED)
+        return Ok(Exit::OK);
     }
+    terminal.say("The hosted engine has not been deployed");
+    let file = paths.hosted_engine_conf();
+    if file.exists() {
+        terminal.complain(format!(
+            "{} is there without a vmid: its deployment goes on still, or was interrupted",
+            file.display()
+        ));
+    }
+    Ok(Exit::FAILED)
 }
 
 #[cfg(test)]
@@ -45,7 +54,9 @@ mod tests {
 
         std::fs::create_dir_all(paths.hosted_engine_conf_dir()).unwrap();
         std::fs::write(paths.hosted_engine_conf(), "fqdn=e.example\nvmid=\n").unwrap();
+        assert_eq!(terminal.recorded().err, "");
         assert_eq!(check(&paths, &mut terminal).unwrap(), Exit::FAILED, "no vmid");
+        assert!(terminal.recorded().err.contains("without a vmid"));
 
         std::fs::write(paths.hosted_engine_conf(), "vmid=8b2b\n").unwrap();
         assert_eq!(check(&paths, &mut terminal).unwrap(), Exit::OK);

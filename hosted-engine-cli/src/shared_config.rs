@@ -174,7 +174,12 @@ impl Change<'_> {
         let path = self.conf.conf_volume_path()?.context(
             "This cluster has no configuration volume: set the key with --type=he_local on each host",
         )?;
-        let not_changed = || format!("Nothing was changed: {} cannot be used", path.display());
+        let not_changed = || {
+            format!(
+                "Nothing was changed: {} cannot be used; is the storage connected (hosted-engine --connect-storage)?",
+                path.display()
+            )
+        };
         let volume = ConfVolume::open(&path).with_context(not_changed)?;
         lock(&volume, terminal).await?;
         for _ in 0..ATTEMPTS {

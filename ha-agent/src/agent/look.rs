@@ -34,7 +34,7 @@ impl Agent {
             }
         };
         let settings = &self.config.settings;
-        let blocks = blocks::read(&raw, settings.host_id, settings.weights.profile, settings.weights.base);
+        let blocks = blocks::read(&raw, settings.host_id, &settings.weights);
         self.warnings.extend(blocks.warnings);
         // A cluster block that cannot be read ends no maintenance.
         self.global_maintenance = blocks.global_maintenance.unwrap_or(self.global_maintenance);

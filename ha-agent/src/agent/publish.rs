@@ -64,7 +64,7 @@ impl Agent {
         let own = blocks::Own {
             host_id: settings.host_id,
             hostname: &self.config.hostname,
-            profile: settings.weights.profile,
+            weights: &settings.weights,
             conf_on_shared_storage: self.config.conf_on_shared_storage,
             vm_conf_refreshed: self.vm_conf_refreshed.unwrap_or_default(),
             zone: &self.zone,

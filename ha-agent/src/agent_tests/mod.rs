@@ -1,6 +1,7 @@
 //! The loop in a world made up, on paused time.
 
 mod fakes;
+mod mixed;
 mod storage;
 
 use std::sync::Arc;
@@ -428,15 +429,6 @@ async fn without_the_host_id_nothing_is_started_or_published() {
     assert!(warnings.contains("renewal failed") && warnings.contains("was not written"), "{warnings}");
     world.lock().lease = LeaseState::Held { since: EPOCH };
     rig.until("EngineUp", 60).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn another_profile_is_said_aloud() {
-    let world = World::new();
-    let rig = start(&world);
-    world.write_other(2, 3400, &up());
-    rig.secs(15).await;
-    assert!(rig.last_warnings().contains("above this host's highest of 2400"), "{}", rig.last_warnings());
 }
 
 #[tokio::test(start_paused = true)]

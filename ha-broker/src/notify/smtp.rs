@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use ha_config::text::bare_host;
 use lettre::address::Envelope;
 use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 
@@ -66,7 +67,7 @@ impl Transport for Smtp {
 async fn converse(mail: &Mail, to: Vec<lettre::Address>, limit: Duration) -> Result<(), SendError> {
     let envelope = Envelope::new(Some(mail.from.clone()), to)
         .map_err(|error| SendError { permanent: true, text: error.to_string() })?;
-    let server = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&mail.server)
+    let server = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(bare_host(&mail.server))
         .port(mail.port)
         .timeout(Some(mail.timeout))
         .build();

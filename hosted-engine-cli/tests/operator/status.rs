@@ -98,6 +98,21 @@ fn an_unreadable_block_is_a_row_with_its_reason() {
 }
 
 #[test]
+fn a_block_that_is_too_new_is_a_row_that_says_so() {
+    let mut blocks = blocks();
+    blocks.insert(4, b"2|7|in a form of its own".iter().copied().chain([0; 4096]).take(4096).collect());
+    let view = View::from_blocks(&blocks, &[1, 2, 4]);
+    let text = to_text(&view, &TimeZone::UTC);
+    let row = text.split("--== Host unknown (id: 4) status ==--").nth(1).unwrap();
+    assert!(row.contains("format version 2, too new for this release"), "{row}");
+    assert!(text.contains("--== Host h2 (id: 2)"), "the others are not affected");
+    assert_eq!(to_value(&view).unwrap()["4"]["live-data"], false);
+    let warned =
+        view.warnings.iter().any(|warning| warning.sentence(&TimeZone::UTC).contains("from-the-future=7"));
+    assert!(warned, "{:?}", view.warnings);
+}
+
+#[test]
 fn what_must_be_known_stands_before_the_rows() {
     let rows = View::from_blocks(&blocks(), &[1]).rows;
     let mut document = StatusDocument {

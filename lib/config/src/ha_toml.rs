@@ -17,6 +17,7 @@ use serde::Deserialize;
 use crate::atomic;
 use crate::error::{ConfigError, Result};
 use crate::paths::Paths;
+use crate::text::host_in_url;
 
 pub use relations::Relation;
 pub use rules::{RulesTable, SickEngine};
@@ -268,8 +269,9 @@ impl Default for LivelinessTable {
 }
 
 impl LivelinessTable {
-    /// The pages of the engine `fqdn`.
+    /// The pages of the engine `fqdn`, which may be an address.
     pub fn urls_for(&self, fqdn: &str) -> Vec<String> {
+        let fqdn = &host_in_url(fqdn);
         self.urls.iter().map(|url| url.replace("{fqdn}", fqdn)).collect()
     }
 }

@@ -110,3 +110,31 @@ fn local_maintenance_is_either_key() {
     std::fs::write(paths.ha_conf(), "local_maintenance=perhaps\n").unwrap();
     assert!(HaConf::load(&paths).unwrap_err().to_string().contains("perhaps"));
 }
+
+#[test]
+fn storage_at_an_ipv6_address_is_mounted_where_vdsm_mounts_it() {
+    let nfs = conf("domainType=nfs\nstorage=[2001:db8::1]:/export/he_data\nsdUUID=s\n");
+    let wanted = "/r/rhev/data-center/mnt/[2001:db8::1]:_export_he__data/s";
+    assert_eq!(nfs.storage_domain_dir().unwrap(), Path::new(wanted));
+}
+
+/// The words that the existing tools write into ha.conf, in every combination, and what they read from ours.
+#[test]
+fn local_maintenance_survives_a_change_of_release_both_ways() {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = Paths::new(dir.path());
+    std::fs::create_dir_all(paths.state_dir()).unwrap();
+    for (local, manual) in [(false, false), (true, false), (false, true), (true, true)] {
+        let theirs = format!(
+            "local_maintenance={}\nlocal_maintenance_manual={}\n",
+            bool_text(local),
+            bool_text(manual)
+        );
+        std::fs::write(paths.ha_conf(), &theirs).unwrap();
+        let read = HaConf::load(&paths).unwrap();
+        assert_eq!(read, HaConf { local_maintenance: local, local_maintenance_manual: manual });
+        assert_eq!(read.is_maintenance(), local || manual);
+        read.store(&paths).unwrap();
+        assert_eq!(std::fs::read_to_string(paths.ha_conf()).unwrap(), theirs);
+    }
+}

@@ -5,8 +5,10 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Seek};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::process::{Gid, Uid};
 
 use crate::error::ConfigError;
 
@@ -71,9 +73,19 @@ impl SharedFile {
     pub fn open(path: &Path, writable: bool) -> Result<Self, SharedFileError> {
         let direct = i32::try_from(rustix::fs::OFlags::DIRECT.bits()).unwrap_or(0);
         let sync = if writable { i32::try_from(rustix::fs::OFlags::DSYNC.bits()).unwrap_or(0) } else { 0 };
-        let open = |flags| OpenOptions::new().read(true).write(writable).custom_flags(flags).open(path);
-        let file = match open(direct | sync) {
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => open(sync),
+        let open = || {
+            let open = |flags| OpenOptions::new().read(true).write(writable).custom_flags(flags).open(path);
+            match open(direct | sync) {
+                Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
+                    open(sync)
+                }
+                other => other,
+            }
+        };
+        let file = match open() {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                as_owner_of(path, open).unwrap_or(Err(error))
+            }
             other => other,
         };
         let file =
@@ -157,6 +169,25 @@ impl SharedFile {
     }
 }
 
+/// Opens with the rights of the file's owner, in a thread of its own, when we are root: NFS servers take root for
+/// nobody. Who opened a file of NFS is who reads and writes it. `None` when there is nothing to gain.
+fn as_owner_of(path: &Path, open: impl FnOnce() -> io::Result<File> + Send) -> Option<io::Result<File>> {
+    let meta = std::fs::metadata(path).ok().filter(|meta| meta.uid() != 0)?;
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let (uid, gid) = (Uid::from_raw(meta.uid()), Gid::from_raw(meta.gid()));
+    let become_owner = move || -> io::Result<()> {
+        rustix::thread::set_thread_groups(&[gid])?;
+        rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+        Ok(rustix::thread::set_thread_res_uid(uid, uid, uid)?)
+    };
+    std::thread::scope(|scope| {
+        let opened = scope.spawn(move || become_owner().and_then(|()| open())).join();
+        opened.ok()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,6 +218,26 @@ mod tests {
         drop(first);
         assert_eq!(second.try_lock().unwrap(), Lock::Held);
         assert_eq!(second.size().unwrap(), UNIT as u64);
+    }
+
+    #[test]
+    fn root_opens_with_the_owners_rights_where_its_own_do_not_count() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("volume");
+        std::fs::write(&path, vec![0; UNIT]).unwrap();
+        if !rustix::process::geteuid().is_root() {
+            assert!(as_owner_of(&path, || File::open(&path)).is_none());
+            return;
+        }
+        assert!(as_owner_of(&path, || File::open(&path)).is_none(), "it is root's own");
+        std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        std::os::unix::fs::chown(&path, Some(36), Some(36)).unwrap();
+        for (mode, opens) in [(0o600, true), (0o000, false)] {
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+            assert_eq!(as_owner_of(&path, || File::open(&path)).unwrap().is_ok(), opens, "{mode:o}");
+        }
+        assert!(rustix::process::geteuid().is_root(), "only that thread changed");
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Small readings that all the `key=value` files share.
 
+use std::borrow::Cow;
+use std::net::Ipv6Addr;
+
 /// The boolean rule of all these files: the first letter decides, any case; `t`, `y`, `1` are true, `f`, `n`,
 /// `0` are false, anything else is neither.
 pub fn parse_bool(text: &str) -> Option<bool> {
@@ -16,6 +19,22 @@ pub const BOOL_EXPECTED: &str = "True or False (the first letter counts: t, y, 1
 /// The spelling that the existing tools write.
 pub const fn bool_text(value: bool) -> &'static str {
     if value { "True" } else { "False" }
+}
+
+/// A host as the network functions take it: the brackets that files may put around an IPv6 address taken off.
+pub fn bare_host(host: &str) -> &str {
+    let inner = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    inner.filter(|inner| inner.contains(':')).unwrap_or(host)
+}
+
+/// A host as a URL takes it: an IPv6 address in brackets, its zone escaped as RFC 6874 says.
+pub fn host_in_url(host: &str) -> Cow<'_, str> {
+    let bare = bare_host(host);
+    let (address, zone) = bare.split_once('%').map_or((bare, None), |(address, zone)| (address, Some(zone)));
+    if address.parse::<Ipv6Addr>().is_err() {
+        return Cow::Borrowed(host);
+    }
+    Cow::Owned(zone.map_or_else(|| format!("[{address}]"), |zone| format!("[{address}%25{zone}]")))
 }
 
 /// The name in `known` that `name` most likely means: at most a third of its letters differ.
@@ -52,6 +71,21 @@ fn distance(left: &str, right: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ipv6_addresses_get_and_lose_their_brackets() {
+        for (host, bare, url) in [
+            ("engine.example", "engine.example", "engine.example"),
+            ("192.0.2.1", "192.0.2.1", "192.0.2.1"),
+            ("2001:db8::1", "2001:db8::1", "[2001:db8::1]"),
+            ("[2001:db8::1]", "2001:db8::1", "[2001:db8::1]"),
+            ("[fe80::1%br0]", "fe80::1%br0", "[fe80::1%25br0]"),
+            ("127.0.0.1:80", "127.0.0.1:80", "127.0.0.1:80"),
+            ("[x]", "[x]", "[x]"),
+        ] {
+            assert_eq!((bare_host(host), host_in_url(host).as_ref()), (bare, url));
+        }
+    }
 
     #[test]
     fn first_letter_decides() {

@@ -100,6 +100,22 @@ async fn tcp_connects_and_a_closed_port_is_named() {
     assert!(error.contains(&format!("127.0.0.1 port {port}")), "{error}");
 }
 
+#[tokio::test]
+async fn ipv6_addresses_are_reached_with_and_without_brackets() {
+    let listener = TcpListener::bind("[::1]:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    for host in ["::1", "[::1]"] {
+        assert_eq!(TcpTry::new(host, port).attempt().await, Ok(()), "{host}");
+        // Whether this machine lets us ping or not, the address is understood.
+        if let Err(error) = PingTry::new(host).attempt().await {
+            assert!(error.contains("ICMP socket"), "{host}: {error}");
+        }
+    }
+    drop(listener);
+    let error = TcpTry::new("[::1]", port).attempt().await.unwrap_err();
+    assert!(error.contains(&format!("::1 port {port}")), "{error}");
+}
+
 #[test]
 fn resolvers_are_read_as_the_c_library_reads_them() {
     let text = "# nameserver 9.9.9.9\nsearch x\nnameserver 192.0.2.1\n nameserver\t2001:db8::1 # two\nnameserver x\n";

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use async_trait::async_trait;
+use ha_config::text::bare_host;
 use hickory_proto::op::{Message, Query};
 use hickory_proto::rr::{Name, RecordType};
 use surge_ping::{Client, Config, ICMP, PingIdentifier, PingSequence};
@@ -24,9 +25,9 @@ pub struct PingTry {
 }
 
 impl PingTry {
-    /// Pings `host`: an IPv4 or IPv6 address, or a name.
+    /// Pings `host`: an IPv4 or IPv6 address, in brackets or not, or a name.
     pub fn new(host: &str) -> Self {
-        Self { host: host.to_owned(), sequence: AtomicU16::new(0) }
+        Self { host: bare_host(host).to_owned(), sequence: AtomicU16::new(0) }
     }
 }
 
@@ -67,9 +68,9 @@ pub struct TcpTry {
 }
 
 impl TcpTry {
-    /// Connects to `port` of `host` and hangs up.
+    /// Connects to `port` of `host` (as for [`PingTry`]) and hangs up.
     pub fn new(host: &str, port: u16) -> Self {
-        Self { host: host.to_owned(), port }
+        Self { host: bare_host(host).to_owned(), port }
     }
 }
 

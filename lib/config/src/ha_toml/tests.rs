@@ -102,3 +102,13 @@ proptest! {
         let _ = parse(&text);
     }
 }
+
+#[test]
+fn the_engines_pages_may_be_at_an_address() {
+    let table = HaToml::default().liveliness;
+    for (fqdn, host) in
+        [("engine.example", "engine.example"), ("2001:db8::1", "[2001:db8::1]"), ("[::1]", "[::1]")]
+    {
+        assert_eq!(table.urls_for(fqdn)[0], format!("http://{host}/ovirt-engine/services/health"));
+    }
+}
