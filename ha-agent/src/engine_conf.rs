@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clock::Clock;
-use engine_vm::domain_xml::{self, Dialect, Place};
+use engine_vm::vdsm::check_description;
 use ha_config::atomic::{self, Mode};
 use ha_config::{ConfigError, HostedEngineConf, VmConf};
 use jiff::tz::TimeZone;
@@ -110,17 +110,10 @@ impl<V: Volumes> Look for StoreLook<V> {
 impl<V> StoreLook<V> {
     /// A description that no host could start must not replace one that can.
     fn check(&self, made: &VmConf) -> Result<(), Trouble> {
-        let unusable = |error: engine_vm::VmError| Trouble::Unusable(error.to_string());
         // What will be read from the file, which is not always what was put into it.
         let read = VmConf::parse(made.path(), &made.to_string())?;
-        read.vm_id()?;
         read.mem_size()?;
-        read.max_vcpus()?;
-        if read.xml_base64().is_none() {
-            let place = Place { conf: &self.conf, dialect: Dialect::Vdsm, starts_paused: false };
-            domain_xml::from_vm_conf(&read, &place).map_err(unusable)?;
-        }
-        Ok(())
+        check_description(&read, &self.conf).map_err(|error| Trouble::Unusable(error.to_string()))
     }
 }
 

@@ -158,7 +158,8 @@ async fn what_cannot_be_used_replaces_nothing() {
     let good = host.vm_conf();
     let without_xml = OVF.replace("EngineXml", "Other");
     let other_disk = without_xml.replace(DISK, "1f0e2d3c-4b5a-4697-8887-766554433222");
-    for bad in [&OVF[..2000], "", &other_disk] {
+    let other_disk_in_xml = OVF.replace(DISK, "1f0e2d3c-4b5a-4697-8887-766554433222");
+    for bad in [&OVF[..2000], "", &other_disk, &other_disk_in_xml] {
         host.upload(bad);
         assert_eq!(host.files.refresh_vm_conf().await, Ok(()), "the configuration volume is there");
         assert_eq!(host.vm_conf(), good);

@@ -7,10 +7,11 @@
 //! | key | from |
 //! | --- | --- |
 //! | `smpCoresPerSocket`, `smpThreadsPerCore` | the processors' topology; VDSM's own names |
-//! | `maxMemSize` | `MaxMemorySizeMb`, in MiB; VDSM's own name |
-//! | `custom_NAME` | custom properties, as VDSM's clients read them |
+//! | `firmware`, `tpm`, `numa` | the firmware, the TPM, the NUMA cells; for `engine_vm::domain_xml`, which defines them |
 //!
 //! What then is lost all the same is told as a [`Note`].
+
+use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -18,7 +19,7 @@ use ha_config::{Device, VmConf};
 
 use crate::engine_xml::{self, EngineXml};
 use crate::note::Note;
-use crate::vm::{Disk, DiskBus, DiskFormat, Display, EngineVm, Firmware, Item, Nic, NicModel};
+use crate::vm::{Disk, DiskBus, DiskFormat, Display, EngineVm, Firmware, Item, Nic, NicModel, NumaNode};
 
 /// The engine VM has to start on a host that knows no data centre.
 const NO_POOL: &str = "00000000-0000-0000-0000-000000000000";
@@ -100,23 +101,59 @@ impl EngineVm {
             conf.set("smpCoresPerSocket", &self.cpu.cores.to_string());
             conf.set("smpThreadsPerCore", &self.cpu.threads.to_string());
         }
-        if let Some(max) = self.max_memory_mib.filter(|max| *max > self.memory_mib) {
-            conf.set("maxMemSize", &max.to_string());
+        if let Some(firmware) = self.uefi().filter(|_| self.is_q35()) {
+            conf.set("firmware", firmware);
         }
-        for (name, value) in &self.custom {
-            conf.set(&format!("custom_{name}"), value);
+        if self.tpm().is_some() {
+            conf.set("tpm", "true");
         }
+        if let Some(cells) = self.numa_cells() {
+            conf.set("numa", &cells);
+        }
+    }
+
+    fn uefi(&self) -> Option<&'static str> {
+        match self.firmware {
+            Firmware::I440fxBios | Firmware::Q35Bios => None,
+            Firmware::Q35Uefi => Some("uefi"),
+            Firmware::Q35SecureBoot => Some("uefi-secure-boot"),
+        }
+    }
+
+    fn tpm(&self) -> Option<&Item> {
+        self.others.iter().find(|item| item.kind == "tpm" && item.plugged)
+    }
+
+    /// `None` without cells, and when they cannot be as they are said to be: not all of the memory, or a processor twice.
+    fn numa_cells(&self) -> Option<String> {
+        let mut cells: Vec<_> = self.numa.iter().collect();
+        cells.sort_by_key(|cell| cell.index);
+        let memory: u64 = cells.iter().map(|cell| cell.memory_mib).sum();
+        let mut all = BTreeSet::new();
+        let most = self.cpu.max.unwrap_or(0).max(self.cpu.count());
+        let fit = cells
+            .iter()
+            .all(|cell| !cell.cpus.is_empty() && cell.cpus.iter().all(|cpu| *cpu < most && all.insert(*cpu)));
+        let is_usable = !cells.is_empty() && memory == self.memory_mib && fit;
+        let cell = |cell: &&NumaNode| {
+            let cpus: Vec<String> = cell.cpus.iter().map(ToString::to_string).collect();
+            format!("{}@{}", cpus.join(","), cell.memory_mib)
+        };
+        is_usable.then(|| cells.iter().map(cell).collect::<Vec<_>>().join(";"))
     }
 
     /// What only domain XML can say.
     fn lost(&self) -> impl Iterator<Item = String> {
-        let firmware = match self.firmware {
-            Firmware::I440fxBios | Firmware::Q35Bios => None,
-            Firmware::Q35Uefi => Some("UEFI firmware"),
-            Firmware::Q35SecureBoot => Some("UEFI firmware with secure boot"),
-        };
-        let numa = (!self.numa.is_empty()).then_some("the NUMA topology");
+        let firmware =
+            self.uefi().filter(|_| !self.is_q35()).map(|_| "UEFI firmware, which needs a q35 machine,");
+        let has_numa = !self.numa.is_empty();
+        let numa = (has_numa && self.numa_cells().is_none()).then_some("the NUMA topology");
+        let is_bound = self.numa.iter().any(|cell| !cell.host_nodes.is_empty());
+        let binding = is_bound.then_some("the binding of NUMA cells to the host's");
         let pinning = self.cpu.pinning.as_ref().map(|_| "the pinning of processors");
+        let custom = (!self.custom.is_empty()).then_some("what custom properties ask of VDSM's hooks");
+        let can_grow = self.max_memory_mib.is_some_and(|max| max > self.memory_mib);
+        let growth = can_grow.then_some("room to plug memory in");
         let lease = self.lease_domain.as_ref().map(|_| "the VM's own lease");
         let devices = self.others.iter().filter(|item| {
             let known = matches!(
@@ -131,10 +168,13 @@ impl EngineVm {
                     | "balloon"
                     | "memballoon"
             );
-            item.plugged && !known
+            item.plugged && !known && item.kind != "tpm"
         });
         let devices = devices.map(|item| format!("the {} device {}", item.kind, item.device));
-        let fixed = [firmware, numa, pinning, lease].into_iter().flatten().map(ToOwned::to_owned);
+        let fixed = [firmware, numa, binding, pinning, custom, growth, lease]
+            .into_iter()
+            .flatten()
+            .map(ToOwned::to_owned);
         fixed.chain(devices).collect::<Vec<_>>().into_iter()
     }
 

@@ -42,10 +42,10 @@ fn without_domain_xml_what_is_lost_is_said() {
     let made = EngineVm::parse(&ovf).unwrap().to_vm_conf("vm.conf");
     assert_eq!(made.conf.to_string(), golden("engine-4.5-without-xml.vm.conf"));
     let lost = [
-        "UEFI firmware with secure boot",
-        "the NUMA topology",
+        "the binding of NUMA cells to the host's",
         "the pinning of processors",
-        "the tpm device tpm",
+        "what custom properties ask of VDSM's hooks",
+        "room to plug memory in",
     ];
     assert_eq!(made.notes, lost.map(|what| Note::NeedsXml { what: what.to_owned() }));
 }
@@ -88,15 +88,41 @@ fn nothing_secret_is_carried_or_printed() {
 
 #[test]
 fn every_firmware_and_display_is_known() {
-    for (number, lost) in [("0", false), ("1", false), ("2", true), ("3", true), ("7", false)] {
+    let firmwares =
+        [("0", None), ("1", None), ("2", Some("uefi")), ("3", Some("uefi-secure-boot")), ("7", None)];
+    for (number, firmware) in firmwares {
         let ovf = without_xml(ENGINE_45).replace("<BiosType>3<", &format!("<BiosType>{number}<"));
-        let notes = notes(&ovf);
-        assert_eq!(notes.iter().any(|note| note.contains("UEFI")), lost, "{number}: {notes:?}");
-        assert_eq!(notes.iter().any(|note| note.contains("\"7\"")), number == "7");
+        let made = EngineVm::parse(&ovf).unwrap().to_vm_conf("vm.conf");
+        assert_eq!(made.conf.get("firmware"), firmware, "{number}");
+        assert_eq!(notes(&ovf).iter().any(|note| note.contains("\"7\"")), number == "7");
+        let old_machine = notes(&ovf.replace("pc-q35-rhel8.6.0", "pc-i440fx-rhel7.6.0"));
+        assert_eq!(
+            old_machine.iter().any(|note| note.contains("UEFI")),
+            firmware.is_some(),
+            "{old_machine:?}"
+        );
     }
     for (number, display) in [("0", Some("vnc")), ("1", Some("qxl")), ("3", Some("vnc")), ("4", None)] {
         let ovf = ENGINE_45.replace("<DefaultDisplayType>2<", &format!("<DefaultDisplayType>{number}<"));
         assert_eq!(EngineVm::parse(&ovf).unwrap().to_vm_conf("x").conf.display(), display, "{number}");
+    }
+}
+
+#[test]
+fn numa_cells_that_do_not_fit_are_said_to_be_lost() {
+    let ovf = without_xml(ENGINE_45);
+    let cells = |from: &str, to: &str| {
+        let made = EngineVm::parse(&ovf.replacen(from, to, 1)).unwrap().to_vm_conf("vm.conf");
+        let is_lost = made.notes.iter().any(|note| note.to_string().starts_with("the NUMA topology is lost"));
+        (made.conf.get("numa").map(ToOwned::to_owned), is_lost)
+    };
+    let good = |text: &str| (Some(text.to_owned()), false);
+    assert_eq!(cells("", ""), good("0,1,2,3@4096;4,5,6,7@4096"));
+    assert_eq!(cells("<Index>0<", "<Index>2<"), good("4,5,6,7@4096;0,1,2,3@4096"));
+    for (from, to) in
+        [("4,5,6,7", "3,4"), ("4,5,6,7", "4,32"), ("4,5,6,7", ""), ("<MemTotal>4096", "<MemTotal>4095")]
+    {
+        assert_eq!(cells(from, to), (None, true), "{from} → {to}");
     }
 }
 
