@@ -244,3 +244,5 @@ impl Probe for EngineHealth {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vdsm_tests;

@@ -9,7 +9,7 @@ use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use vdsm_client::{Client, code};
 
-use super::look::{Inner, Shared};
+use super::look::{Inner, LockManager, Shared, Times};
 use super::words::activity;
 use super::{follow, is_unsure, trouble};
 use crate::port::{
@@ -36,9 +36,19 @@ impl VdsmVm {
     /// # Errors
     /// [`VmError::Config`] when hosted-engine.conf does not name the VM.
     pub fn new(vdsm: Client, conf: &HostedEngineConf, role: QmpRole) -> Result<Self, VmError> {
+        Self::with(vdsm, conf, role, LockManager::sanlock(), Times::default())
+    }
+
+    pub(super) fn with(
+        vdsm: Client,
+        conf: &HostedEngineConf,
+        role: QmpRole,
+        locks: LockManager,
+        times: Times,
+    ) -> Result<Self, VmError> {
         let vm_id = conf.vmid().map_err(|error| VmError::Config { detail: error.to_string() })?.to_owned();
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
-        let inner = Arc::new(Inner::new(vdsm, vm_id, conf.clone(), events));
+        let inner = Arc::new(Inner::new(vdsm, vm_id, conf.clone(), locks, times, events));
         let follower = match role {
             QmpRole::Agent | QmpRole::Broker => Some(tokio::spawn(follow::follow(inner.clone()))),
             QmpRole::Cli => None,

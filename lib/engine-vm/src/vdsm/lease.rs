@@ -2,16 +2,12 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::description::{Own, own_disk};
 use super::look::Inner;
 use crate::domain_xml::{Lease, LeaseTarget};
 use crate::lease::{LeaseError, LeaseOwner, LeaseSpec};
 use crate::port::{LeaseHolding, VmActivity, VmError};
-
-/// How long VDSM may take to tell where a lease is.
-const WHERE: Duration = Duration::from_secs(3);
 
 /// Whether the VM is protected, by what it does and whose the lease is.
 ///
@@ -55,31 +51,33 @@ impl Inner {
     /// Whose the VM's lease is, as sanlock says.
     pub async fn lease_owner(&self) -> Result<LeaseOwner, LeaseError> {
         let own = own_disk(&self.conf).map_err(|error| unavailable(&error))?;
-        let cached =
+        let known =
             self.memory().lease.clone().filter(|(lease, _)| *lease == own.lease).map(|(_, spec)| spec);
-        let guess = match (&own.lease.target, cached) {
+        let guess = match (&own.lease.target, known) {
             (LeaseTarget::At { path, offset }, _) => {
                 Some(self.spec(&own.lease, self.conf.paths().resolve(path), *offset)?)
             }
             (LeaseTarget::FoundByVdsm, Some(spec)) => Some(spec),
             (LeaseTarget::FoundByVdsm, None) => self.beside_the_volume(&own)?,
         };
-        let Some(guess) = guess else { return ask(self.told_by_vdsm(&own).await?).await };
-        match ask(guess.clone()).await {
-            Ok(owner) => {
-                self.memory().lease = Some((own.lease, guess));
-                Ok(owner)
-            }
-            // Perhaps the storage is mounted elsewhere than we think.
-            Err(error) => match self.told_by_vdsm(&own).await {
-                Ok(told) if told != guess => {
-                    let owner = ask(told.clone()).await?;
-                    self.memory().lease = Some((own.lease, told));
-                    Ok(owner)
+        let mut first_error = None;
+        if let Some(guess) = &guess {
+            match self.locks.owner(guess.clone()).await {
+                Ok(owner) => {
+                    self.memory().lease = Some((own.lease, guess.clone()));
+                    return Ok(owner);
                 }
-                Ok(_) | Err(_) => Err(error),
-            },
+                // Perhaps the storage is mounted elsewhere than we think.
+                Err(error) => first_error = Some(error),
+            }
         }
+        let told = match self.told_by_vdsm(&own).await {
+            Ok(told) => told,
+            Err(error) => return Err(first_error.unwrap_or(error)),
+        };
+        let owner = self.locks.owner(told.clone()).await?;
+        self.memory().lease = Some((own.lease, told));
+        Ok(owner)
     }
 
     fn spec(&self, lease: &Lease, path: PathBuf, offset: u64) -> Result<LeaseSpec, LeaseError> {
@@ -113,7 +111,7 @@ impl Inner {
     async fn told_by_vdsm(&self, own: &Own) -> Result<LeaseSpec, LeaseError> {
         let lease = &own.lease;
         let asked = self.vdsm.volume_info(&own.pool, &lease.lockspace, &own.image, &lease.key);
-        let info = match tokio::time::timeout(WHERE, asked).await {
+        let info = match tokio::time::timeout(self.times.connect, asked).await {
             Ok(Ok(info)) => info,
             Ok(Err(error)) => {
                 return Err(LeaseError::Unavailable(format!(
@@ -121,7 +119,7 @@ impl Inner {
                 )));
             }
             Err(_) => {
-                let secs = WHERE.as_secs();
+                let secs = self.times.connect.as_secs();
                 return Err(LeaseError::Unavailable(format!(
                     "VDSM did not tell within {secs} s where the lease is"
                 )));
@@ -134,12 +132,6 @@ impl Inner {
         };
         self.spec(lease, self.conf.paths().resolve(path), offset)
     }
-}
-
-/// Asks sanlock in a thread that may block.
-async fn ask(spec: LeaseSpec) -> Result<LeaseOwner, LeaseError> {
-    let asked = tokio::task::spawn_blocking(move || spec.owner());
-    asked.await.map_err(|error| LeaseError::Unavailable(format!("a task failed: {error}")))?
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Looking at the VM: what VDSM says, whose the lease is, how the last one ended.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,17 +12,80 @@ use super::exit::Ended;
 use super::lease::holding;
 use super::words::activity;
 use crate::domain_xml::Lease;
-use crate::lease::LeaseSpec;
+use crate::lease::{LeaseError, LeaseOwner, LeaseSpec};
 use crate::port::{LeaseHolding, VmActivity, VmError, VmEvent, VmExit, VmStatus};
 
-/// How long a question waits for a connection when there is none.
-const CONNECT: Duration = Duration::from_secs(3);
-/// How much longer one waits for its answer. Together less than the callers' own patience of 10 s.
-const ANSWER: Duration = Duration::from_secs(5);
-/// A lease that seems lost is looked at so often, with a pause, before it is called lost: VDSM learns a little later than
-/// sanlock that a guest went on, stood still or ended.
+/// A lease that seems lost is looked at so often again, before it is called lost: VDSM learns a little later than sanlock
+/// that a guest went on, stood still or ended.
 const DOUBTS: u32 = 2;
-const DOUBT: Duration = Duration::from_millis(500);
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    /// A question waits for a connection so long when there is none.
+    pub connect: Duration,
+    /// And so much longer for its answer; together less than the callers' own patience of 10 s.
+    pub answer: Duration,
+    /// From one look at a lease that seems lost to the next.
+    pub doubt: Duration,
+    /// VDSM's answer to `VM.create`, which comes before anything is done.
+    pub create: Duration,
+    /// Until VDSM shows a VM when its answer was lost.
+    pub appear: Duration,
+    /// Until a created VM runs. The lease of a dead host is free after 8 N + W at the latest (140 s with sanlock's defaults);
+    /// the rest is QEMU's.
+    pub launch: Duration,
+    /// Until a destroyed VM is not seen any more.
+    pub vanish: Duration,
+    /// From one look to the next without an event.
+    pub look: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(3),
+            answer: Duration::from_secs(5),
+            doubt: Duration::from_millis(500),
+            create: Duration::from_mins(1),
+            appear: Duration::from_secs(10),
+            launch: Duration::from_mins(5),
+            vanish: Duration::from_mins(1),
+            look: Duration::from_secs(1),
+        }
+    }
+}
+
+type AskOwner = dyn Fn(&LeaseSpec) -> Result<LeaseOwner, LeaseError> + Send + Sync;
+
+/// Who tells whose a lease is. May block.
+#[derive(Clone)]
+pub(super) struct LockManager(Arc<AskOwner>);
+
+impl LockManager {
+    #[cfg(test)]
+    pub fn new(owner: impl Fn(&LeaseSpec) -> Result<LeaseOwner, LeaseError> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(owner))
+    }
+
+    /// The sanlock daemon of this host.
+    pub fn sanlock() -> Self {
+        Self(Arc::new(LeaseSpec::owner))
+    }
+
+    /// Asks in a thread that may block.
+    pub async fn owner(&self, spec: LeaseSpec) -> Result<LeaseOwner, LeaseError> {
+        let this = self.clone();
+        let asked = tokio::task::spawn_blocking(move || (this.0)(&spec));
+        asked.await.map_err(|error| LeaseError::Unavailable(format!("a task failed: {error}")))?
+    }
+}
+
+impl fmt::Debug for LockManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LockManager(…)")
+    }
+}
 
 /// What the parts of the adapter share.
 #[derive(Debug)]
@@ -29,6 +93,8 @@ pub(super) struct Inner {
     pub vdsm: Client,
     pub vm_id: String,
     pub conf: HostedEngineConf,
+    pub locks: LockManager,
+    pub times: Times,
     pub events: broadcast::Sender<VmEvent>,
     memory: Mutex<Memory>,
 }
@@ -52,9 +118,11 @@ impl Inner {
         vdsm: Client,
         vm_id: String,
         conf: HostedEngineConf,
+        locks: LockManager,
+        times: Times,
         events: broadcast::Sender<VmEvent>,
     ) -> Self {
-        Self { vdsm, vm_id, conf, events, memory: Mutex::default() }
+        Self { vdsm, vm_id, conf, locks, times, events, memory: Mutex::default() }
     }
 
     /// Never held over an await.
@@ -89,14 +157,14 @@ impl Inner {
             Connection::Down { why } => Some(CallError::Unreachable { detail: why.clone() }),
             Connection::Up => None,
         };
-        tokio::time::sleep(CONNECT).await;
+        tokio::time::sleep(self.times.connect).await;
         if let Some(error) = is_down() {
             return error;
         }
-        tokio::time::sleep(ANSWER).await;
+        tokio::time::sleep(self.times.answer).await;
         is_down().unwrap_or_else(|| CallError::Deadline {
             method: "VM.getStats".to_owned(),
-            after: CONNECT + ANSWER,
+            after: self.times.connect + self.times.answer,
         })
     }
 
@@ -126,7 +194,7 @@ impl Inner {
             };
             if matches!(lease, LeaseHolding::Lost { .. }) && doubts < DOUBTS {
                 doubts += 1;
-                tokio::time::sleep(DOUBT).await;
+                tokio::time::sleep(self.times.doubt).await;
                 continue;
             }
             return Ok(VmStatus { activity, exit: None, lease, pid: None });

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 use tokio::time::Instant;
-use vdsm_client::{Event, VmParams, VmStats, code};
+use vdsm_client::{CallError, Event, VmParams, VmStats, code};
 
 use super::look::Inner;
 use super::words::activity;
@@ -17,15 +17,6 @@ use crate::port::{LeaseHolding, StartMode, VmActivity, VmError, VmExit};
 const START: &str = "start the engine VM";
 const DESTROY: &str = "destroy the engine VM";
 const SHUTDOWN: &str = "shut the engine VM down";
-
-/// The lease of a dead host is free after 8 N + W at the latest (140 s with sanlock's defaults); the rest is QEMU's.
-const LAUNCH: Duration = Duration::from_mins(5);
-/// How long VDSM may take to show a VM when its answer was lost.
-const APPEAR: Duration = Duration::from_secs(10);
-/// How long a destroyed VM may be seen yet.
-const VANISH: Duration = Duration::from_mins(1);
-/// Events make it quicker than this.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// What a look at a VM that is being started came to.
 enum Launch {
@@ -39,7 +30,11 @@ impl Inner {
         self.clear().await?;
         let mut events = self.vdsm.events();
         self.forget();
-        let unsure = match self.vdsm.vm_create(&self.vm_id, VmParams::Xml(xml)).await {
+        let created = self.vdsm.vm_create(&self.vm_id, VmParams::Xml(xml));
+        let created = tokio::time::timeout(self.times.create, created).await.unwrap_or_else(|_| {
+            Err(CallError::Deadline { method: "VM.create".to_owned(), after: self.times.create })
+        });
+        let unsure = match created {
             Ok(_) => None,
             Err(error) if error.code() == Some(code::VM_EXISTS) => {
                 return Err(VmError::AlreadyExists { pid: None });
@@ -50,8 +45,8 @@ impl Inner {
             }
             Err(error) => return Err(trouble(START, &error)),
         };
-        let end = Instant::now() + LAUNCH;
-        let appear = Instant::now() + APPEAR;
+        let end = Instant::now() + self.times.launch;
+        let appear = Instant::now() + self.times.appear;
         let mut has_appeared = unsure.is_none();
         loop {
             match self.stats().await {
@@ -76,7 +71,7 @@ impl Inner {
                 }
             }
             if Instant::now() >= end {
-                let secs = LAUNCH.as_secs();
+                let secs = self.times.launch.as_secs();
                 return Err(failed(START, format!("VDSM has not launched it within {secs} s")));
             }
             self.next_event(&mut events).await;
@@ -159,14 +154,14 @@ impl Inner {
             }
             Err(error) => return Err(trouble(DESTROY, &error)),
         }
-        let end = Instant::now() + VANISH;
+        let end = Instant::now() + self.times.vanish;
         loop {
             let last = match self.stats().await {
                 Err(error) if error.code() == Some(code::NO_SUCH_VM) => return Ok(()),
                 Err(error) => trouble(DESTROY, &error),
                 Ok(stats) => {
                     let word = stats.status.unwrap_or_default();
-                    failed(DESTROY, format!("VDSM still says {word} after {} s", VANISH.as_secs()))
+                    failed(DESTROY, format!("VDSM still says {word} after {} s", self.times.vanish.as_secs()))
                 }
             };
             if Instant::now() >= end {
@@ -219,6 +214,6 @@ impl Inner {
             }
         };
         // A look is due in both cases.
-        let _ = tokio::time::timeout(LOOK, ours).await;
+        let _ = tokio::time::timeout(self.times.look, ours).await;
     }
 }
