@@ -8,7 +8,8 @@
 //! | `ha` | ha.conf | this host |
 //! | `broker` | broker.conf, keys as `section.key` | the configuration volume |
 //!
-//! Of what is on the volume each host keeps a copy, brought up to date by [`crate::refresh`]. Pure but for the paths.
+//! Of what is on the volume each host keeps a copy, brought up to date by [`crate::refresh`]. Only [`Content::load`] and
+//! [`set_local`] touch files, and only this host's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
