@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod blocks;
 pub mod core;
+pub mod engine_conf;
 pub mod explain;
 pub mod hostname;
 pub mod monitors;

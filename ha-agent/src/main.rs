@@ -14,6 +14,7 @@ use clap::Parser;
 use engine_vm::qemu::QmpRole;
 
 use ha_agent::agent::Agent;
+use ha_agent::engine_conf::EngineConf;
 use ha_agent::hostname::{self, HostName};
 use ha_agent::ports::{HostFiles, Ports, Systemd};
 use ha_agent::settings::{self, AgentConfig, SetupError};
@@ -98,11 +99,15 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let vdsm = engine_vm::vdsm::client_of_host(&conf, &toml).map_err(SetupError::Hypervisor)?;
         let vm = engine_vm::of_host(&conf, &toml, QmpRole::Agent, vdsm.as_ref())
             .map_err(SetupError::Hypervisor)?;
+        let clock = Arc::new(clock::SystemClock);
+        let engine_conf = vdsm
+            .map(|vdsm| EngineConf::new(vdsm, &conf, clock.clone(), TimeZone::system()))
+            .transpose()?;
         let ports = Ports {
             broker: Arc::new(BrokerClient::new(paths.broker_socket())),
             vm,
-            clock: Arc::new(clock::SystemClock),
-            files: Arc::new(HostFiles::new(conf)),
+            clock,
+            files: Arc::new(HostFiles::new(conf, engine_conf)),
             service: Arc::new(Systemd),
         };
         let (tell, stop) = watch::channel(false);

@@ -20,6 +20,8 @@ use metadata_format::HostId;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
+use crate::engine_conf::{Brought, EngineConf};
+
 /// Everything that the loop is connected to.
 #[derive(Clone)]
 pub struct Ports {
@@ -210,22 +212,18 @@ pub struct HostFiles {
     refresh: Mutex<Option<JoinHandle<Result<Refreshed, RefreshError>>>>,
     /// The copies of hosted-engine.conf and broker.conf could not be written the last time.
     copies_failed: Arc<AtomicBool>,
+    /// The engine's newer description of the VM, on hosts where it can be had.
+    engine_conf: Option<EngineConf>,
 }
 
 impl HostFiles {
-    /// The files of the host that `conf` describes.
-    pub fn new(conf: HostedEngineConf) -> Self {
-        Self { conf, refresh: Mutex::new(None), copies_failed: Arc::default() }
+    /// The files of the host that `conf` describes. Of two descriptions of the VM that of `engine_conf` wins.
+    pub fn new(conf: HostedEngineConf, engine_conf: Option<EngineConf>) -> Self {
+        Self { conf, refresh: Mutex::new(None), copies_failed: Arc::default(), engine_conf }
     }
 
-    fn paths(&self) -> &Paths {
-        self.conf.paths()
-    }
-}
-
-#[async_trait]
-impl Files for HostFiles {
-    async fn refresh_vm_conf(&self) -> Result<(), ConfTrouble> {
+    /// Looks at the configuration volume.
+    async fn refresh_from_volume(&self) -> Result<(), ConfTrouble> {
         let mut running = self.refresh.lock().await;
         let conf = &self.conf;
         let reading = running.get_or_insert_with(|| {
@@ -251,6 +249,28 @@ impl Files for HostFiles {
                 error @ (RefreshError::Config(_) | RefreshError::Archive { .. } | RefreshError::Missing(_)),
             )) => Err(ConfTrouble::Unusable(not_brought(&error))),
             Err(error) => Err(ConfTrouble::Unusable(not_brought(&error))),
+        }
+    }
+
+    fn paths(&self) -> &Paths {
+        self.conf.paths()
+    }
+}
+
+#[async_trait]
+impl Files for HostFiles {
+    async fn refresh_vm_conf(&self) -> Result<(), ConfTrouble> {
+        let brought = match &self.engine_conf {
+            Some(engine_conf) => engine_conf.refresh().await,
+            None => Brought::Nothing,
+        };
+        let from_volume = self.refresh_from_volume().await;
+        match (brought, from_volume) {
+            (Brought::Fresh, Err(error)) => {
+                tracing::debug!("{error}");
+                Ok(())
+            }
+            (Brought::Fresh | Brought::Nothing, result) => result,
         }
     }
 

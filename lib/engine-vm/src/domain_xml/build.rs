@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::device;
 use super::disk::{self, Disk};
 use super::element::{Element, element};
+use super::platform::{self, Firmware};
 use super::{Dialect, Lease, LeaseTarget, OVIRT_VM, Place, of_config, unusable};
 use crate::port::VmError;
 
@@ -23,6 +24,7 @@ pub(super) fn domain(vm: &VmConf, place: &Place<'_>) -> Result<Element, VmError>
     let kib = vm.mem_size().map_err(|error| of_config(&error))? * 1024;
     let machine = vm.emulated_machine().unwrap_or("pc");
     let disks = disk::disks(vm, place, is_q35(machine))?;
+    let firmware = Firmware::of(vm, is_q35(machine))?;
     let lease = lease_of(vm, place, &disks)?;
     let mut domain = element("domain").with("type", "kvm");
     if place.dialect == Dialect::Vdsm {
@@ -38,11 +40,16 @@ pub(super) fn domain(vm: &VmConf, place: &Place<'_>) -> Result<Element, VmError>
         .with_child(vcpu(vm)?)
         .with_children((place.dialect == Dialect::Vdsm).then(|| sysinfo(id)))
         .with_child(clock())
-        .with_child(element("features").with_child(element("acpi")))
+        .with_child(
+            element("features")
+                .with_child(element("acpi"))
+                .with_children(firmware.and_then(Firmware::feature)),
+        )
         .with_child(cpu(vm)?)
         .with_child(
             element("devices")
                 .with_children(device::devices(vm, place, machine)?)
+                .with_children(platform::tpm(vm)?)
                 .with_children(disks.iter().map(Disk::to_element))
                 .with_child(lease_element(&lease)),
         )
@@ -51,7 +58,10 @@ pub(super) fn domain(vm: &VmConf, place: &Place<'_>) -> Result<Element, VmError>
                 .with_child(element("suspend-to-disk").with("enabled", "no"))
                 .with_child(element("suspend-to-mem").with("enabled", "no")),
         )
-        .with_child(os(vm, place, machine));
+        .with_child(
+            os(vm, place, machine)
+                .with_children(firmware.into_iter().flat_map(|firmware| firmware.elements(id))),
+        );
     Ok(match place.dialect {
         Dialect::Vdsm => domain.with_child(metadata(vm, place, &disks)?),
         Dialect::Libvirt => domain,
@@ -143,7 +153,7 @@ fn cpu(vm: &VmConf) -> Result<Element, VmError> {
         "hostModel" => element("cpu").with("mode", "host-model"),
         model => element("cpu").with("match", "exact").with_child(element("model").with_text(model)),
     };
-    let mut cpu = cpu.with_child(topology);
+    let mut cpu = cpu.with_child(topology).with_children(platform::numa(vm)?);
     for part in parts.filter(|part| !part.is_empty()) {
         let (policy, name) = match (part.strip_prefix('+'), part.strip_prefix('-')) {
             (Some(name), _) => ("require", name),

@@ -11,6 +11,7 @@ mod build;
 mod device;
 mod disk;
 mod element;
+mod platform;
 mod rewrite;
 mod scan;
 

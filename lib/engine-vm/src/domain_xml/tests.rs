@@ -54,6 +54,42 @@ fn a_typical_vm_for_vdsm_is_as_it_was() {
     assert_eq!(xml, golden, "{xml}");
 }
 
+/// The typical VM on q35, with more lines.
+fn modern(more: &str) -> String {
+    format!("{VM}emulatedMachine=pc-q35-rhel8.6.0\n{more}\n")
+}
+
+#[test]
+fn uefi_tpm_and_numa_are_as_the_engine_writes_them() {
+    let xml = made(&modern("firmware=uefi-secure-boot\ntpm=true\nnuma=0-1,4@1024;2-3@3072"), Dialect::Vdsm)
+        .unwrap();
+    for part in [
+        "<features><acpi/><smm state=\"on\"/></features>",
+        "<loader readonly=\"yes\" secure=\"yes\" type=\"pflash\">/usr/share/OVMF/OVMF_CODE.secboot.fd</loader>",
+        "<nvram template=\"/usr/share/OVMF/OVMF_VARS.secboot.fd\">\
+         /var/lib/libvirt/qemu/nvram/82a24281-8a25-4772-b9c9-45971e811cb3.fd</nvram>",
+        "<tpm model=\"tpm-crb\"><backend type=\"emulator\" version=\"2.0\"/></tpm>",
+        "<numa><cell id=\"0\" cpus=\"0-1,4\" memory=\"1048576\"/><cell id=\"1\" cpus=\"2-3\" memory=\"3145728\"/></numa>",
+    ] {
+        assert!(xml.contains(part), "{part}\n{xml}");
+    }
+    let plain = made(&modern("firmware=uefi\ntpm=false"), Dialect::Vdsm).unwrap();
+    assert!(plain.contains("secure=\"no\"") && !plain.contains("<smm") && !plain.contains("<tpm"), "{plain}");
+}
+
+#[test]
+fn wrong_firmware_tpm_and_numa_are_refused_by_name() {
+    for line in ["firmware=bios", "tpm=maybe", "numa=0-3", "numa=0-3@x", "numa=3-0@4096", "numa=0-16@4096"] {
+        let error = refused(&modern(line));
+        let (key, value) = line.split_once('=').unwrap();
+        assert!(error.contains(&format!("{key}={value:?} must be")), "{line}: {error}");
+    }
+    for numa in ["0-1@2048;1-2@2048", "0-1@2048;2-3@1024", "0@4096;"] {
+        assert!(refused(&modern(&format!("numa={numa}"))).contains("numa="), "{numa}");
+    }
+    assert!(refused(&format!("{VM}firmware=uefi\n")).contains("q35"));
+}
+
 #[test]
 fn a_typical_vm_for_libvirt_is_as_it_was() {
     let golden = include_str!("../../tests/domain_xml/libvirt.xml");

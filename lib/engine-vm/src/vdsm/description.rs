@@ -99,16 +99,28 @@ pub(super) fn own_disk(conf: &HostedEngineConf) -> Result<Own, VmError> {
 /// # Errors
 /// [`VmError::Config`]: vm.conf cannot be used, or describes another VM, or one without its own disk.
 pub(super) fn to_start(conf: &HostedEngineConf, vm_id: &str, mode: StartMode) -> Result<String, VmError> {
-    let vm = load_vm_conf(conf).map_err(|error| of_config(&error))?;
+    of_conf(&load_vm_conf(conf).map_err(|error| of_config(&error))?, conf, vm_id, mode)
+}
+
+/// Whether the engine VM could be started from `vm`, a description that has yet to become this host's vm.conf.
+///
+/// # Errors
+/// [`VmError::Config`]: it cannot be used, or describes another VM, or one without its own disk.
+pub fn check_description(vm: &VmConf, conf: &HostedEngineConf) -> Result<(), VmError> {
+    let vm_id = conf.vmid().map_err(|error| of_config(&error))?;
+    of_conf(vm, conf, vm_id, StartMode::Run).map(drop)
+}
+
+fn of_conf(vm: &VmConf, conf: &HostedEngineConf, vm_id: &str, mode: StartMode) -> Result<String, VmError> {
     let starts_paused = mode == StartMode::Paused;
-    let (xml, id) = match xml_of(&vm)? {
+    let (xml, id) = match xml_of(vm)? {
         None => {
             let place = Place { conf, dialect: Dialect::Vdsm, starts_paused };
             let id = vm.vm_id().map_err(|error| of_config(&error))?.to_owned();
-            (domain_xml::from_vm_conf(&vm, &place)?, id)
+            (domain_xml::from_vm_conf(vm, &place)?, id)
         }
         Some(xml) => {
-            let own = own_of_xml(&vm, conf, &xml)?;
+            let own = own_of_xml(vm, conf, &xml)?;
             let xml = domain_xml::with_lease(&xml, &own.lease)?;
             let xml = if starts_paused { domain_xml::with_launch_paused(&xml)? } else { xml };
             let id = domain_xml::describe(&xml)?.id.unwrap_or_default();

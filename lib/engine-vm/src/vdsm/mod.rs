@@ -30,6 +30,7 @@ mod tests;
 
 pub use adapter::VdsmVm;
 pub use connect::client_of_host;
+pub use description::check_description;
 
 use vdsm_client::{CallError, code};
 
