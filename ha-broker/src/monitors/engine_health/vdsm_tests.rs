@@ -23,11 +23,11 @@ async fn block_after(said: &[Value]) -> (VmState, Health, String, Option<String>
     let vm = VdsmVm::new(vdsm.client(), &conf, QmpRole::Cli).unwrap();
     let mut before = VmState::Down;
     let mut status = None;
-    for stats in said {
-        let stats = stats.clone();
-        vdsm.rescript(move |method, _| match (method, &stats) {
+    for word in said {
+        let told = word.clone();
+        vdsm.rescript(move |method, _| match (method, &told) {
             ("VM.getStats", Value::Null) => Answer::refusal(1),
-            ("VM.getStats", stats) => Answer::Result(json!([stats])),
+            ("VM.getStats", told) => Answer::Result(json!([told])),
             _ => Answer::refusal(-32601),
         });
         let seen = vm.status().await;
