@@ -11,6 +11,6 @@ pub mod qemu;
 pub use of_host::of_host;
 
 pub use port::{
-    ConsoleAddress, ConsoleKind, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget, StartMode,
-    VmActivity, VmError, VmEvent, VmExit, VmStatus,
+    ConsoleAddress, ConsoleKind, EngineVm, LeaseHolding, LeaseOutlook, LeaseOwner, MigrationProgress,
+    MigrationTarget, OwnerLife, StartMode, VmActivity, VmError, VmEvent, VmExit, VmStatus,
 };

@@ -11,13 +11,14 @@ use tokio::sync::{Mutex, Notify, broadcast};
 use tokio::task::JoinHandle;
 
 use super::launch::LaunchMode;
-use super::look::{Inner, Shared, failed};
+use super::look::{Inner, Shared, blocking, failed};
+use super::outlook::{OwnerWatch, POLL};
 use super::run_dir::{QmpRole, RunDir, SERIAL_SOCKET};
 use super::settings::QemuSettings;
 use super::watch;
 use crate::port::{
-    ConsoleAddress, ConsoleKind, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget, StartMode,
-    VmActivity, VmError, VmEvent, VmStatus,
+    ConsoleAddress, ConsoleKind, EngineVm, LeaseHolding, LeaseOutlook, MigrationProgress, MigrationTarget,
+    StartMode, VmActivity, VmError, VmEvent, VmStatus,
 };
 
 /// Events kept for a slow listener.
@@ -43,6 +44,7 @@ impl QemuVm {
             qmp: Mutex::new(None),
             events,
             started: Notify::new(),
+            owner: OwnerWatch::default(),
         });
         let watcher = match role {
             QmpRole::Agent | QmpRole::Broker => Some(tokio::spawn(watch::follow(inner.clone()))),
@@ -84,6 +86,26 @@ impl EngineVm for QemuVm {
         self.inner.launch(mode, None).await?;
         self.inner.tell(VmEvent::Changed(activity));
         Ok(())
+    }
+
+    async fn lease_outlook(&self) -> Result<LeaseOutlook, VmError> {
+        let inner = self.inner.clone();
+        let outlook =
+            blocking(move || inner.settings.lease.outlook(&inner.owner, inner.settings.watchdog)).await?;
+        outlook.map_err(|error| VmError::Unreachable { detail: error.to_string() })
+    }
+
+    async fn lease_gives_way(&self) {
+        loop {
+            tokio::time::sleep(POLL).await;
+            let inner = self.inner.clone();
+            match blocking(move || inner.settings.lease.owner_gives_way(&inner.owner)).await {
+                Ok(Ok(Some(true))) => return,
+                // A lock manager that does not answer is asked again.
+                Ok(Ok(Some(false)) | Err(_)) | Err(_) => {}
+                Ok(Ok(None)) => std::future::pending().await,
+            }
+        }
     }
 
     /// QEMU presses the guest's power button, at once; it knows no delay and no message.

@@ -10,6 +10,7 @@ use tokio::sync::{Mutex, Notify, broadcast};
 use super::handover::{Handover, Phase};
 use super::journal::{self, Journal, Remains};
 use super::launch::{ExitRecord, LaunchMode, ProcessRecord};
+use super::outlook::OwnerWatch;
 use super::process::Process;
 use super::qmp::{Qmp, QmpError};
 use super::run_dir::{DESTROYING, EXIT, PROCESS, QEMU_LOG, RunDir};
@@ -32,6 +33,8 @@ pub(super) struct Inner {
     pub events: broadcast::Sender<VmEvent>,
     /// A VM was started: whoever watches should look.
     pub started: Notify,
+    /// What was seen of the lease's owner.
+    pub owner: OwnerWatch,
 }
 
 /// A VM process that exists.

@@ -23,6 +23,7 @@ pub mod lease;
 mod look;
 pub mod machine;
 mod migration;
+mod outlook;
 pub mod process;
 pub mod qmp;
 pub mod run_dir;
