@@ -3,7 +3,7 @@
 
 use broker_api::status::{AgentReport, ScoreTerm};
 
-use crate::core::{Core, Limits, Reason};
+use crate::core::{Core, LeaseOwner, Limits, Reason};
 
 /// The report for `PUT /v1/agent`.
 pub fn report(core: &Core, reasons: &[Reason], warnings: Vec<String>, limits: &Limits) -> AgentReport {
@@ -13,12 +13,17 @@ pub fn report(core: &Core, reasons: &[Reason], warnings: Vec<String>, limits: &L
         points: term.points,
         reason: term.factor.to_string(),
     });
+    let lease_free = reasons.iter().find_map(|reason| match reason {
+        Reason::LeaseWaits { owner: LeaseOwner { free_in, .. } } => *free_in,
+        _ => None,
+    });
+    let lease_free = core.view.as_ref().zip(lease_free).map(|(view, left)| view.look.finished.plus(left));
     AgentReport {
         state: core.state.name().to_owned(),
         score: core.score.total,
         score_terms: terms.collect(),
         reasons: reasons.iter().map(ToString::to_string).collect(),
-        timeout_at: core.deadline(limits).map(|at| at.on_wall(offset)),
+        timeout_at: core.deadline(limits).or(lease_free).map(|at| at.on_wall(offset)),
         warnings,
     }
 }

@@ -174,6 +174,7 @@ const fn policy(table: PolicyTable) -> Policy {
         blip_free_restart: table.blip_free_restart,
         health_escalation: table.health_escalation,
         stop_needs_cause: table.stop_needs_cause,
+        lease_aware_start: table.lease_aware_start,
     }
 }
 
@@ -324,7 +325,7 @@ mod tests {
             paused_policy = false\n\
             blip_free_restart = false\n\
             health_escalation = false\n\
-            stop_needs_cause = false\n";
+            stop_needs_cause = false\nlease_aware_start = false\n";
         assert_eq!(policy(off), Policy::plain());
     }
 

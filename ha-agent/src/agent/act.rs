@@ -3,11 +3,11 @@
 use std::future::Future;
 use std::time::Duration;
 
-use engine_vm::{LeaseHolding, StartMode, VmActivity, VmError, VmStatus};
+use engine_vm::{LeaseHolding, LeaseOutlook, StartMode, VmActivity, VmError, VmStatus};
 use tracing::{error, info, warn};
 
 use super::{ATTEND_EVERY, Agent, STOP_GRACE};
-use crate::core::{Action, ActionResult, PausedLease, Reason};
+use crate::core::{Action, ActionResult, LeaseOwner, OwnerLife, PausedLease, Reason};
 use crate::explain;
 
 /// Longest time that letting a paused VM go on may take.
@@ -136,7 +136,12 @@ impl Agent {
         info!("{}", explain::one_line(reasons));
         let vm = self.ports.vm.clone();
         let result = match action {
-            Action::StartVm => self.attend(self.config.start_deadline, vm.start(StartMode::Run)).await,
+            Action::StartVm => {
+                if let Some(owner) = self.lease_owner().await {
+                    return ActionResult::Waits { owner };
+                }
+                self.attend(self.config.start_deadline, vm.start(StartMode::Run)).await
+            }
             Action::StopVm => {
                 let message = "The high-availability agent shuts the hosted engine down on this host";
                 self.attend(SHUTDOWN_DEADLINE, vm.shutdown(Duration::ZERO, message)).await
@@ -153,6 +158,43 @@ impl Agent {
             Err(Trouble::Other(detail)) => {
                 warn!("{action:?} failed: {detail}");
                 ActionResult::Failed { detail }
+            }
+        }
+    }
+
+    /// Whether the last step waits for another host's hold on the VM's lease to end.
+    pub(super) fn waits_for_lease(&self) -> bool {
+        self.reasons.iter().any(|reason| matches!(reason, Reason::LeaseWaits { .. }))
+    }
+
+    /// The host whose hold on the VM's lease would make a start fail. `None` also when nobody knows: the start itself
+    /// finds out, and is refused at worst.
+    pub(super) async fn lease_owner(&mut self) -> Option<LeaseOwner> {
+        if !self.config.settings.policy.lease_aware_start {
+            return None;
+        }
+        let vm = self.ports.vm.clone();
+        match tokio::time::timeout(STATUS_DEADLINE, vm.lease_outlook()).await {
+            Ok(Ok(LeaseOutlook::Free)) => None,
+            Ok(Ok(LeaseOutlook::Held { host_id, life, free_in })) => Some(LeaseOwner {
+                host: host_id,
+                life: match life {
+                    engine_vm::OwnerLife::Live => OwnerLife::Live,
+                    engine_vm::OwnerLife::Failing => OwnerLife::Failing,
+                    engine_vm::OwnerLife::Unknown => OwnerLife::Unknown,
+                },
+                // A second begun is one to wait for.
+                free_in: free_in.map(|left| left.as_secs() + u64::from(left.subsec_nanos() > 0)),
+            }),
+            Ok(Err(error)) => {
+                self.warnings.push(format!("who holds the engine VM's lease is not known: {error}"));
+                None
+            }
+            Err(_) => {
+                let secs = STATUS_DEADLINE.as_secs();
+                self.warnings
+                    .push(format!("who holds the engine VM's lease is not known: no answer within {secs} s"));
+                None
             }
         }
     }

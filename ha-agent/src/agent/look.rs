@@ -71,6 +71,7 @@ impl Agent {
                 last_acknowledged: Some(self.last_acknowledged),
                 host_lease: self.leases_held(),
                 storage_stuck: self.storage_stuck(status.as_ref()),
+                lease_owner: if self.waits_for_lease() { self.lease_owner().await } else { None },
             },
         })
     }

@@ -127,7 +127,7 @@ impl Agent {
                     // Counted from now, not from the look, so that the core's whole seconds have surely passed.
                     let wanted = again_in.map_or(usual, Duration::from_secs);
                     let left = usual.min(wanted).max(SHORTEST_REST);
-                    if !self.rest(left).await {
+                    if !self.rest_unless_lease_gives_way(left).await {
                         break;
                     }
                 }
@@ -207,6 +207,24 @@ impl Agent {
             }
             input = Input::Done(self.act(action, &reasons).await);
         }
+    }
+
+    /// As [`Self::rest`], but ends also when the lease that the last step waits for may be had.
+    async fn rest_unless_lease_gives_way(&mut self, left: Duration) -> bool {
+        if !self.waits_for_lease() {
+            return self.rest(left).await;
+        }
+        let vm = self.ports.vm.clone();
+        let rested = tokio::select! {
+            biased;
+            rested = self.rest(left) => Some(rested),
+            () = vm.lease_gives_way() => None,
+        };
+        if let Some(rested) = rested {
+            return rested;
+        }
+        self.until_next_second().await;
+        !self.must_stop()
     }
 
     /// Waits until the next loop is due: `left` has passed, or the broker woke us. False when told to stop.

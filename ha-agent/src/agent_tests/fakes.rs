@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use broker_api::status::{AgentReport, LeaseState, MonitorRow, StatusDocument, StorageState, Wake};
 use clock::{Clock, Monotonic, Wall};
 use engine_vm::{
-    ConsoleAddress, ConsoleKind, CpuUse, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget,
-    StartMode, VmActivity, VmError, VmEvent, VmStatus,
+    ConsoleAddress, ConsoleKind, CpuUse, EngineVm, LeaseHolding, LeaseOutlook, MigrationProgress,
+    MigrationTarget, StartMode, VmActivity, VmError, VmEvent, VmStatus,
 };
 use metadata_format::{EngineStatus, GlobalBlock, HostBlock, HostId, HostRecord, Score};
 use tokio::sync::{Notify, broadcast};
@@ -48,6 +48,8 @@ pub struct Inner {
     pub lock_manager_live: Option<Vec<HostId>>,
     pub counter: u64,
     pub vm: VmStatus,
+    /// Who holds the VM's lease.
+    pub outlook: LeaseOutlook,
     /// What the next starts answer; `Ok` when there is nothing.
     pub start_errors: Vec<VmError>,
     /// What the next resumes answer; `Ok` when there is nothing.
@@ -92,6 +94,7 @@ impl World {
                 lock_manager_live: None,
                 counter: 0,
                 vm: no_vm(),
+                outlook: LeaseOutlook::Free,
                 start_errors: Vec::new(),
                 resume_errors: Vec::new(),
                 conf_trouble: None,
@@ -349,6 +352,16 @@ impl EngineVm for World {
         }
         inner.vm = running_vm();
         Ok(())
+    }
+
+    async fn lease_outlook(&self) -> Result<LeaseOutlook, VmError> {
+        Ok(self.lock().outlook)
+    }
+
+    async fn lease_gives_way(&self) {
+        while self.lock().outlook != LeaseOutlook::Free {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
     }
 
     async fn shutdown(&self, _delay: Duration, _message: &str) -> Result<(), VmError> {

@@ -1,6 +1,7 @@
 //! The loop in a world made up, on paused time.
 
 mod fakes;
+mod lease;
 mod mixed;
 mod storage;
 

@@ -51,6 +51,7 @@ prop_compose! {
             lock_manager_live: live,
             footing: Footing {
                 last_acknowledged: footing.0.map(Secs), host_lease: footing.1, storage_stuck: footing.2,
+                lease_owner: footing.2.map(|secs| LeaseOwner { host: secs, life: OwnerLife::Failing, free_in: Some(secs) }),
             },
         }
     }
@@ -58,7 +59,7 @@ prop_compose! {
 
 /// Any combination of the switches.
 fn any_policy() -> impl Strategy<Value = Policy> {
-    prop::array::uniform14(any::<bool>()).prop_map(|on| Policy {
+    prop::array::uniform15(any::<bool>()).prop_map(|on| Policy {
         retry_memory: on[0],
         start_waits_for_liveness: on[1],
         lease_refusal_is_no_failure: on[2],
@@ -73,6 +74,7 @@ fn any_policy() -> impl Strategy<Value = Policy> {
         blip_free_restart: on[11],
         health_escalation: on[12],
         stop_needs_cause: on[13],
+        lease_aware_start: on[14],
     })
 }
 

@@ -343,8 +343,12 @@ fn a_host_without_footing_does_not_start_the_vm_and_says_why() {
             whole_step(core_in(State::EngineDown, None, &settings), world, true, &settings);
         (core.state, decision.reasons.last().map(ToString::to_string).unwrap_or_default())
     };
-    let good =
-        Footing { last_acknowledged: Some(Secs(NOW - 60)), host_lease: Some(true), storage_stuck: None };
+    let good = Footing {
+        last_acknowledged: Some(Secs(NOW - 60)),
+        host_lease: Some(true),
+        storage_stuck: None,
+        lease_owner: None,
+    };
     assert_eq!(run(good).0, State::EngineStart);
     for (footing, word) in [
         (Footing { last_acknowledged: Some(Secs(NOW - 61)), ..good }, "not written for 61 s"),

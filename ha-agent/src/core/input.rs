@@ -128,6 +128,8 @@ pub struct Footing {
     pub host_lease: Option<bool>,
     /// For how many seconds a request to shared storage has hung or failed; `None` when storage works.
     pub storage_stuck: Option<u64>,
+    /// The host whose hold on the VM's lease forbids a start; asked while the last step waited for it.
+    pub lease_owner: Option<LeaseOwner>,
 }
 
 /// What the core wants done to the VM.
@@ -143,6 +145,28 @@ pub enum Action {
     ResumeVm,
 }
 
+/// The host that holds the VM's lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseOwner {
+    /// Its id in the lockspace.
+    pub host: u64,
+    /// How it is.
+    pub life: OwnerLife,
+    /// Seconds until the lease can be taken at the latest; `None` while the owner renews.
+    pub free_in: Option<u64>,
+}
+
+/// How the owner of a lease is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnerLife {
+    /// It renews.
+    Live,
+    /// It stopped renewing.
+    Failing,
+    /// Not known yet.
+    Unknown,
+}
+
 /// How an action went.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ActionResult {
@@ -152,6 +176,11 @@ pub enum ActionResult {
     Refused {
         /// Who holds it, in words.
         detail: String,
+    },
+    /// A start that was not tried: the lock manager names a host that holds the VM's lease.
+    Waits {
+        /// Who.
+        owner: LeaseOwner,
     },
     /// It did not.
     Failed {

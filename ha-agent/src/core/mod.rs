@@ -24,7 +24,8 @@ pub mod time;
 use metadata_format::{EngineStatus, HostId, Score};
 
 pub use input::{
-    Action, ActionResult, Footing, Input, Local, Migration, Observation, PausedLease, RemoteBlock, RemoteHost,
+    Action, ActionResult, Footing, Input, LeaseOwner, Local, Migration, Observation, OwnerLife, PausedLease,
+    RemoteBlock, RemoteHost,
 };
 pub use liveness::{History, Witness};
 pub use memory::Memory;
@@ -204,6 +205,7 @@ impl Core {
     fn count_start(&mut self, result: &ActionResult, policy: Policy) {
         let count = match result {
             ActionResult::Done => 0,
+            ActionResult::Waits { .. } => return,
             ActionResult::Refused { .. } if policy.lease_refusal_is_no_failure => return,
             ActionResult::Refused { .. } | ActionResult::Failed { .. } => {
                 self.retries.count.saturating_add(1)

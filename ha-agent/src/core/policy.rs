@@ -69,6 +69,9 @@ pub struct Policy {
     /// Before the guest is asked to power down, the cause is looked at again: a loop has passed since the decision. Plain
     /// stops a VM whose engine became healthy meanwhile, or that no other host can take any more.
     pub stop_needs_cause: bool,
+    /// Before a start the lock manager is asked who holds the VM's lease; while that host may be alive nothing is tried,
+    /// and the start follows within two seconds of its giving way. Plain tries in each loop, in vain.
+    pub lease_aware_start: bool,
 }
 
 impl Policy {
@@ -89,6 +92,7 @@ impl Policy {
             blip_free_restart: false,
             health_escalation: false,
             stop_needs_cause: false,
+            lease_aware_start: false,
         }
     }
 }
@@ -110,6 +114,7 @@ impl Default for Policy {
             blip_free_restart: true,
             health_escalation: true,
             stop_needs_cause: true,
+            lease_aware_start: true,
         }
     }
 }

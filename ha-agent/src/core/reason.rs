@@ -7,6 +7,7 @@ use std::fmt;
 
 use metadata_format::{HostId, Score};
 
+use super::input::{LeaseOwner, OwnerLife};
 use super::state::State;
 
 /// Another host, for texts.
@@ -88,6 +89,7 @@ pub enum Reason {
     Started,
     StartFailed { failures: u32, detail: String },
     StartRefused { detail: String },
+    LeaseWaits { owner: LeaseOwner },
     PoweringUp { detail: String, left: Option<u64> },
     EngineHealthy,
     TakenOver { detail: String },
@@ -263,6 +265,20 @@ impl fmt::Display for Reason {
             }
             Self::StartRefused { detail } => {
                 write!(f, "the engine VM cannot be started here yet: {detail}")
+            }
+            Self::LeaseWaits { owner: LeaseOwner { host, life, free_in } } => {
+                write!(f, "the engine VM runs nowhere; waiting for the lease that host {host} holds, ")?;
+                match (life, free_in) {
+                    (OwnerLife::Live, _) => f.write_str("which is alive and must give it up first"),
+                    (OwnerLife::Failing, Some(secs)) => {
+                        write!(f, "which does not renew it any more: free in {secs} s at the latest")
+                    }
+                    (OwnerLife::Failing, None) => f.write_str("which does not renew it any more"),
+                    (OwnerLife::Unknown, Some(secs)) => {
+                        write!(f, "of which nobody knows yet whether it is alive: free in {secs} s if it is not")
+                    }
+                    (OwnerLife::Unknown, None) => f.write_str("of which nobody knows yet whether it is alive"),
+                }
             }
             Self::PoweringUp { detail, left } => {
                 write!(f, "the engine VM is powering up (status {detail}{})", Left(*left))

@@ -109,6 +109,7 @@ fn look(turn: &Turn, now: u64, stamps: &[i64]) -> Observation {
             last_acknowledged: Some(Secs(now - turn.silent)),
             host_lease: Some(true),
             storage_stuck: None,
+            lease_owner: None,
         },
     }
 }

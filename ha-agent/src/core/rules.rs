@@ -394,6 +394,13 @@ pub(super) fn after_action(from: State, action: Action, result: ActionResult, fa
         (Action::StartVm, ActionResult::Refused { detail }) => {
             To(State::EngineDown, Delay, Reason::StartRefused { detail })
         }
+        (Action::StartVm, ActionResult::Waits { owner }) => {
+            To(State::EngineDown, Delay, Reason::LeaseWaits { owner })
+        }
+        // Only a start waits for a lease: taken for an action whose outcome is not known.
+        (Action::StopVm | Action::ForceStopVm, ActionResult::Waits { .. }) => {
+            To(State::ReinitializeFSM, Delay, Reason::ResultLost)
+        }
         (Action::StopVm, ActionResult::Done) => To(State::EngineStop, Delay, Reason::ShutdownAsked),
         (Action::StopVm, ActionResult::Refused { detail } | ActionResult::Failed { detail }) => {
             To(State::ReinitializeFSM, Delay, Reason::ShutdownFailed { detail })

@@ -91,3 +91,32 @@ fn the_turn_is_forgotten_when_the_vm_runs_again_and_kept_when_a_start_is_refused
     let (core, ..) = whole_step(core, look(NOW + 15, others(4, &scores), down()), true, &settings);
     assert_eq!(core.state, State::EngineStart, "its turn has come and lasts");
 }
+
+#[test]
+fn a_lease_that_another_host_holds_is_waited_for_without_leaving_the_state() {
+    let aware = Policy { lease_aware_start: true, ..only().policy };
+    let settings = Settings { policy: aware, ..only() };
+    let owner = LeaseOwner { host: 9, life: OwnerLife::Failing, free_in: Some(30) };
+    let down = || engine(VmState::Down, Health::Bad, "Down");
+    let alone = || core_beside(Vec::new(), State::EngineDown, None, &settings);
+    let seen = |lease_owner| {
+        let mut seen = look(NOW, Vec::new(), down());
+        seen.footing.lease_owner = lease_owner;
+        seen
+    };
+    let (core, decision, _) = whole_step(alone(), seen(Some(owner)), true, &settings);
+    assert_eq!(core.state, State::EngineDown);
+    assert_eq!(decision.reasons.last(), Some(&Reason::LeaseWaits { owner }));
+    let (core, ..) = whole_step(alone(), seen(None), true, &settings);
+    assert_eq!(core.state, State::EngineStart);
+    let plain = Settings { policy: Policy { lease_aware_start: false, ..aware }, ..settings.clone() };
+    let (core, ..) = whole_step(alone(), seen(Some(owner)), true, &plain);
+    assert_eq!(core.state, State::EngineStart, "plain tries");
+
+    // Asked right before the start, it leads back without counting as a failure.
+    let (core, decision) = decide(core, Input::SameLook, &settings);
+    assert_eq!(decision.then, Then::Act(Action::StartVm));
+    let (core, decision) = decide(core, Input::Done(ActionResult::Waits { owner }), &settings);
+    assert_eq!((core.state, core.retries.count), (State::EngineDown, 0));
+    assert_eq!(decision.reasons, [Reason::LeaseWaits { owner }]);
+}

@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use clock::{Clock, Monotonic, Wall};
 use engine_vm::{
-    ConsoleAddress, ConsoleKind, CpuUse, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget,
-    StartMode, VmActivity, VmError, VmEvent, VmStatus,
+    ConsoleAddress, ConsoleKind, CpuUse, EngineVm, LeaseHolding, LeaseOutlook, MigrationProgress,
+    MigrationTarget, StartMode, VmActivity, VmError, VmEvent, VmStatus,
 };
 use tokio::sync::broadcast;
 use tokio::time::Instant;
@@ -99,6 +99,14 @@ impl EngineVm for FakeVm {
 
     async fn start(&self, _: StartMode) -> Result<(), VmError> {
         unsupported()
+    }
+
+    async fn lease_outlook(&self) -> Result<LeaseOutlook, VmError> {
+        unsupported()
+    }
+
+    async fn lease_gives_way(&self) {
+        std::future::pending::<()>().await;
     }
 
     async fn shutdown(&self, _: Duration, _: &str) -> Result<(), VmError> {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use engine_vm::{
-    ConsoleAddress, ConsoleKind, CpuUse, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget,
-    StartMode, VmActivity, VmError, VmEvent, VmStatus,
+    ConsoleAddress, ConsoleKind, CpuUse, EngineVm, LeaseHolding, LeaseOutlook, MigrationProgress,
+    MigrationTarget, StartMode, VmActivity, VmError, VmEvent, VmStatus,
 };
 use tokio::sync::broadcast;
 
@@ -57,6 +57,12 @@ impl EngineVm for FakeVm {
         }
         self.act(format!("start {mode:?}"), VmActivity::Up);
         Ok(())
+    }
+    async fn lease_outlook(&self) -> Result<LeaseOutlook, VmError> {
+        unsupported("tell who holds its lease")
+    }
+    async fn lease_gives_way(&self) {
+        std::future::pending::<()>().await;
     }
     async fn shutdown(&self, delay: Duration, _message: &str) -> Result<(), VmError> {
         self.here()?;

@@ -339,6 +339,8 @@ pub struct PolicyTable {
     pub health_escalation: bool,
     /// A stop that was decided is looked at again before the guest is asked to power down: when the cause is gone by then, the VM stays.
     pub stop_needs_cause: bool,
+    /// Before a start the lock manager is asked who holds the VM's lease: nothing is tried while that host may be alive, and the start follows within two seconds of its giving way.
+    pub lease_aware_start: bool,
 }
 
 impl Default for PolicyTable {
@@ -358,6 +360,7 @@ impl Default for PolicyTable {
             blip_free_restart: true,
             health_escalation: true,
             stop_needs_cause: true,
+            lease_aware_start: true,
         }
     }
 }

@@ -7,6 +7,7 @@
 pub mod domain_xml;
 pub mod lease;
 mod of_host;
+mod outlook;
 pub mod port;
 pub mod qemu;
 pub mod vdsm;
@@ -14,6 +15,6 @@ pub mod vdsm;
 pub use of_host::of_host;
 
 pub use port::{
-    ConsoleAddress, ConsoleKind, CpuUse, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget,
-    StartMode, VmActivity, VmError, VmEvent, VmExit, VmStatus,
+    ConsoleAddress, ConsoleKind, CpuUse, EngineVm, LeaseHolding, LeaseOutlook, MigrationProgress,
+    MigrationTarget, OwnerLife, StartMode, VmActivity, VmError, VmEvent, VmExit, VmStatus,
 };

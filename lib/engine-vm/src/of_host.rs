@@ -26,7 +26,7 @@ pub fn of_host(
         Hypervisor::Qemu => Ok(Arc::new(QemuVm::from_config(conf.paths(), conf, toml, role)?)),
         Hypervisor::Vdsm => {
             let client = vdsm.cloned().map_or_else(|| connect::connect(conf, toml), Ok)?;
-            Ok(Arc::new(VdsmVm::new(client, conf, role)?))
+            Ok(Arc::new(VdsmVm::new(client, conf, &toml.lease, role)?))
         }
         Hypervisor::Libvirt => Err(VmError::Config {
             detail: format!(

@@ -140,6 +140,34 @@ impl VmStatus {
     }
 }
 
+/// What a start of the VM would find, as the lock manager sees its lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseOutlook {
+    /// Nobody, or only a host that is dead: a start can have it.
+    Free,
+    /// A host that may run the VM: a start would be refused.
+    Held {
+        /// Its id in the lockspace.
+        host_id: u64,
+        /// How it is.
+        life: OwnerLife,
+        /// The lease can be taken so long from now at the latest, should the owner not renew until then; `None` while it
+        /// renews.
+        free_in: Option<Duration>,
+    },
+}
+
+/// How the owner of a lease is, as this host's lock manager sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnerLife {
+    /// It renews its host id.
+    Live,
+    /// It has not renewed for so long that its own lock manager is ending the VM, if it can.
+    Failing,
+    /// Not watched for long enough to say.
+    Unknown,
+}
+
 /// Something that happened to the VM. Events may be lost; a status never lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VmEvent {
@@ -282,6 +310,13 @@ pub trait EngineVm: Send + Sync {
     /// Starts the VM under its lease; returns once the hypervisor process owns the lease and runs (not: once
     /// the guest has booted). Stale remains of an earlier VM are cleaned first.
     async fn start(&self, mode: StartMode) -> Result<(), VmError>;
+
+    /// Who holds the VM's lease, asked before a start. An error means that nobody knows: only a start can tell then.
+    async fn lease_outlook(&self) -> Result<LeaseOutlook, VmError>;
+
+    /// Returns within about a second of the moment when the owner that [`Self::lease_outlook`] named last gives way;
+    /// never, when it named none. Cheap: nothing is read from storage.
+    async fn lease_gives_way(&self);
 
     /// Asks the guest to power down; returns once it was asked. `message` is for the guest's users.
     async fn shutdown(&self, delay: Duration, message: &str) -> Result<(), VmError>;

@@ -302,6 +302,7 @@ fn observation<const N: usize>(glance: &Glance<N>) -> Observation {
             last_acknowledged: Some(Secs(now.0 - u64::from(glance.unwritten) * TICK)),
             host_lease: Some(glance.lease_held),
             storage_stuck: glance.stuck.map(|ticks| u64::from(ticks) * TICK),
+            lease_owner: None,
         },
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine_vm::{LeaseOutlook, OwnerLife};
 use ha_broker::lockspace::LockError;
 use rustix::io::Errno;
 use tokio::sync::{Notify, oneshot};
@@ -351,6 +352,31 @@ impl HostRef {
         } else {
             Life::Dead
         })
+    }
+
+    /// Whether another host holds the VM's lease and may be alive, as far as this host's daemon has seen.
+    pub fn vm_lease_outlook(&self) -> LeaseOutlook {
+        let owner = self.world.state().areas.vm.owner;
+        let Some((owner, generation)) = owner.filter(|(owner, _)| *owner != self.id.get()) else {
+            return LeaseOutlook::Free;
+        };
+        let now = self.world.now();
+        let seen = {
+            let state = self.world.state();
+            state.hosts[self.index()].sanlock.space(Space::Domain).seen.get(&owner).copied()
+        };
+        if seen.is_some_and(|seen| seen.lease.generation > generation) {
+            return LeaseOutlook::Free;
+        }
+        let life = match self.life_of(Space::Domain, owner) {
+            Some(Life::Free | Life::Dead) => return LeaseOutlook::Free,
+            Some(Life::Live) => OwnerLife::Live,
+            Some(Life::Silent) => OwnerLife::Failing,
+            Some(Life::Unknown) | None => OwnerLife::Unknown,
+        };
+        let since = seen.map_or(now, |seen| seen.changed);
+        let free_in = (life != OwnerLife::Live).then(|| (since + self.dead_after()).saturating_sub(now));
+        LeaseOutlook::Held { host_id: owner.into(), life, free_in }
     }
 
     /// Takes the VM's lease for a process of this host, without waiting for anybody.

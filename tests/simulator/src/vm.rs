@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use engine_vm::{
-    ConsoleAddress, ConsoleKind, CpuUse, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget,
-    StartMode, VmActivity, VmError, VmEvent, VmExit, VmStatus,
+    ConsoleAddress, ConsoleKind, CpuUse, EngineVm, LeaseHolding, LeaseOutlook, MigrationProgress,
+    MigrationTarget, StartMode, VmActivity, VmError, VmEvent, VmExit, VmStatus,
 };
 use ha_broker::monitors::Liveliness;
 use rand::Rng;
@@ -359,6 +359,17 @@ impl EngineVm for SimVm {
 
     async fn start(&self, _mode: StartMode) -> Result<(), VmError> {
         self.0.start_vm(By::Agent).await
+    }
+
+    async fn lease_outlook(&self) -> Result<LeaseOutlook, VmError> {
+        self.0.io(false).await.map_err(|errno| VmError::Unreachable { detail: errno.to_string() })?;
+        Ok(self.0.vm_lease_outlook())
+    }
+
+    async fn lease_gives_way(&self) {
+        while self.0.vm_lease_outlook() != LeaseOutlook::Free {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
     }
 
     async fn shutdown(&self, _delay: Duration, _message: &str) -> Result<(), VmError> {

@@ -36,6 +36,8 @@ pub(super) fn after_resume(from: State, result: ActionResult) -> Outcome {
         ActionResult::Refused { detail } | ActionResult::Failed { detail } => {
             To(waiting(from), Delay, Reason::ResumeFailed { detail })
         }
+        // Only a start waits for a lease.
+        ActionResult::Waits { .. } => To(waiting(from), Delay, Reason::ResultLost),
     }
 }
 

@@ -26,6 +26,11 @@ impl Step<'_> {
                 return To(State::EngineDown, Delay, Reason::OthersFirst { score, host, left });
             }
         }
+        if let Some(owner) = self.view.look.footing.lease_owner
+            && self.settings.policy.lease_aware_start
+        {
+            return To(State::EngineDown, Delay, Reason::LeaseWaits { owner });
+        }
         To(State::EngineStart, No, Reason::BestHost { score, next: self.view.best_score.clone() })
     }
 

@@ -4,6 +4,7 @@
 
 use engine_vm::qemu::QmpRole;
 use engine_vm::vdsm::VdsmVm;
+use ha_config::ha_toml::LeaseTable;
 use ha_config::{HostedEngineConf, Paths};
 use ha_tests::vdsm::{Answer, FakeVdsm};
 use serde_json::{Value, json};
@@ -20,7 +21,7 @@ async fn block_after(said: &[Value]) -> (VmState, Health, String, Option<String>
         &Paths::new(root.path()),
         &format!("vmid={ID}\nvm_disk_id=i\nvm_disk_vol_id=v\nsdUUID=d\nstorage=/s\ndomainType=posixfs\n"),
     );
-    let vm = VdsmVm::new(vdsm.client(), &conf, QmpRole::Cli).unwrap();
+    let vm = VdsmVm::new(vdsm.client(), &conf, &LeaseTable::default(), QmpRole::Cli).unwrap();
     let mut before = VmState::Down;
     let mut status = None;
     for word in said {

@@ -66,6 +66,7 @@ pub(super) const POLICY: &[&str] = &[
     "blip_free_restart",
     "health_escalation",
     "stop_needs_cause",
+    "lease_aware_start",
 ];
 
 /// Refuses the first key that is not in [`KNOWN`].

@@ -11,13 +11,15 @@ use tokio::sync::{Mutex, Notify, broadcast};
 use tokio::task::JoinHandle;
 
 use super::launch::LaunchMode;
-use super::look::{Inner, Shared, failed};
+use super::look::{Inner, Shared, blocking, failed};
+
 use super::run_dir::{QmpRole, RunDir, SERIAL_SOCKET};
 use super::settings::QemuSettings;
 use super::watch;
+use crate::outlook::{self, OwnerWatch};
 use crate::port::{
-    ConsoleAddress, ConsoleKind, CpuUse, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget,
-    StartMode, VmActivity, VmError, VmEvent, VmStatus,
+    ConsoleAddress, ConsoleKind, CpuUse, EngineVm, LeaseHolding, LeaseOutlook, MigrationProgress,
+    MigrationTarget, StartMode, VmActivity, VmError, VmEvent, VmStatus,
 };
 
 /// Events kept for a slow listener.
@@ -43,6 +45,7 @@ impl QemuVm {
             qmp: Mutex::new(None),
             events,
             started: Notify::new(),
+            owner: OwnerWatch::default(),
         });
         let watcher = match role {
             QmpRole::Agent | QmpRole::Broker => Some(tokio::spawn(watch::follow(inner.clone()))),
@@ -84,6 +87,17 @@ impl EngineVm for QemuVm {
         self.inner.launch(mode, None).await?;
         self.inner.tell(VmEvent::Changed(activity));
         Ok(())
+    }
+
+    async fn lease_outlook(&self) -> Result<LeaseOutlook, VmError> {
+        let inner = self.inner.clone();
+        let outlook =
+            blocking(move || inner.settings.lease.outlook(&inner.owner, inner.settings.watchdog)).await?;
+        outlook.map_err(|error| VmError::Unreachable { detail: error.to_string() })
+    }
+
+    async fn lease_gives_way(&self) {
+        outlook::wait_for_owner(&self.inner.owner, &self.inner.settings.lease).await;
     }
 
     /// QEMU presses the guest's power button, at once; it knows no delay and no message.

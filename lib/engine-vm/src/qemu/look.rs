@@ -14,6 +14,7 @@ use super::process::Process;
 use super::qmp::{Qmp, QmpError};
 use super::run_dir::{DESTROYING, EXIT, PROCESS, QEMU_LOG, RunDir};
 use super::settings::QemuSettings;
+use crate::outlook::OwnerWatch;
 use crate::port::{LeaseHolding, VmActivity, VmError, VmEvent, VmExit, VmStatus};
 
 /// How long QEMU may take to answer a question. Its main loop answers in microseconds unless it hangs on storage.
@@ -32,6 +33,8 @@ pub(super) struct Inner {
     pub events: broadcast::Sender<VmEvent>,
     /// A VM was started: whoever watches should look.
     pub started: Notify,
+    /// What was seen of the lease's owner.
+    pub owner: OwnerWatch,
 }
 
 /// A VM process that exists.

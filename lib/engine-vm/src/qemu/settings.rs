@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ha_config::ha_toml::{Accel, LeaseAdapter};
 use ha_config::{HaToml, HostedEngineConf, Paths};
@@ -54,6 +55,8 @@ pub struct QemuSettings {
     pub role: QmpRole,
     /// What protects the VM.
     pub lease: LeaseSpec,
+    /// W: so long after the lock manager began to fail on a host its watchdog has ended it.
+    pub watchdog: Duration,
     /// The VM.
     pub machine: MachineSource,
     /// How the VM's process is started.
@@ -107,6 +110,7 @@ impl QemuSettings {
             extra_args: toml.qemu.extra_args.clone(),
             role,
             lease,
+            watchdog: Duration::from_secs(toml.lease.watchdog_timeout.into()),
             machine,
             launcher: Launcher::find(paths.is_real_host()),
         })

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ha_config::HostedEngineConf;
+use ha_config::ha_toml::LeaseTable;
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use vdsm_client::{Client, code};
@@ -12,9 +13,10 @@ use vdsm_client::{Client, code};
 use super::look::{Inner, LockManager, Shared, Times};
 use super::words::activity;
 use super::{follow, is_unsure, trouble};
+use crate::outlook;
 use crate::port::{
-    ConsoleAddress, ConsoleKind, CpuUse, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget,
-    StartMode, VmActivity, VmError, VmEvent, VmStatus,
+    ConsoleAddress, ConsoleKind, CpuUse, EngineVm, LeaseHolding, LeaseOutlook, MigrationProgress,
+    MigrationTarget, StartMode, VmActivity, VmError, VmEvent, VmStatus,
 };
 use crate::qemu::QmpRole;
 
@@ -35,8 +37,14 @@ impl VdsmVm {
     ///
     /// # Errors
     /// [`VmError::Config`] when hosted-engine.conf does not name the VM.
-    pub fn new(vdsm: Client, conf: &HostedEngineConf, role: QmpRole) -> Result<Self, VmError> {
-        Self::with(vdsm, conf, role, LockManager::sanlock(), Times::default())
+    pub fn new(
+        vdsm: Client,
+        conf: &HostedEngineConf,
+        lease: &LeaseTable,
+        role: QmpRole,
+    ) -> Result<Self, VmError> {
+        let watchdog = Duration::from_secs(lease.watchdog_timeout.into());
+        Self::with(vdsm, conf, role, LockManager::sanlock(), Times { watchdog, ..Times::default() })
     }
 
     pub(super) fn with(
@@ -73,6 +81,18 @@ impl EngineVm for VdsmVm {
 
     async fn start(&self, mode: StartMode) -> Result<(), VmError> {
         self.inner.start(mode).await
+    }
+
+    async fn lease_outlook(&self) -> Result<LeaseOutlook, VmError> {
+        self.inner.lease_outlook().await.map_err(|error| VmError::Unreachable { detail: error.to_string() })
+    }
+
+    async fn lease_gives_way(&self) {
+        let known = self.inner.memory().lease.clone();
+        match known {
+            Some((_, spec)) => outlook::wait_for_owner(&self.inner.owner, &spec).await,
+            None => std::future::pending().await,
+        }
     }
 
     async fn shutdown(&self, delay: Duration, message: &str) -> Result<(), VmError> {

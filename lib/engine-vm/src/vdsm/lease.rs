@@ -7,7 +7,7 @@ use super::description::{Own, own_disk};
 use super::look::Inner;
 use crate::domain_xml::{Lease, LeaseTarget};
 use crate::lease::{LeaseError, LeaseOwner, LeaseSpec};
-use crate::port::{LeaseHolding, VmActivity, VmError};
+use crate::port::{LeaseHolding, LeaseOutlook, VmActivity, VmError};
 
 /// Whether the VM is protected, by what it does and whose the lease is.
 ///
@@ -78,6 +78,18 @@ impl Inner {
         let owner = self.locks.owner(told.clone()).await?;
         self.memory().lease = Some((own.lease, told));
         Ok(owner)
+    }
+
+    /// What a start would find.
+    pub async fn lease_outlook(&self) -> Result<LeaseOutlook, LeaseError> {
+        match self.lease_owner().await? {
+            LeaseOwner::Nobody | LeaseOwner::ThisHost => return Ok(LeaseOutlook::Free),
+            LeaseOwner::Other { .. } => {}
+        }
+        let Some((_, spec)) = self.memory().lease.clone() else { return Ok(LeaseOutlook::Free) };
+        let (watch, watchdog) = (self.owner.clone(), self.times.watchdog);
+        let asked = tokio::task::spawn_blocking(move || spec.outlook(&watch, watchdog)).await;
+        asked.map_err(|error| LeaseError::Unavailable(format!("a task failed: {error}")))?
     }
 
     fn spec(&self, lease: &Lease, path: PathBuf, offset: u64) -> Result<LeaseSpec, LeaseError> {

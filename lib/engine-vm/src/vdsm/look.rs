@@ -13,6 +13,7 @@ use super::lease::holding;
 use super::words::activity;
 use crate::domain_xml::Lease;
 use crate::lease::{LeaseError, LeaseOwner, LeaseSpec};
+use crate::outlook::OwnerWatch;
 use crate::port::{LeaseHolding, VmActivity, VmError, VmEvent, VmExit, VmStatus};
 
 /// A lease that seems lost is looked at so often again, before it is called lost: VDSM learns a little later than sanlock
@@ -39,6 +40,8 @@ pub(super) struct Times {
     pub vanish: Duration,
     /// From one look to the next without an event.
     pub look: Duration,
+    /// W: so long after its lock manager began to fail a host's watchdog has ended it.
+    pub watchdog: Duration,
 }
 
 impl Default for Times {
@@ -52,6 +55,7 @@ impl Default for Times {
             launch: Duration::from_mins(5),
             vanish: Duration::from_mins(1),
             look: Duration::from_secs(1),
+            watchdog: Duration::from_mins(1),
         }
     }
 }
@@ -96,6 +100,8 @@ pub(super) struct Inner {
     pub locks: LockManager,
     pub times: Times,
     pub events: broadcast::Sender<VmEvent>,
+    /// What was seen of the lease's owner.
+    pub owner: OwnerWatch,
     memory: Mutex<Memory>,
 }
 
@@ -122,7 +128,16 @@ impl Inner {
         times: Times,
         events: broadcast::Sender<VmEvent>,
     ) -> Self {
-        Self { vdsm, vm_id, conf, locks, times, events, memory: Mutex::default() }
+        Self {
+            vdsm,
+            vm_id,
+            conf,
+            locks,
+            times,
+            events,
+            owner: OwnerWatch::default(),
+            memory: Mutex::default(),
+        }
     }
 
     /// Never held over an await.

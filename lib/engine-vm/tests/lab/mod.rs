@@ -100,6 +100,7 @@ impl Lab {
     pub fn settings(&self, host: usize, role: QmpRole) -> QemuSettings {
         let machine = machine(self.directory.path());
         QemuSettings {
+            watchdog: Duration::from_mins(1),
             run_dir: self.run_dir(host),
             program: "qemu-system-x86_64".into(),
             accel: Accel::Tcg,

@@ -118,6 +118,7 @@ impl World {
             launch: Duration::from_secs(5),
             vanish: Duration::from_secs(5),
             look: Duration::from_millis(20),
+            watchdog: Duration::from_mins(1),
         };
         VdsmVm::with(self.vdsm.client(), &self.conf, role, locks, times).unwrap()
     }
