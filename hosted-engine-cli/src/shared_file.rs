@@ -95,6 +95,13 @@ impl SharedFile {
         Err(self.error("write", source))
     }
 
+    /// Bytes in the volume.
+    pub fn size(&self) -> Result<u64, SharedFileError> {
+        // Not the metadata's: a block device has none.
+        rustix::fs::seek(&self.file, rustix::fs::SeekFrom::End(0))
+            .map_err(|error| self.error("tell the size of", error.into()))
+    }
+
     /// Sector size of the storage, 512 or 4096: whether it takes reads of 512 bytes.
     pub fn sector_size(&self) -> Result<u32, SharedFileError> {
         let mut buffer = Aligned::zeroed(512);
@@ -126,6 +133,7 @@ mod tests {
         assert_eq!(&all[UNIT..UNIT + 4], b"abc\0");
         assert!(all[..UNIT].iter().chain(&all[2 * UNIT..]).all(|byte| *byte == 0xff));
         assert!(matches!(file.sector_size().unwrap(), 512 | 4096));
+        assert_eq!(file.size().unwrap(), 3 * UNIT as u64);
     }
 
     #[test]
