@@ -17,7 +17,9 @@ use crate::deployed::{self, NOT_DEPLOYED};
 use crate::maintenance::{self, Mode};
 use crate::status::{self, Format};
 use crate::terminal::{Exit, Terminal};
-use crate::{console, liveliness, password, repair, sandbox, setup, shared_config, simulate, storage, vm};
+use crate::{
+    console, lease_status, liveliness, password, repair, sandbox, setup, shared_config, simulate, storage, vm,
+};
 
 /// Shows and handles a highly available engine VM.
 #[derive(Debug, Parser)]
@@ -153,6 +155,8 @@ pub enum SiteCommand {
     #[allow(missing_docs, reason = "the words of its arguments are the help")]
     ReinitializeLockspace(repair::ReinitializeLockspaceArgs),
     #[allow(missing_docs, reason = "the words of its arguments are the help")]
+    LeaseStatus(lease_status::LeaseStatusArgs),
+    #[allow(missing_docs, reason = "the words of its arguments are the help")]
     Sandbox(sandbox::SandboxArgs),
     #[allow(missing_docs, reason = "the words of its arguments are the help")]
     Simulate(simulate::SimulateArgs),
@@ -165,6 +169,7 @@ impl SiteCommand {
             Self::Setup(args) => setup::run(args, paths),
             Self::CleanMetadata(args) => repair::clean_metadata(&args, paths),
             Self::ReinitializeLockspace(args) => repair::reinitialize_lockspace(&args, paths),
+            Self::LeaseStatus(args) => Ok(lease_status::show(&args, paths, &mut Terminal::default())),
             Self::Sandbox(args) => sandbox::run(args),
             Self::Simulate(args) => Ok(simulate::run(&args, paths, &mut Terminal::default()).into()),
         }

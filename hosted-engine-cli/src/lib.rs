@@ -9,6 +9,7 @@ pub mod cli;
 pub mod console;
 pub mod delta_lease;
 pub mod deployed;
+pub mod lease_status;
 pub mod liveliness;
 pub mod maintenance;
 pub mod password;

@@ -38,9 +38,11 @@ pub mod exit {
 
 /// Why a repair command stopped, in words for the operator.
 #[derive(Debug)]
-struct Stop {
-    code: u8,
-    text: String,
+pub struct Stop {
+    /// Exit code.
+    pub code: u8,
+    /// What is said on standard error.
+    pub text: String,
 }
 
 impl Stop {
@@ -75,7 +77,7 @@ fn finish(work: impl Future<Output = Result<(), Stop>>) -> anyhow::Result<ExitCo
 }
 
 /// This host's configuration; a stop that says what to do when it is not deployed.
-fn deployed(paths: &Paths) -> Result<HostedEngineConf, Stop> {
+pub fn deployed(paths: &Paths) -> Result<HostedEngineConf, Stop> {
     let not_deployed = || Stop { code: exit::NOT_DEPLOYED, text: "You must run deploy first".to_owned() };
     let conf = match HostedEngineConf::load(&crate::setup::absolute(paths)?) {
         Err(error) if error.is_not_found() => return Err(not_deployed()),

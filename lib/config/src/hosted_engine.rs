@@ -303,6 +303,11 @@ impl HostedEngineConf {
         Ok(self.storage_domain_dir()?.join("dom_md/ids"))
     }
 
+    /// The storage domain's volume of VM leases; a domain of an old format has none.
+    pub fn xleases_path(&self) -> Result<PathBuf> {
+        Ok(self.storage_domain_dir()?.join("dom_md/xleases"))
+    }
+
     /// The volume `volume` of the image `image`: in the storage domain of file storage, where VDSM has prepared it
     /// for block storage.
     pub fn volume_path(&self, image: &str, volume: &str) -> Result<PathBuf> {

@@ -228,6 +228,15 @@ impl Client {
         request.data2 = num_hosts;
         self.ask(&request).map(drop)
     }
+
+    /// Marks the place of a resource as holding none, **whatever is there**: the caller has made sure that nobody
+    /// holds it. Reading it says afterwards that there is none.
+    pub fn clear_resource(&self, resource: &Resource, grid: Option<GridSize>) -> Result<(), SanlockError> {
+        let (operation, command) = (Operation::WriteResource, Command::WriteResource);
+        let mut request = resource_request(operation, command, resource, grid)?;
+        request.flags = wire::WRITE_CLEAR;
+        self.ask(&request).map(drop)
+    }
 }
 
 fn resource_request(

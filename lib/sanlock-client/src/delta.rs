@@ -80,18 +80,23 @@ impl DeltaRecord {
     /// Layout of the lockspace. Records older than the flags are of 1 MiB with sectors of 512 bytes, and of 8 MiB
     /// with those of 4096.
     pub const fn grid(&self) -> GridSize {
-        match (self.sector_size, self.flags & 0xf0) {
-            (4096, 0x10) => GridSize::Sector4kAlign1M,
-            (4096, 0x20) => GridSize::Sector4kAlign2M,
-            (4096, 0x40) => GridSize::Sector4kAlign4M,
-            (4096, _) => GridSize::Sector4kAlign8M,
-            _ => GridSize::Sector512Align1M,
-        }
+        grid(self.sector_size, self.flags)
+    }
+}
+
+/// Layout of an area by its record's sector size and flags.
+pub(crate) const fn grid(sector_size: u32, flags: u32) -> GridSize {
+    match (sector_size, flags & 0xf0) {
+        (4096, 0x10) => GridSize::Sector4kAlign1M,
+        (4096, 0x20) => GridSize::Sector4kAlign2M,
+        (4096, 0x40) => GridSize::Sector4kAlign4M,
+        (4096, _) => GridSize::Sector4kAlign8M,
+        _ => GridSize::Sector512Align1M,
     }
 }
 
 /// A NUL-padded name, with what cannot be printed escaped.
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     bytes[..end].escape_ascii().to_string()
 }

@@ -34,6 +34,7 @@ mod delta;
 mod error;
 mod model;
 mod names;
+mod paxos;
 mod registration;
 mod transport;
 pub mod wire;
@@ -46,4 +47,5 @@ pub use model::{
     ResourceHeld, ResourceOwners, ResourceRecord, Version,
 };
 pub use names::{DiskPath, LockspaceName, NameError, ResourceName};
+pub use paxos::{PAXOS_RECORD_BYTES, PaxosRecord};
 pub use registration::{AcquireOptions, Registration};

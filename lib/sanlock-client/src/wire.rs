@@ -112,6 +112,8 @@ pub const ADD_ASYNC: u32 = 1;
 pub const REM_ASYNC: u32 = 1;
 /// Refuse to leave while leases are held.
 pub const REM_UNUSED: u32 = 2;
+/// Write that there is no resource.
+pub const WRITE_CLEAR: u32 = 1;
 /// Do not wait for a silent owner to be dead.
 pub const ACQUIRE_OWNER_NOWAIT: u32 = 8;
 /// Release all that the process holds.

@@ -1,0 +1,167 @@
+//! Saying it: a table for people, JSON for programs. Pure.
+
+use std::fmt::Write as _;
+
+use super::gather::{HostRow, LeaseState, LeaseView, Picture};
+
+/// One line of JSON.
+pub fn json(picture: &Picture) -> String {
+    // Plain structs with text keys: there is nothing in them that JSON could not hold.
+    serde_json::to_string(picture)
+        .unwrap_or_else(|error| serde_json::json!({ "exception": error.to_string() }).to_string())
+}
+
+/// Tables.
+pub fn text(picture: &Picture) -> String {
+    let mut out = match &picture.sanlock {
+        Ok(version) => format!("sanlock {version}\n"),
+        Err(error) => format!("sanlock does not answer: {error}\nWhat follows stands on storage.\n"),
+    };
+    for space in &picture.lockspaces {
+        let _ = write!(out, "\nLockspace {} ({}), {}\n", space.name, space.purpose, space.joined);
+        if space.hosts.is_empty() {
+            out.push_str("  no host id was ever taken, or it cannot be read\n");
+            continue;
+        }
+        let head = ["host", "name", "state", "generation", "last renewal", "N"].map(ToOwned::to_owned);
+        out.push_str(&table(std::iter::once(head).chain(space.hosts.iter().map(host_cells))));
+    }
+    if !picture.leases.is_empty() {
+        out.push_str("\nLeases\n");
+        let head = ["of", "name", "status", "owner", "generation", "taken at"].map(ToOwned::to_owned);
+        out.push_str(&table(std::iter::once(head).chain(picture.leases.iter().map(lease_cells))));
+        out.push_str("Renewals and takings are in seconds of the owner's own clock since it booted.\n");
+    }
+    for problem in &picture.problems {
+        let _ = writeln!(out, "\n!! {problem}");
+    }
+    out
+}
+
+fn host_cells(host: &HostRow) -> [String; 6] {
+    let from_storage = || if host.is_taken { "taken" } else { "given up" }.to_owned();
+    [
+        host.host_id.to_string(),
+        host.name.clone(),
+        host.state.clone().unwrap_or_else(from_storage),
+        host.generation.to_string(),
+        if host.is_taken { format!("{} s", host.renewed) } else { "-".to_owned() },
+        format!("{} s", host.io_timeout),
+    ]
+}
+
+fn lease_cells(lease: &LeaseView) -> [String; 6] {
+    let cells = |status: &str, owner: String, generation: String, taken: String| {
+        [lease.purpose.to_owned(), lease.name.clone(), status.to_owned(), owner, generation, taken]
+    };
+    let none = || "-".to_owned();
+    match &lease.status {
+        LeaseState::Free => cells("FREE", none(), none(), none()),
+        LeaseState::Missing => cells("MISSING", none(), none(), none()),
+        LeaseState::Exclusive { host_id, generation, taken, name, owner_state, is_outdated } => {
+            let mut owner = format!("host {host_id}");
+            if let Some(name) = name {
+                let _ = write!(owner, " ({name})");
+            }
+            if *is_outdated {
+                owner.push_str(", which has joined anew since: free to take");
+            } else if let Some(state) = owner_state {
+                let _ = write!(owner, ", {state}");
+            }
+            cells("EXCLUSIVE", owner, generation.to_string(), format!("{taken} s"))
+        }
+    }
+}
+
+/// Columns side by side, each as wide as its widest cell.
+fn table<const N: usize>(rows: impl Iterator<Item = [String; N]>) -> String {
+    let rows: Vec<[String; N]> = rows.collect();
+    let mut widths = [0; N];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut out = String::new();
+    for row in &rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            let _ = write!(line, "  {cell:width$}");
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::gather::LockspaceView;
+    use super::*;
+
+    fn picture() -> Picture {
+        let host = |host_id, state: Option<&str>, is_taken| HostRow {
+            host_id,
+            name: format!("host{host_id}.test"),
+            state: state.map(ToOwned::to_owned),
+            is_taken,
+            generation: 3,
+            renewed: if is_taken { 812 } else { 0 },
+            io_timeout: 10,
+        };
+        Picture {
+            sanlock: Ok("3.8.5".to_owned()),
+            lockspaces: vec![LockspaceView {
+                name: "hosted-engine".to_owned(),
+                purpose: "the hosts' blocks",
+                path: "/x".into(),
+                joined: "this host has id 1".to_owned(),
+                hosts: vec![host(1, Some("LIVE"), true), host(12, None, false)],
+            }],
+            leases: vec![LeaseView {
+                name: "vol".to_owned(),
+                purpose: "engine VM",
+                lockspace: "sd".to_owned(),
+                path: "/y".into(),
+                offset: 0,
+                status: LeaseState::Exclusive {
+                    host_id: 1,
+                    generation: 3,
+                    taken: 700,
+                    name: Some("host1.test".to_owned()),
+                    owner_state: Some("LIVE".to_owned()),
+                    is_outdated: false,
+                },
+            }],
+            problems: vec!["the leases of other VMs: no".to_owned()],
+        }
+    }
+
+    #[test]
+    fn people_see_tables() {
+        let wanted = "\
+sanlock 3.8.5
+
+Lockspace hosted-engine (the hosts' blocks), this host has id 1
+  host  name         state     generation  last renewal  N
+  1     host1.test   LIVE      3           812 s         10 s
+  12    host12.test  given up  3           -             10 s
+
+Leases
+  of         name  status     owner                      generation  taken at
+  engine VM  vol   EXCLUSIVE  host 1 (host1.test), LIVE  3           700 s
+Renewals and takings are in seconds of the owner's own clock since it booted.
+
+!! the leases of other VMs: no
+";
+        assert_eq!(text(&picture()), wanted);
+    }
+
+    #[test]
+    fn programs_see_the_same() {
+        let value: serde_json::Value = serde_json::from_str(&json(&picture())).unwrap();
+        assert_eq!(value["sanlock"]["Ok"], "3.8.5");
+        assert_eq!(value["leases"][0]["status"]["status"], "EXCLUSIVE");
+        assert_eq!(value["lockspaces"][0]["hosts"][1]["is_taken"], false);
+    }
+}
