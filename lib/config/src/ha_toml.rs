@@ -4,6 +4,7 @@
 //! Times are numbers of seconds and may have a fraction.
 
 mod check;
+mod fencing;
 mod keys;
 mod layers;
 mod relations;
@@ -17,6 +18,7 @@ use crate::atomic;
 use crate::error::{ConfigError, Result};
 use crate::paths::Paths;
 
+pub use fencing::{FencingHost, FencingTable, OptionText, check_option_value, is_secret_option};
 pub use relations::Relation;
 pub use rules::{RulesTable, SickEngine};
 
@@ -44,6 +46,8 @@ pub struct HaToml {
     pub policy: PolicyTable,
     /// `[rules]`
     pub rules: RulesTable,
+    /// `[fencing]`
+    pub fencing: FencingTable,
 }
 
 /// Who runs the VM.
@@ -382,6 +386,7 @@ impl HaToml {
     pub fn validate(&self) -> Result<(), String> {
         check::ranges(self)?;
         self.rules.check(&self.timers)?;
+        self.fencing.check()?;
         check::together(self)
     }
 
