@@ -109,26 +109,11 @@ pub enum End {
     Signal(i32),
 }
 
-impl End {
-    /// The agent gave up waiting for the power to change; it may still do so. Codes 6 and 7 of the project's library.
-    pub(crate) fn is_waiting(self) -> bool {
-        matches!(self, Self::Code(6 | 7))
-    }
-
-    /// The words of the project's library for its exit codes (`fencing.py`, the constants `EC_…`).
-    fn meaning(code: i32) -> Option<&'static str> {
-        Some(match code {
-            3 => "login denied",
-            4 => "connection lost",
-            5 => "connection timed out",
-            6 => "the power did not come on in time",
-            7 => "the power did not go off in time",
-            8 | 9 => "it cannot tell the power of this plug, or there is no such plug",
-            10 => "a password is needed",
-            11 => "this user may not do that",
-            12 => "there is no machine of this name",
-            _ => return None,
-        })
+impl FenceError {
+    /// The agent gave up waiting for the power to change, which may still happen. fence-agents' library (`fencing.py`,
+    /// `EC_WAITING_ON` and `EC_WAITING_OFF`) says so in these words; its exit code is 1 as with any other failure.
+    pub(crate) fn gave_up_waiting(&self) -> bool {
+        matches!(self, Self::Failed { said, .. } if said.0.contains("Timed out waiting to power"))
     }
 }
 
@@ -136,10 +121,7 @@ impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Signal(number) => write!(f, "signal {number}"),
-            Self::Code(code) => match Self::meaning(*code) {
-                Some(meaning) => write!(f, "{meaning} (exit code {code})"),
-                None => write!(f, "exit code {code}"),
-            },
+            Self::Code(code) => write!(f, "exit code {code}"),
         }
     }
 }

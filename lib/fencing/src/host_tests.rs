@@ -40,7 +40,7 @@ async fn when_every_level_fails_each_reason_is_given() {
     let host = host(&[(&one, ""), (&two, "off_timeout = 1")]);
     let error = host.off(&mut |_| {}).await.unwrap_err().to_string();
     assert!(error.contains("\"off\" failed at every level: "), "{error}");
-    assert!(error.contains("exit code 1") && error.contains("login denied"), "{error}");
+    assert!(error.contains("exit code 1") && error.contains("is not confirmed: "), "{error}");
 }
 
 #[tokio::test]

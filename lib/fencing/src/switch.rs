@@ -149,7 +149,7 @@ impl PowerSwitch {
             Ok(()) => true,
             Err(error) => {
                 report(&Progress::Complained { action, error: error.to_string() });
-                matches!(error, FenceError::Failed { end, .. } if end.is_waiting())
+                error.gave_up_waiting()
             }
         };
         let mut news = Duration::ZERO;
