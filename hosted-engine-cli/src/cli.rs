@@ -17,7 +17,7 @@ use crate::deployed::{self, NOT_DEPLOYED};
 use crate::maintenance::{self, Mode};
 use crate::status::{self, Format};
 use crate::terminal::{Exit, Terminal};
-use crate::{console, liveliness, password, repair, sandbox, setup, simulate, vm};
+use crate::{console, fence, liveliness, password, repair, sandbox, setup, simulate, vm};
 
 /// Shows and handles a highly available engine VM.
 #[derive(Debug, Parser)]
@@ -109,6 +109,10 @@ pub enum DeployedCommand {
         #[arg(long, value_name = "MODE")]
         mode: Mode,
     },
+    #[allow(missing_docs, reason = "the words of its arguments are the help")]
+    FenceStatus(fence::FenceStatusArgs),
+    #[allow(missing_docs, reason = "the words of its arguments are the help")]
+    FenceHost(fence::FenceHostArgs),
 }
 
 /// The commands that build, repair and try out: they block, and need no runtime.
@@ -261,6 +265,14 @@ async fn on_deployed(
                 vm::power_off(host, terminal).await
             }
         }
+        DeployedCommand::FenceStatus(args) => {
+            let host = fence::Host { paths, id: conf.require_host_id()?, broker: &broker };
+            fence::status(&args, &host, terminal).await
+        }
+        DeployedCommand::FenceHost(args) => {
+            let host = fence::Host { paths, id: conf.require_host_id()?, broker: &broker };
+            fence::switch_host(&args, &host, &mut fence::ask, terminal).await
+        }
         DeployedCommand::Console => console::open(open_vm(conf)?.as_ref(), terminal).await,
         DeployedCommand::AddConsolePassword { password: Some(_), .. } => {
             terminal.complain(
@@ -322,6 +334,7 @@ mod tests {
         for name in Cli::command().get_subcommands().map(|command| command.get_name().to_owned()) {
             let rest = match name.as_str() {
                 "set-maintenance" => " --mode=global",
+                "fence-host" => " --host-id=2 --action=status",
                 "sandbox" => " status",
                 "simulate" => " host-power-loss",
                 "setup" => continue,

@@ -1,5 +1,5 @@
-//! The real fence_redfish, against tests/redfish-switch.py, which plays the power switch. Needs fence-agents, python3 and
-//! openssl: etc/sandbox/install-deps test.
+//! The real `fence_redfish`, against tests/redfish-switch.py, which plays the power switch. Needs fence-agents, python3
+//! and openssl: etc/sandbox/install-deps test.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed assumption must fail the test")]
 
@@ -46,8 +46,9 @@ impl Switch {
     fn entry(&self, password: &str, lines: &str) -> String {
         let path = self.folder.path().join(password);
         format!(
-            "[[fencing.host]]\nhost_id = 2\nagent = \"fence_redfish\"\npassword_file = {path:?}\n{lines}\n\
+            "[[fencing.host]]\nhost_id = 2\nagent = \"fence_redfish\"\npassword_file = \"{}\"\n{lines}\n\
              [fencing.host.options]\nip = \"127.0.0.1\"\nipport = {}\nusername = \"operator\"\nssl_insecure = true\n",
+            path.display(),
             self.port
         )
     }
