@@ -48,8 +48,8 @@ pub(super) fn name_in_table(
     }
     let unclear = |why: &str| {
         Err(format!(
-            "[[fencing.host]] has entries with a name, and which of them are host {id}'s is not known: {why}. Use host_id \
-             in these entries"
+            "[[fencing.host]] has entries with a name, and which of them are host {id}'s is not known ({why}). Use \
+             host_id in these entries"
         ))
     };
     let view = match known {
@@ -98,7 +98,7 @@ pub(super) fn danger(known: &Known, id: HostId, deed: Deed) -> Option<String> {
         Deed::Off | Deed::Reboot => {}
         Deed::Status | Deed::On => return None,
     }
-    let unknown = |why: &str| Some(format!("whether host {id} runs the engine VM is not known: {why}"));
+    let unknown = |why: &str| Some(format!("whether host {id} runs the engine VM is not known ({why})"));
     let view = match known {
         Ok(view) => view,
         Err(error) => return unknown(error),

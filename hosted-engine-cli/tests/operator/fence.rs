@@ -28,7 +28,8 @@ case $action in
 metadata) cat <<END
 <resource-agent name="fence_toy"><parameters>
 <parameter name="plug"><content type="string"/></parameter><parameter name="password"><content type="string"/></parameter>
-</parameters><actions><action name="on"/><action name="off"/><action name="status"/></actions></resource-agent>
+</parameters><actions><action name="on"/><action name="off"/><action name="monitor"/>
+$([ -e "$dir/blind" ] || echo '<action name="status"/>')</actions></resource-agent>
 END
 ;;
 status) case $(cat "$power") in on) exit 0 ;; off) exit 2 ;; *) echo "no answer for $input" >&2; exit 1 ;; esac ;;
@@ -191,7 +192,7 @@ async fn what_is_not_known_needs_force() {
     let mut terminal = Terminal::recording();
     let exit = switch_host(&args(2, Deed::Off), &host, &mut |_| Answer::Yes, &mut terminal).await.unwrap();
     assert_eq!(exit, Exit::FAILED);
-    assert!(terminal.recorded().err.contains("is not known: "), "{:?}", terminal.recorded());
+    assert!(terminal.recorded().err.contains("is not known (cannot connect"), "{:?}", terminal.recorded());
 }
 
 #[tokio::test]
@@ -237,7 +238,7 @@ async fn entries_by_name_need_to_know_the_names() {
     let lab = Lab::new(nameless, &entries);
     let (exit, said, _) = lab.fence(args(2, Deed::Off), Answer::Yes).await;
     assert_eq!(exit, Exit::FAILED);
-    assert!(said.err.contains("its row has no name. Use host_id in these entries"), "{said:?}");
+    assert!(said.err.contains("its row has no name). Use host_id in these entries"), "{said:?}");
     assert_eq!(lab.log(), "");
 }
 
@@ -272,6 +273,10 @@ async fn status_has_a_line_for_each_switch() {
     lab.set("power2", "broken\n");
     let (exit, said) = lab.status(Some(2)).await;
     assert!(exit == Exit::FAILED && said.out.contains("failed at \"status\": exit code 1"), "{said:?}");
+
+    lab.set("blind", "");
+    let (exit, said) = lab.status(Some(2)).await;
+    assert!(exit == Exit::OK && said.out.contains("its device answers; this agent cannot tell"), "{said:?}");
 
     let lab = Lab::new(cluster(UP), &["host_id = 2", "name = \"h9\""]);
     let (exit, said) = lab.status(None).await;

@@ -55,13 +55,16 @@ impl Drop for Group {
     }
 }
 
-/// Runs `program` without arguments, with `input` on its standard input.
+/// Runs `program` without arguments, with `input` on its standard input. Its environment is the same whoever starts it, so
+/// that what works by hand works for a daemon, and no proxy of a login shell gets to see a password.
 pub(crate) async fn run(program: &Path, input: &Secret, deadline: Duration) -> Result<Finished, NotFinished> {
     // Before the start, so that no end is missed.
     let mut ends = signal(SignalKind::child())?;
     let mut child = Command::new(program)
         .current_dir("/")
-        .env("LC_ALL", "C")
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("LC_ALL", "C.UTF-8")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

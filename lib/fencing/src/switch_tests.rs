@@ -115,7 +115,9 @@ async fn secrets_reach_the_agent_on_its_input_and_nobody_else() {
         assert!(!text.contains("hunter2"), "{text}");
     }
     assert!(error.to_string().contains("password=(secret)"), "{error}");
-    assert!(!std::fs::read_to_string(toy.file("arguments")).unwrap().contains("hunter2"));
+    let outside = std::fs::read_to_string(toy.file("arguments")).unwrap();
+    assert!(!outside.contains("hunter2") && outside.contains("LC_ALL=C.UTF-8"), "{outside}");
+    assert!(!outside.contains("CARGO"), "the environment is not ours: {outside}");
 }
 
 #[tokio::test]
