@@ -8,7 +8,7 @@ const BAD: &str = "off() { exit 1; }\non() { exit 1; }\nstatus() { exit 1; }";
 fn host(agents: &[(&Toy, &str)]) -> HostPower {
     let text: String = agents
         .iter()
-        .map(|(toy, level)| toy.entry(&format!("options = {{ ip = \"x\" }}\non_timeout = 1\n{level}")))
+        .map(|(toy, level)| toy.entry(&format!("options = {{ ip = \"x\" }}\n{level}")))
         .collect();
     let paths = Paths::default();
     let toml = HaToml::parse(&paths, &text).unwrap();
@@ -31,13 +31,13 @@ async fn the_next_level_is_tried_when_one_fails() {
             |line| line.starts_with("off: level 1 failed: ") && line.ends_with("; trying the next level")
         )
     );
-    assert_eq!(said.last().unwrap(), "off: confirmed after 0 s");
+    assert!(said.last().unwrap().starts_with("off: confirmed after"), "{said:?}");
 }
 
 #[tokio::test]
 async fn when_every_level_fails_each_reason_is_given() {
     let (one, two) = (Toy::new(BAD), Toy::new("off() { :; }\nstatus() { exit 3; }"));
-    let host = host(&[(&one, ""), (&two, "off_timeout = 1")]);
+    let host = host(&[(&one, ""), (&two, "off_timeout = 3")]);
     let error = host.off(&mut |_| {}).await.unwrap_err().to_string();
     assert!(error.contains("\"off\" failed at every level: "), "{error}");
     assert!(error.contains("exit code 1") && error.contains("is not confirmed: "), "{error}");
@@ -78,7 +78,7 @@ async fn a_reboot_is_all_off_before_anything_is_on() {
 #[tokio::test]
 async fn a_reboot_that_is_not_confirmed_off_switches_nothing_on() {
     let stuck = Toy::new("off() { :; }");
-    let host = host(&[(&stuck, "off_timeout = 1")]);
+    let host = host(&[(&stuck, "off_timeout = 3")]);
     assert!(matches!(host.reboot(&mut |_| {}).await, Err(HostError::Failed { action: Action::Off, .. })));
     assert!(!done(&stuck).contains("on"), "{}", done(&stuck));
 }

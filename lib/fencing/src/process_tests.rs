@@ -49,7 +49,7 @@ async fn a_program_that_is_not_there_is_an_error() {
 #[tokio::test]
 async fn at_the_deadline_the_whole_group_is_killed() {
     let script = "sleep 1000 & echo $! $$; echo said >&2; wait";
-    let (_toy, done) = run_script(script, "", Duration::from_secs(1)).await;
+    let (_toy, done) = run_script(script, "", Duration::from_secs(3)).await;
     let Err(NotFinished::Deadline { out, err }) = done else { panic!("it must not end") };
     assert_eq!(text(&err), "said\n");
     for pid in text(&out).split_whitespace() {

@@ -83,3 +83,27 @@ impl fmt::Display for Progress {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_step_is_one_line() {
+        let after = Duration::from_millis(4200);
+        let (action, error) = (Action::Off, "it burns".to_owned());
+        for (step, line) in [
+            (Progress::Asked { action, switch: "fence_x at y".to_owned() }, "off: asked fence_x at y"),
+            (Progress::Confirmed { action, after }, "off: confirmed after 4 s"),
+            (
+                Progress::Waiting { action, after, seen: Some(Power::On) },
+                "off: the power is still on after 4 s",
+            ),
+            (Progress::Waiting { action, after, seen: None }, "off: no answer about the power after 4 s"),
+            (Progress::Complained { action, error: error.clone() }, "off: it burns; looking at the power"),
+            (Progress::LevelFailed { action, level: 2, error, more: false }, "off: level 2 failed: it burns"),
+        ] {
+            assert_eq!(step.to_string(), line);
+        }
+    }
+}

@@ -132,8 +132,12 @@ pub(crate) fn private_file(folder: &TempDir, name: &str, content: &str) -> PathB
     path
 }
 
-/// Progress as its lines, without the folder's name.
+/// Progress as its lines, without how long a confirmation took and without the folder's name.
 pub(crate) fn lines(steps: &[Progress], folder: &Path) -> Vec<String> {
     let folder = format!("{}/", folder.display());
-    steps.iter().map(|step| step.to_string().replace(&folder, "")).collect()
+    let line = |step: &Progress| match step {
+        Progress::Confirmed { action, .. } => format!("{action}: confirmed"),
+        other => other.to_string().replace(&folder, ""),
+    };
+    steps.iter().map(line).collect()
 }

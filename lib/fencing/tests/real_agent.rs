@@ -116,7 +116,7 @@ async fn a_server_that_is_slower_than_the_agents_patience_is_waited_for() {
 #[tokio::test]
 async fn a_switch_that_does_nothing_is_not_believed() {
     let switch = Switch::start(&["--stuck"]);
-    let host = host(&[switch.entry("password", "off_timeout = 4") + "power_timeout = 1\n"]);
+    let host = host(&[switch.entry("password", "off_timeout = 8") + "power_timeout = 1\n"]);
     let error = host.off(&mut |_| {}).await.unwrap_err();
     let HostError::Failed { errors, .. } = &error else { panic!("{error}") };
     assert!(matches!(errors[0], FenceError::Failed { end: End::Code(1), .. }), "{error}");
