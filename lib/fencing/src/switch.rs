@@ -111,7 +111,10 @@ impl PowerSwitch {
 
     /// Whether the host has power by this switch. Takes at most twice `status_timeout`.
     pub async fn status(&self, report: &mut Report<'_>) -> Result<Power, FenceError> {
-        self.prepare(&[(Action::Status, "tell whether the power is on")], report).await?.look().await
+        self.prepare(&[(Action::Status, "tell whether the power is on")], report)
+            .await?
+            .look(Words::MayLack)
+            .await
     }
 
     /// Whether the device answers, for agents that cannot tell the power. Takes at most twice `status_timeout`.
@@ -152,9 +155,11 @@ impl PowerSwitch {
                 error.gave_up_waiting()
             }
         };
+        // An agent that fails at everything with 2 must not pass for one that says off.
+        let words = if asked.is_ok() { Words::MayLack } else { Words::Must };
         let mut news = Duration::ZERO;
         loop {
-            let seen = session.look().await;
+            let seen = session.look(words).await;
             let after = begun.elapsed();
             if matches!(seen, Ok(power) if power == wanted) {
                 report(&Progress::Confirmed { action, after });
@@ -214,6 +219,13 @@ impl PowerSwitch {
     }
 }
 
+/// Whether an agent must say in words that the power is off, besides its exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Words {
+    MayLack,
+    Must,
+}
+
 /// A switch whose options were checked and whose secrets were read.
 struct Session<'s> {
     switch: &'s PowerSwitch,
@@ -243,15 +255,17 @@ impl Session<'_> {
     }
 
     /// Whether there is power now: exit code 0 is on, 2 is off. A shell or an interpreter that does not even start the
-    /// agent exits with 2 as well, and complains; so off is believed only from an agent that says so, or says nothing.
-    async fn look(&self) -> Result<Power, FenceError> {
+    /// agent exits with 2 as well, and complains; so off is believed only from an agent that says so, or that says nothing and has not failed before.
+    async fn look(&self, words: Words) -> Result<Power, FenceError> {
         let done = self.call(Action::Status, self.switch.entry.status_timeout).await?;
         let out = String::from_utf8_lossy(&done.out).to_ascii_lowercase();
         let says = |word: &str| out.split(|c: char| !c.is_alphanumeric()).any(|said| said == word);
         match done.end {
             End::Code(0) if !says("off") || says("on") => Ok(Power::On),
             End::Code(2) if says("off") && !says("on") => Ok(Power::Off),
-            End::Code(2) if !says("on") && done.err.trim_ascii().is_empty() => Ok(Power::Off),
+            End::Code(2) if words == Words::MayLack && !says("on") && done.err.trim_ascii().is_empty() => {
+                Ok(Power::Off)
+            }
             End::Code(0 | 2) => Err(FenceError::Unclear {
                 agent: self.switch.program(),
                 end: done.end,

@@ -58,9 +58,16 @@ async fn the_power_has_the_last_word_over_an_agent_that_failed() {
     assert_eq!(toy.actions(), ["off", "status"], "a refusal is not waited for");
 
     let toy = Toy::new("off() { echo slow >\"$dir/power\"; echo \"Failed: Timed out waiting to power OFF\" >&2; exit 1; }
-        status() { case $(cat \"$dir/power\") in slow) echo off >\"$dir/power\"; exit 0;; off) exit 2;; *) exit 0;; esac; }");
+        status() { case $(cat \"$dir/power\") in slow) echo off >\"$dir/power\"; exit 0;; off) echo Status: OFF; exit 2;; *) exit 0;; esac; }");
     off(&toy, IP).await.0.unwrap();
     assert_eq!(toy.actions(), ["off", "status", "status"], "an agent that gave up waiting is not the end");
+}
+
+#[tokio::test]
+async fn an_agent_that_ends_with_2_whatever_it_is_asked_has_switched_nothing_off() {
+    let toy = Toy::new("off() { exit 2; }\nstatus() { exit 2; }");
+    let error = off(&toy, IP).await.0.unwrap_err();
+    assert!(matches!(error, FenceError::Failed { end: End::Code(2), action: Action::Off, .. }), "{error}");
 }
 
 #[tokio::test]
