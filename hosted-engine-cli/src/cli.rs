@@ -18,7 +18,8 @@ use crate::maintenance::{self, Mode};
 use crate::status::{self, Format};
 use crate::terminal::{Exit, Terminal};
 use crate::{
-    console, lease_status, liveliness, password, repair, sandbox, setup, shared_config, simulate, storage, vm,
+    console, fence, lease_status, liveliness, password, repair, sandbox, setup, shared_config, simulate,
+    storage, vm,
 };
 
 /// Shows and handles a highly available engine VM.
@@ -142,6 +143,10 @@ pub enum DeployedCommand {
         #[arg(long = "type", value_name = "TYPE", value_parser = shared_config::kind)]
         kind: Option<ConfigKind>,
     },
+    #[allow(missing_docs, reason = "the words of its arguments are the help")]
+    FenceStatus(fence::FenceStatusArgs),
+    #[allow(missing_docs, reason = "the words of its arguments are the help")]
+    FenceHost(fence::FenceHostArgs),
 }
 
 /// The commands that build, repair and try out: they block, and need no runtime.
@@ -306,6 +311,14 @@ async fn on_deployed(
             let host = storage::Host { conf, vdsm: vdsm.as_ref(), broker: &broker, vm };
             storage::disconnect(host, force, terminal).await
         }
+        DeployedCommand::FenceStatus(args) => {
+            let host = fence::Host { paths, id: conf.require_host_id()?, broker: &broker };
+            fence::status(&args, &host, terminal).await
+        }
+        DeployedCommand::FenceHost(args) => {
+            let host = fence::Host { paths, id: conf.require_host_id()?, broker: &broker };
+            fence::switch_host(&args, &host, &mut fence::ask, terminal).await
+        }
         DeployedCommand::Console => console::open(open_vm(conf)?.as_ref(), terminal).await,
         DeployedCommand::AddConsolePassword { password: Some(_), .. } => {
             terminal.complain(
@@ -379,6 +392,7 @@ mod tests {
                 "set-maintenance" => " --mode=global",
                 "get-shared-config" => " gateway --type=he_local",
                 "set-shared-config" => " gateway 192.0.2.1 --type=he_shared",
+                "fence-host" => " --host-id=2 --action=status",
                 "sandbox" => " status",
                 "simulate" => " host-power-loss",
                 "setup" => continue,

@@ -1,14 +1,16 @@
 //! The operator's command `hosted-engine`: shows the cluster, starts and stops the engine VM, sets maintenance,
 //! sets up, repairs, runs the sandbox, and rehearses failures in the simulator.
 //!
-//! It speaks to the broker's socket and, through `engine-vm`, to the hypervisor. It decides nothing about where the
-//! VM runs: that is the agents' work. Only set-up and repair open shared storage themselves.
+//! It speaks to the broker's socket, through `engine-vm` to the hypervisor, and through `fencing` to power switches. It
+//! decides nothing about where the VM runs: that is the agents' work. Only set-up and repair open shared storage
+//! themselves.
 
 pub mod backup;
 pub mod cli;
 pub mod console;
 pub mod delta_lease;
 pub mod deployed;
+pub mod fence;
 pub mod lease_status;
 pub mod liveliness;
 pub mod maintenance;

@@ -15,7 +15,7 @@ use jiff::tz::TimeZone;
 pub use self::explain::explain;
 pub use self::json::{to_json, to_value};
 pub use self::text::to_text;
-pub use self::view::{View, stamp};
+pub use self::view::{View, Warning, stamp};
 use crate::terminal::{Exit, Terminal};
 
 /// What to print.

@@ -4,6 +4,7 @@
 
 mod fake_broker;
 mod fake_vm;
+mod fence;
 mod maintenance;
 mod shared_config;
 mod status;
@@ -16,13 +17,17 @@ use metadata_format::{EngineStatus, GlobalBlock, HostId, HostRecord, Score};
 
 /// A host block of release 2.5's form.
 fn block(id: u16, status: &str, score: u32) -> Vec<u8> {
+    named_block(id, &format!("h{id}"), status, score)
+}
+
+fn named_block(id: u16, name: &str, status: &str, score: u32) -> Vec<u8> {
     HostRecord {
         host_ts: 100,
         host_time: "then".into(),
         host_id: HostId::new(id).unwrap(),
         score: Score(score),
         engine_status: EngineStatus::parse(status),
-        hostname: format!("h{id}"),
+        hostname: name.to_owned(),
         maintenance: false,
         stopped: false,
         conf_on_shared_storage: true,

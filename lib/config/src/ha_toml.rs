@@ -4,6 +4,7 @@
 //! Times are numbers of seconds and may have a fraction.
 
 mod check;
+mod fencing;
 mod keys;
 mod layers;
 mod relations;
@@ -19,6 +20,7 @@ use crate::error::{ConfigError, Result};
 use crate::paths::Paths;
 use crate::text::host_in_url;
 
+pub use fencing::{FencingHost, FencingTable, OptionText, check_option_value, is_secret_option};
 pub use relations::Relation;
 pub use rules::{RulesTable, SickEngine};
 pub use vdsm::{HostPort, HostPortError, VdsmTable};
@@ -49,6 +51,8 @@ pub struct HaToml {
     pub policy: PolicyTable,
     /// `[rules]`
     pub rules: RulesTable,
+    /// `[fencing]`
+    pub fencing: FencingTable,
 }
 
 /// Who runs the VM.
@@ -391,6 +395,7 @@ impl HaToml {
     pub fn validate(&self) -> Result<(), String> {
         check::ranges(self)?;
         self.rules.check(&self.timers)?;
+        self.fencing.check()?;
         check::together(self)
     }
 

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
-use toml::de::{DeTable, DeValue};
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
 
+use super::fencing::is_secret_option;
 use crate::error::{ConfigError, Result};
 use crate::text::nearest;
 
@@ -48,6 +50,23 @@ pub(super) const KNOWN: &[(&str, &[&str])] = &[
             "sick_engine",
         ],
     ),
+    ("fencing", &["host"]),
+];
+
+/// The keys of `[[fencing.host]]`; a test holds this against the type.
+pub(super) const FENCING_HOST: &[&str] = &[
+    "name",
+    "host_id",
+    "level",
+    "agent",
+    "options",
+    "plug",
+    "port",
+    "password_file",
+    "secret_files",
+    "on_timeout",
+    "off_timeout",
+    "status_timeout",
 ];
 
 /// The keys of `[policy]`.
@@ -83,10 +102,29 @@ pub(super) fn refuse_unknown(path: &Path, text: &str) -> Result<()> {
         };
         let DeValue::Table(entries) = value.get_ref() else { continue };
         if let Some(key) = entries.keys().find(|key| !keys.contains(&key.get_ref().as_ref())) {
-            return unknown(key.span().start, unknown_key(name, keys, key.get_ref()));
+            return unknown(key.span().start, unknown_key(&format!("[{name}]"), keys, key.get_ref()));
+        }
+        if let Some(key) = unknown_in_fencing_host(name, entries) {
+            let reason = unknown_key("[[fencing.host]]", FENCING_HOST, key.get_ref());
+            return unknown(key.span().start, reason);
         }
     }
     Ok(())
+}
+
+/// The first key of an entry of `[[fencing.host]]` that is not in [`FENCING_HOST`].
+fn unknown_in_fencing_host<'t>(table: &str, entries: &'t DeTable<'_>) -> Option<&'t Spanned<DeString<'t>>> {
+    let DeValue::Array(hosts) = entries.get("host").filter(|_| table == "fencing")?.get_ref() else {
+        return None;
+    };
+    hosts
+        .iter()
+        .filter_map(|host| match host.get_ref() {
+            DeValue::Table(host) => Some(host),
+            _ => None,
+        })
+        .flat_map(|host| host.keys())
+        .find(|key| !FENCING_HOST.contains(&key.get_ref().as_ref()))
 }
 
 fn unknown_table(name: &str) -> String {
@@ -111,7 +149,7 @@ fn unknown_key(table: &str, keys: &[&str], name: &str) -> String {
     } else {
         format!("its keys are {}", keys.join(", "))
     };
-    format!("there is no key {name:?} in [{table}]; {advice}")
+    format!("there is no key {name:?} in {table}; {advice}")
 }
 
 /// The table that has a key of this name.
@@ -134,5 +172,19 @@ pub(super) fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> Config
 fn line_at(text: &str, at: usize) -> (usize, String) {
     let before = text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count();
     let line = text.lines().nth(before).unwrap_or_default();
-    (before + 1, line.chars().take(200).collect())
+    (before + 1, without_secret(line).chars().take(200).collect())
+}
+
+/// A line up to the value of an option that holds a secret. There should be none in this file; where somebody wrote one,
+/// the error that says so must not spread it.
+fn without_secret(line: &str) -> String {
+    let secret_at = line.match_indices('=').find(|(at, _)| {
+        let key = line[..*at].trim_end_matches([' ', '\t', '"', '\'']);
+        let word = key.rsplit(|c: char| !(c.is_alphanumeric() || c == '_' || c == '-')).next();
+        word.is_some_and(is_secret_option)
+    });
+    match secret_at {
+        Some((at, _)) => format!("{}= …", &line[..at]),
+        None => line.to_owned(),
+    }
 }

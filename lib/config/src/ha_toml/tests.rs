@@ -88,6 +88,16 @@ fn the_list_of_keys_is_the_types() {
         let fields = error.lines().last().unwrap().matches('`').count() / 2 - 1;
         assert_eq!(fields, names.len(), "{table}: {error}");
     }
+    let error =
+        toml::from_str::<HaToml>("[[fencing.host]]\nagent = \"\"\n\"?\" = 1\n").unwrap_err().to_string();
+    for name in keys::FENCING_HOST {
+        assert!(error.contains(&format!("`{name}`")), "{name}: {error}");
+    }
+    assert_eq!(
+        error.lines().last().unwrap().matches('`').count() / 2 - 1,
+        keys::FENCING_HOST.len(),
+        "{error}"
+    );
 }
 
 #[test]
