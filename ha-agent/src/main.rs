@@ -90,7 +90,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // One thread is enough: the loop does one thing at a time.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(async {
-        let vm = engine_vm::of_host(&conf, &toml, QmpRole::Agent).map_err(SetupError::Hypervisor)?;
+        let vdsm = engine_vm::vdsm::client_of_host(&conf, &toml).map_err(SetupError::Hypervisor)?;
+        let vm = engine_vm::of_host(&conf, &toml, QmpRole::Agent, vdsm.as_ref())
+            .map_err(SetupError::Hypervisor)?;
         let ports = Ports {
             broker: Arc::new(BrokerClient::new(paths.broker_socket())),
             vm,

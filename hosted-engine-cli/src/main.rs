@@ -34,8 +34,11 @@ fn main() -> ExitCode {
 
 fn operate(command: OperatorCommand, paths: &Paths) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let open_vm =
-        |conf: &HostedEngineConf| Ok(engine_vm::of_host(conf, &HaToml::load(conf.paths())?, QmpRole::Cli)?);
+    let open_vm = |conf: &HostedEngineConf| {
+        let toml = HaToml::load(conf.paths())?;
+        let vdsm = engine_vm::vdsm::client_of_host(conf, &toml)?;
+        Ok(engine_vm::of_host(conf, &toml, QmpRole::Cli, vdsm.as_ref())?)
+    };
     let exit = runtime.block_on(cli::run(command, paths, &open_vm, &mut Terminal::default()));
     // A read of the keyboard that never ends must not keep us here.
     runtime.shutdown_background();

@@ -12,6 +12,7 @@ use crate::spawner::HostSpawner;
 
 fn set(vm: Arc<FakeVm>) -> MonitorSet {
     let surroundings = Surroundings {
+        vdsm: None,
         vm,
         clock: TokioClock::new(),
         // The discard port of this machine: nobody answers, at once.

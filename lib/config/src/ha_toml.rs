@@ -8,6 +8,7 @@ mod keys;
 mod layers;
 mod relations;
 mod rules;
+mod vdsm;
 
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::paths::Paths;
 
 pub use relations::Relation;
 pub use rules::{RulesTable, SickEngine};
+pub use vdsm::{HostPort, HostPortError, VdsmTable};
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
@@ -34,6 +36,8 @@ pub struct HaToml {
     pub timers: Timers,
     /// `[qemu]`
     pub qemu: QemuTable,
+    /// `[vdsm]`
+    pub vdsm: VdsmTable,
     /// `[liveliness]`
     pub liveliness: LivelinessTable,
     /// `[socket]`

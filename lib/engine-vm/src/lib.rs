@@ -4,9 +4,11 @@
 //! hypervisor. Adapters promise two things above all: a VM never starts without its lease, and a status is
 //! either true or an error, never a guess.
 
+pub mod domain_xml;
 mod of_host;
 pub mod port;
 pub mod qemu;
+pub mod vdsm;
 
 pub use of_host::of_host;
 

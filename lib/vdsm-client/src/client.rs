@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::code;
-use crate::connection::{self, Command, Request, Ticket};
+use crate::connection::{self, Command, Dial, Network, Outlet, Request, Secret, Ticket};
 use crate::error::CallError;
 use crate::event::Event;
 use crate::settings::Settings;
@@ -51,16 +51,17 @@ impl Client {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn new(settings: Settings) -> Client {
+        Client::with_dial(settings, Network)
+    }
+
+    pub(crate) fn with_dial(settings: Settings, dial: impl Dial + 'static) -> Client {
         let (commands, commands_receiver) = mpsc::channel(CALLS);
         let (down, connection) = watch::channel(Connection::Down { why: "not connected yet".to_owned() });
         let events = broadcast::Sender::new(EVENTS);
         let late = Arc::new(AtomicU64::new(0));
         let recovery_pause = settings.recovery_pause;
-        tokio::spawn(connection::run(
-            settings,
-            commands_receiver,
-            connection::Publisher { connection: down, events: events.clone(), late: Arc::clone(&late) },
-        ));
+        let outlet = Outlet { events: events.clone(), late: Arc::clone(&late) };
+        tokio::spawn(connection::run(settings, dial, commands_receiver, down, outlet));
         Client { commands, connection, events, late, recovery_pause }
     }
 
@@ -102,7 +103,7 @@ impl Client {
         let request = Request {
             id: id.to_owned(),
             method: method.to_owned(),
-            body: body(id, method, params),
+            body: Secret(body(id, method, params)),
             ticket: ticket.clone(),
             answer,
         };

@@ -294,13 +294,10 @@ impl Decoder {
 
     fn find(&mut self, wanted: u8) -> Option<usize> {
         let found = self.buffer[self.searched..].iter().position(|byte| *byte == wanted);
-        match found {
-            Some(offset) => Some(self.searched + offset),
-            None => {
-                self.searched = self.buffer.len();
-                None
-            }
+        if found.is_none() {
+            self.searched = self.buffer.len();
         }
+        found.map(|offset| self.searched + offset)
     }
 
     /// Takes that many bytes and drops the one after them, which ended them.

@@ -30,6 +30,7 @@ pub(super) const KNOWN: &[(&str, &[&str])] = &[
         ],
     ),
     ("qemu", &["binary", "machine", "accel", "user", "bridge", "extra_args"]),
+    ("vdsm", &["address"]),
     ("liveliness", &["urls", "expected", "timeout"]),
     ("socket", &["writers"]),
     ("metrics", &[]),

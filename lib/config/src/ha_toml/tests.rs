@@ -21,7 +21,7 @@ fn nothing_set_is_all_defaults_and_they_are_valid() {
 fn keys_are_read() {
     let toml = parse(
         "[vm]\nhypervisor = \"vdsm\"\n[lease]\nio_timeout = 1\n[score]\nprofile = \"founding\"\n\
-         [timers]\nloop = 0.5\nstorage_deadline = 5\n[qemu]\naccel = \"tcg\"\n[socket]\nwriters = [\"ovirt\", 36]\n",
+         [timers]\nloop = 0.5\nstorage_deadline = 5\n[qemu]\naccel = \"tcg\"\n[vdsm]\naddress = \"[::1]:5\"\n[socket]\nwriters = [\"ovirt\", 36]\n",
     )
     .unwrap();
     assert_eq!(toml.vm.hypervisor, Hypervisor::Vdsm);
@@ -29,6 +29,7 @@ fn keys_are_read() {
     assert_eq!(toml.score.profile, ScoreProfile::Founding);
     assert_eq!(toml.timers.loop_interval, Duration::from_millis(500));
     assert_eq!(toml.qemu.accel, Accel::Tcg);
+    assert_eq!((toml.vdsm.address.host(), toml.vdsm.address.port()), ("::1", 5));
     assert_eq!(toml.socket.writers, [Writer::Name("ovirt".to_owned()), Writer::Uid(36)]);
 }
 
@@ -70,6 +71,7 @@ fn times_must_fit_together() {
     assert!(error("[lease]\nio_timeout = 0\n").contains("lease.io_timeout = 0"));
     assert!(error("[liveliness]\nurls = [\"ftp://x\"]\n").contains("ftp://x"));
     assert!(error("[qemu]\nbinary = \"\"\n").contains("qemu.binary"));
+    assert!(error("[vdsm]\naddress = \"localhost\"\n").contains("ha.toml:2: \"localhost\" is not host:port"));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::value;
 /// For verbs that answer from memory.
 pub(crate) const QUICK: Duration = Duration::from_secs(30);
 /// For verbs that touch storage or wait for QEMU. VDSM's own clients wait that long for anything.
-pub(crate) const SLOW: Duration = Duration::from_secs(180);
+pub(crate) const SLOW: Duration = Duration::from_mins(3);
 
 pub(crate) fn misunderstood(method: &str, expected: &str, got: &Value) -> CallError {
     CallError::Answer {

@@ -231,11 +231,11 @@ impl Client {
         let answer = self.call(method, json!({"vmID": vm_id}), QUICK).await?;
         let stats = answer.get("migrationStats").unwrap_or(&answer);
         object(method, stats)?;
-        let status = stats.get("status").unwrap_or(stats);
+        let outcome = stats.get("status").unwrap_or(stats);
         Ok(MigrationStatus {
             progress: stats.get("progress").and_then(value::integer),
-            code: status.get("code").and_then(value::integer),
-            message: status.get("message").and_then(value::text),
+            code: outcome.get("code").and_then(value::integer),
+            message: outcome.get("message").and_then(value::text),
             raw: stats.clone(),
         })
     }
