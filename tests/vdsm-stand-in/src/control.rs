@@ -16,16 +16,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest command in bytes.
 const LIMIT: u64 = 4096;
 
-/// Listens until the task is dropped. A socket that an earlier stand-in left is replaced.
-pub(crate) async fn serve(path: &Path, server: Arc<Server>) -> anyhow::Result<()> {
+/// Listens. A socket that an earlier stand-in left is replaced.
+pub(crate) fn listen(path: &Path) -> anyhow::Result<UnixListener> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("cannot replace {}", path.display()));
         }
         _ => {}
     }
-    let listener =
-        UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
+    UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))
+}
+
+/// Answers until the task is dropped.
+pub(crate) async fn serve(listener: UnixListener, server: Arc<Server>) -> anyhow::Result<()> {
     loop {
         let (stream, _) = listener.accept().await.context("cannot accept on the control socket")?;
         match tokio::time::timeout(PATIENCE, answer(stream, &server)).await {

@@ -16,6 +16,7 @@ pub mod control;
 mod failure;
 mod host_stats;
 pub mod misbehaviour;
+mod python_json;
 mod rpc;
 pub mod server;
 mod stomp;

@@ -55,6 +55,7 @@ pub async fn run(arguments: &Serve) -> anyhow::Result<()> {
     let server = Arc::new(Server { hub, misbehaviour, storage, vms: vms.clone() });
 
     let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let control = arguments.control.as_deref().map(control::listen).transpose()?;
     for address in &arguments.listen {
         let listener = listen(*address)?;
         println!("listening on {}", listener.local_addr()?);
@@ -62,8 +63,8 @@ pub async fn run(arguments: &Serve) -> anyhow::Result<()> {
     }
     tokio::spawn(async move { vms.recover().await });
     let controlled = async {
-        match &arguments.control {
-            Some(socket) => control::serve(socket, server.clone()).await,
+        match control {
+            Some(listener) => control::serve(listener, server.clone()).await,
             None => std::future::pending().await,
         }
     };

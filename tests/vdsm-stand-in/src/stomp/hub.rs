@@ -13,6 +13,7 @@ use vdsm_client::frame::Frame;
 
 use crate::lock;
 use crate::misbehaviour::Misbehaviour;
+use crate::python_json;
 
 /// Where answers go whose request had no id that was understood.
 const RESPONSES: &str = "jms.topic.vdsm_responses";
@@ -45,7 +46,7 @@ struct Tables {
     /// By the request's id as JSON. `None`: it had no reply destination.
     awaited: BTreeMap<String, Option<String>>,
     /// An event that is held back until the next one has gone out.
-    held_event: Option<String>,
+    held_event: Option<Value>,
 }
 
 /// The broker.
@@ -121,13 +122,13 @@ impl Hub {
             Some(None) => return,
             None => RESPONSES.to_owned(),
         };
-        tables.publish(&destination, &answer.to_string());
+        tables.publish(&destination, answer);
     }
 
     /// Tells whoever listens to events; `params` gets the time.
     pub fn notify(&self, method: &str, mut params: Value) {
         params["notify_time"] = json!(event_time());
-        let event = json!({"jsonrpc": "2.0", "method": method, "params": params}).to_string();
+        let event = json!({"jsonrpc": "2.0", "method": method, "params": params});
         let mut tables = lock(&self.tables);
         if self.misbehaviour.reorders_events() && tables.held_event.is_none() {
             tables.held_event = Some(event);
@@ -141,14 +142,15 @@ impl Hub {
 }
 
 impl Tables {
-    fn publish(&self, destination: &str, body: &str) {
+    fn publish(&self, destination: &str, message: &Value) {
+        let body = python_json::to_vec(message);
         for one in self.subscriptions.get(destination).into_iter().flatten() {
             let headers = [
                 ("destination", destination),
                 ("content-type", "application/json"),
                 ("subscription", one.id.as_str()),
             ];
-            send(one, Frame::new("MESSAGE", &headers).with_body(body.as_bytes().to_vec()));
+            send(one, Frame::new("MESSAGE", &headers).with_body(body.clone()));
         }
     }
 }

@@ -80,7 +80,8 @@ impl Vms {
     /// None yet; [`Vms::recover`] finds those of an earlier life.
     pub fn new(settings: VmSettings, storage: Arc<Storage>, hub: Arc<Hub>) -> Self {
         let context = Arc::new(Context { settings, storage, hub });
-        Self { context, all: Mutex::default(), is_recovering: AtomicBool::new(true) }
+        let has_any = std::fs::read_dir(context.directory()).is_ok_and(|mut all| all.next().is_some());
+        Self { context, all: Mutex::default(), is_recovering: AtomicBool::new(has_any) }
     }
 
     /// True until the VMs of an earlier life were found.
