@@ -87,7 +87,7 @@ impl Lab {
         }
         for host in &lab.hosts {
             until("the lockspace to be joined", async || {
-                let stats = host.client.storage_repo_stats(&[SD.to_owned()]).await.unwrap();
+                let stats = host.client.storage_repo_stats(&[SD]).await.unwrap();
                 stats[SD].acquired == Some(true) && stats[SD].valid && stats[SD].actual == Some(true)
             })
             .await;
@@ -227,7 +227,7 @@ async fn a_vm_runs_on_one_host_at_a_time_and_moves() {
 async fn without_the_lockspace_nothing_starts() {
     let lab = Lab::new().await;
     lab.hosts[0].client.stop_monitoring_domain(SD).await.unwrap();
-    let stats = lab.hosts[0].client.storage_repo_stats(&[SD.to_owned()]).await.unwrap();
+    let stats = lab.hosts[0].client.storage_repo_stats(&[SD]).await.unwrap();
     assert!(stats.is_empty());
     until("the start to be refused", async || {
         lab.create(0).await;
