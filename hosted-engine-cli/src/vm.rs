@@ -87,8 +87,15 @@ async fn what_is_here(host: &Host<'_>, status: &VmStatus, mode: StartMode, termi
             }
         }
         // Its memory is worth keeping: a guest that was paused goes on where it was.
-        (LeaseHolding::Held, VmActivity::Paused | VmActivity::PausedByIoError, StartMode::Run) => {
-            terminal.say("VM exists and is Paused, its lease is held: letting it go on");
+        (
+            LeaseHolding::Held | LeaseHolding::Pending { .. },
+            VmActivity::Paused | VmActivity::PausedByIoError,
+            StartMode::Run,
+        ) => {
+            terminal.say(match status.lease {
+                LeaseHolding::Pending { .. } => "VM exists and is Paused: letting it go on under its lease",
+                _ => "VM exists and is Paused, its lease is held: letting it go on",
+            });
             match host.vm.resume().await {
                 Ok(()) => Here::Done(Exit::OK),
                 Err(error) => Here::Done(failed(&error, terminal)),

@@ -1,4 +1,5 @@
 //! Tests of the whole: what needs more than one crate, real daemons, or another program as its peer.
 
 pub mod sanlock;
+pub mod vdsm;
 pub mod wait;

@@ -47,7 +47,8 @@ impl Guarded {
             Self::Seen(status) => (
                 status,
                 match status.lease {
-                    LeaseHolding::Held => PausedLease::Held,
+                    // The hypervisor takes it before the guest goes on.
+                    LeaseHolding::Held | LeaseHolding::Pending { .. } => PausedLease::Held,
                     LeaseHolding::Lost { .. } | LeaseHolding::NoVm => PausedLease::Lost,
                     LeaseHolding::Unknown { .. } => PausedLease::Unknown,
                 },
@@ -111,6 +112,7 @@ impl Agent {
             }
             LeaseHolding::Lost { .. }
             | LeaseHolding::Unknown { .. }
+            | LeaseHolding::Pending { .. }
             | LeaseHolding::Held
             | LeaseHolding::NoVm => self.lease_unknown_since = None,
         }

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use broker_api::status::{AgentReport, LeaseState, MonitorRow, StatusDocument, StorageState, Wake};
 use clock::{Clock, Monotonic, Wall};
 use engine_vm::{
-    ConsoleAddress, ConsoleKind, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget, StartMode,
-    VmActivity, VmError, VmEvent, VmStatus,
+    ConsoleAddress, ConsoleKind, CpuUse, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget,
+    StartMode, VmActivity, VmError, VmEvent, VmStatus,
 };
 use metadata_format::{EngineStatus, GlobalBlock, HostBlock, HostId, HostRecord, Score};
 use tokio::sync::{Notify, broadcast};
@@ -402,7 +402,7 @@ impl EngineVm for World {
         Err(VmError::NotRunning)
     }
 
-    async fn cpu_time(&self) -> Result<Option<Duration>, VmError> {
+    async fn cpu_use(&self) -> Result<Option<CpuUse>, VmError> {
         Ok(None)
     }
 

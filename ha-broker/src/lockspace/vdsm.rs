@@ -40,6 +40,16 @@ impl Sanlock {
     }
 }
 
+/// What sanlock says of the lockspace.
+enum Word {
+    /// It holds it, or is on the way.
+    Has(LockspaceRecord),
+    /// It knows nothing of it.
+    HasNot,
+    /// It cannot be asked.
+    Silent,
+}
+
 /// One storage domain's lockspace.
 pub struct VdsmLockspace {
     vdsm: Client,
@@ -94,21 +104,21 @@ impl VdsmLockspace {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// What sanlock has of this lockspace; `None` when it cannot be asked.
-    fn by_sanlock(&self) -> Option<Option<LockspaceRecord>> {
-        let sanlock = self.sanlock.as_ref()?;
+    fn by_sanlock(&self) -> Word {
+        let Some(sanlock) = &self.sanlock else { return Word::Silent };
         match sanlock.record() {
-            Ok(record) => Some(record),
+            Ok(Some(record)) => Word::Has(record),
+            Ok(None) => Word::HasNot,
             Err(error) => {
                 tracing::debug!("lockspace {}: {error}; VDSM's word counts", self.name());
-                None
+                Word::Silent
             }
         }
     }
 
     /// VDSM keeps the id that it joined with, whatever is asked for later.
     fn check_id(&self, id: HostId) -> Result<(), LockError> {
-        let Some(Some(record)) = self.by_sanlock() else { return Ok(()) };
+        let Word::Has(record) = self.by_sanlock() else { return Ok(()) };
         let theirs = record.lockspace.host_id;
         if theirs == u64::from(id.get()) {
             return Ok(());
@@ -144,18 +154,18 @@ impl Lockspace for VdsmLockspace {
             return Ok(Phase::NotHeld);
         }
         match self.by_sanlock() {
-            Some(Some(record)) if record.lockspace.host_id != u64::from(id.get()) => Ok(Phase::NotHeld),
-            Some(Some(record)) => Ok(match record.phase {
+            Word::Has(record) if record.lockspace.host_id != u64::from(id.get()) => Ok(Phase::NotHeld),
+            Word::Has(record) => Ok(match record.phase {
                 LockspacePhase::Joined => Phase::Held,
                 LockspacePhase::Joining | LockspacePhase::Leaving => Phase::Changing,
                 LockspacePhase::NotJoined => Phase::NotHeld,
             }),
-            Some(None) => Ok(match self.monitoring().await? {
+            Word::HasNot => Ok(match self.monitoring().await? {
                 Monitoring::None => Phase::NotHeld,
                 // VDSM joins it again by itself, when it looks next.
                 Monitoring::Pending | Monitoring::Acquired => Phase::Changing,
             }),
-            None => Ok(match self.monitoring().await? {
+            Word::Silent => Ok(match self.monitoring().await? {
                 Monitoring::None => Phase::NotHeld,
                 Monitoring::Pending => Phase::Changing,
                 Monitoring::Acquired => Phase::Held,
@@ -178,7 +188,10 @@ impl Lockspace for VdsmLockspace {
 
     async fn live_hosts(&self) -> Result<Hosts, LockError> {
         let Some(sanlock) = &self.sanlock else {
-            return Err(LockError::Failed(format!("lockspace {}: VDSM does not name live hosts", self.name())));
+            return Err(LockError::Failed(format!(
+                "lockspace {}: VDSM does not name live hosts",
+                self.name()
+            )));
         };
         hosts_of(&sanlock.ask, &sanlock.name)
             .map_err(|error| LockError::Failed(format!("lockspace {}: {error}", self.name())))
@@ -189,3 +202,6 @@ impl Lockspace for VdsmLockspace {
     }
 }
 
+#[cfg(test)]
+#[path = "vdsm_tests.rs"]
+mod tests;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use clock::{Clock, Monotonic};
-use engine_vm::{EngineVm, VmError};
+use engine_vm::{CpuUse, EngineVm, VmError};
 use tokio::time;
 
 use super::cpu::Ticks;
@@ -27,28 +27,31 @@ const HOLD_OFF: Duration = Duration::from_mins(5);
 const ASK: Duration = Duration::from_secs(5);
 
 /// What the hypervisor says about the VM's processor time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum EngineTime {
     /// There is no VM here.
     NoVm,
     /// It has used this much since it started.
     Used(Duration),
+    /// It kept so many processors busy lately.
+    Busy(f64),
     /// Nobody knows.
     Unknown,
 }
 
-impl From<Result<Option<Duration>, VmError>> for EngineTime {
-    fn from(answer: Result<Option<Duration>, VmError>) -> Self {
+impl From<Result<Option<CpuUse>, VmError>> for EngineTime {
+    fn from(answer: Result<Option<CpuUse>, VmError>) -> Self {
         match answer {
             Ok(None) => Self::NoVm,
-            Ok(Some(used)) => Self::Used(used),
-            Err(_) => Self::Unknown,
+            Ok(Some(CpuUse::Since(used))) => Self::Used(used),
+            Ok(Some(CpuUse::Lately(processors))) => Self::Busy(processors),
+            Ok(Some(CpuUse::NotMeasured)) | Err(_) => Self::Unknown,
         }
     }
 }
 
 /// Host and VM at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sample {
     /// When it was taken.
     pub at: Monotonic,
@@ -64,11 +67,15 @@ fn engine_share(from: &Sample, to: &Sample) -> (f64, bool) {
     let used = match (from.engine, to.engine) {
         (_, EngineTime::NoVm) => return (0.0, true),
         (_, EngineTime::Unknown) => return (0.0, false),
+        // Measured over the hypervisor's own interval, which is near enough.
+        (_, EngineTime::Busy(processors)) => {
+            return (processors / f64::from(to.host.processors.max(1)), true);
+        }
         // A running VM uses some time: a figure that stands still is not a measured one.
         (EngineTime::Used(before), EngineTime::Used(now)) if now > before => now.checked_sub(before),
         (EngineTime::Used(before), EngineTime::Used(now)) if now == before => None,
         // Started in between, so that all its time is ours to count; unless it is more than can be.
-        (EngineTime::NoVm | EngineTime::Used(_), EngineTime::Used(now)) => {
+        (EngineTime::NoVm | EngineTime::Used(_) | EngineTime::Busy(_), EngineTime::Used(now)) => {
             Some(now).filter(|now| !now.is_zero() && *now <= capacity)
         }
         (EngineTime::Unknown, EngineTime::Used(_)) => None,
@@ -134,7 +141,7 @@ pub struct CpuLoadNoEngine {
 
 impl CpuLoadNoEngine {
     async fn sample(&self) -> Result<Sample, String> {
-        let engine = time::timeout(ASK, self.vm.cpu_time()).await;
+        let engine = time::timeout(ASK, self.vm.cpu_use()).await;
         let text = (self.stat)().map_err(|e| format!("cannot read /proc/stat: {e}"))?;
         Ok(Sample {
             at: self.clock.monotonic(),

@@ -34,6 +34,19 @@ fn the_engines_time_is_taken_off_the_hosts() {
 }
 
 #[test]
+fn a_share_that_the_hypervisor_measured_is_taken_off_as_it_is() {
+    let busy = EngineTime::Busy(0.5);
+    // Three quarters of two processors, a quarter of them the engine's.
+    assert_eq!(
+        loads(&[(0, 0, EngineTime::NoVm), (60, 90, busy), (120, 180, busy)]),
+        [(0.5, true), (0.5, true)]
+    );
+    let use_of = |answer| EngineTime::from(Ok(Some(answer)));
+    assert_eq!(use_of(CpuUse::Lately(0.5)), busy);
+    assert_eq!(use_of(CpuUse::NotMeasured), EngineTime::Unknown);
+}
+
+#[test]
 fn a_vm_that_started_in_between_counts_from_its_start() {
     assert_eq!(loads(&[(0, 0, EngineTime::NoVm), (60, 90, used(60))]), [(0.25, true)]);
     // Restarted: less than before is a new process.

@@ -34,9 +34,9 @@ mod options;
 mod probe;
 mod set;
 pub mod storage;
-mod vdsm;
 #[cfg(test)]
 pub(crate) mod testing;
+mod vdsm;
 
 pub use engine_health::{EngineHealth, Liveliness, PageOptions};
 pub use host_probes::{HostProbes, Surroundings};

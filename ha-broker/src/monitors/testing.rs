@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use clock::{Clock, Monotonic, Wall};
 use engine_vm::{
-    ConsoleAddress, ConsoleKind, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget, StartMode,
-    VmActivity, VmError, VmEvent, VmStatus,
+    ConsoleAddress, ConsoleKind, CpuUse, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget,
+    StartMode, VmActivity, VmError, VmEvent, VmStatus,
 };
 use tokio::sync::broadcast;
 use tokio::time::Instant;
@@ -27,7 +27,7 @@ enum Answer {
 /// A VM that is what the test says.
 pub struct FakeVm {
     answer: Mutex<Answer>,
-    cpu: Mutex<Option<Duration>>,
+    cpu: Mutex<Option<CpuUse>>,
     looks: AtomicU32,
     events: broadcast::Sender<VmEvent>,
 }
@@ -88,7 +88,7 @@ impl EngineVm for FakeVm {
         self.answer().await
     }
 
-    async fn cpu_time(&self) -> Result<Option<Duration>, VmError> {
+    async fn cpu_use(&self) -> Result<Option<CpuUse>, VmError> {
         self.answer().await?;
         Ok(*self.cpu.lock().unwrap())
     }

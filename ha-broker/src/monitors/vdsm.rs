@@ -87,3 +87,6 @@ impl Probe for VdsmStorage {
     }
 }
 
+#[cfg(test)]
+#[path = "vdsm_tests.rs"]
+mod tests;

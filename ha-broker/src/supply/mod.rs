@@ -182,3 +182,5 @@ impl Keeper {
     }
 }
 
+#[cfg(test)]
+mod tests;

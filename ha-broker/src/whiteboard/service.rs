@@ -228,7 +228,9 @@ impl Inner {
         }
         let failures = [&health.read, &health.write];
         if let Some(failure) = failures.into_iter().flatten().min_by_key(|failure| failure.since) {
-            if let StorageError::Connecting(Connecting { since, step, error, next_try }) = failure.error.clone() {
+            if let StorageError::Connecting(Connecting { since, step, error, next_try }) =
+                failure.error.clone()
+            {
                 return StorageState::Connecting { since, step, error, next_try };
             }
             return StorageState::Failed { since: failure.since.0, error: failure.error.to_string() };

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use engine_vm::{
-    ConsoleAddress, ConsoleKind, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget, StartMode,
-    VmActivity, VmError, VmEvent, VmStatus,
+    ConsoleAddress, ConsoleKind, CpuUse, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget,
+    StartMode, VmActivity, VmError, VmEvent, VmStatus,
 };
 use tokio::sync::broadcast;
 
@@ -96,7 +96,7 @@ impl EngineVm for FakeVm {
         };
         Ok(ConsoleAddress { kind: kind.to_owned(), address: address.to_owned() })
     }
-    async fn cpu_time(&self) -> Result<Option<Duration>, VmError> {
+    async fn cpu_use(&self) -> Result<Option<CpuUse>, VmError> {
         Ok(None)
     }
     fn events(&self) -> broadcast::Receiver<VmEvent> {

@@ -5,6 +5,7 @@
 //! either true or an error, never a guess.
 
 pub mod domain_xml;
+pub mod lease;
 mod of_host;
 pub mod port;
 pub mod qemu;
@@ -13,6 +14,6 @@ pub mod vdsm;
 pub use of_host::of_host;
 
 pub use port::{
-    ConsoleAddress, ConsoleKind, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget, StartMode,
-    VmActivity, VmError, VmEvent, VmExit, VmStatus,
+    ConsoleAddress, ConsoleKind, CpuUse, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget,
+    StartMode, VmActivity, VmError, VmEvent, VmExit, VmStatus,
 };

@@ -111,6 +111,11 @@ pub enum LeaseHolding {
         /// The error, in words.
         detail: String,
     },
+    /// No guest code runs, and the hypervisor takes the lease before any does, or gives up: nothing to protect now.
+    Pending {
+        /// What is being waited for.
+        detail: String,
+    },
     /// No VM process, so nothing to hold.
     NoVm,
 }
@@ -124,7 +129,7 @@ pub struct VmStatus {
     pub exit: Option<VmExit>,
     /// Whether its lease is ours.
     pub lease: LeaseHolding,
-    /// Process id of the hypervisor process, as this host sees it.
+    /// Process id of the hypervisor process, as this host sees it, where the hypervisor tells it.
     pub pid: Option<u32>,
 }
 
@@ -203,6 +208,17 @@ pub struct ConsoleAddress {
     pub address: String,
 }
 
+/// What a VM uses of the host's processors, as its hypervisor measures it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum CpuUse {
+    /// So much CPU time since it started.
+    Since(Duration),
+    /// So many processors were kept busy lately, 0 or more: 1.5 is one and a half.
+    Lately(f64),
+    /// It runs, and nothing was measured yet.
+    NotMeasured,
+}
+
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum VmError {
@@ -219,10 +235,10 @@ pub enum VmError {
         detail: String,
     },
     /// There is a VM already.
-    #[error("the engine VM exists on this host already (process {pid})")]
+    #[error("the engine VM exists on this host already{}", pid.map(|pid| format!(" (process {pid})")).unwrap_or_default())]
     AlreadyExists {
-        /// The hypervisor's process.
-        pid: u32,
+        /// The hypervisor's process, where the hypervisor tells it.
+        pid: Option<u32>,
     },
     /// There is none to act on.
     #[error("the engine VM does not run on this host")]
@@ -276,7 +292,7 @@ pub trait EngineVm: Send + Sync {
     /// Stops the guest's processors.
     async fn pause(&self) -> Result<(), VmError>;
 
-    /// Lets them go on; refused unless the lease is held.
+    /// Lets them go on; refused unless the lease is held, or is taken before they do.
     async fn resume(&self) -> Result<(), VmError>;
 
     /// Gets this host ready to receive the VM and returns where the source must send it.
@@ -294,8 +310,8 @@ pub trait EngineVm: Send + Sync {
     /// Where a console client connects.
     async fn console(&self, kind: ConsoleKind) -> Result<ConsoleAddress, VmError>;
 
-    /// CPU time that the VM's process has used since it started; `None` when there is no VM.
-    async fn cpu_time(&self) -> Result<Option<Duration>, VmError>;
+    /// What the VM uses of the host's processors; `None` when there is no VM.
+    async fn cpu_use(&self) -> Result<Option<CpuUse>, VmError>;
 
     /// A stream of events from now on. Receivers that fall behind lose events and must look again.
     fn events(&self) -> broadcast::Receiver<VmEvent>;

@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use engine_vm::lease::LeaseSpec;
 use engine_vm::qemu::accel::{self, Probed};
 use engine_vm::qemu::command_line::Accelerator;
-use engine_vm::qemu::lease::LeaseSpec;
 use engine_vm::qemu::machine::{Mac, Nic, NicBackend};
 use engine_vm::qemu::qmp::Qmp;
 use engine_vm::qemu::run_dir::RunDir;

@@ -31,7 +31,7 @@ async fn a_vm_runs_under_its_lease_is_found_again_and_starts_nowhere_else() {
     for vm in [&again, &broker, &cli] {
         assert_eq!(status_when(vm, "the VM to be found", is_up).await, status);
     }
-    assert!(cli.cpu_time().await.unwrap().is_some());
+    assert!(cli.cpu_use().await.unwrap().is_some());
 
     let refused = there.start(StartMode::Run).await.unwrap_err();
     assert!(matches!(&refused, VmError::LeaseHeld { detail } if detail.contains("host id 1")), "{refused:?}");

@@ -4,10 +4,10 @@
 //!
 //! | `domainType` in hosted-engine.conf | number | keys of each connection |
 //! | --- | --- | --- |
-//! | `nfs` | 1 | `connection` (storage), `user`: `kvm`, `id` (connectionUUID), `protocol_version`: nfs_version without `v`, `_` as `.`; `auto` when not set |
+//! | `nfs` | 1 | `connection` (storage), `user`: `kvm`, `id` (connectionUUID), `protocol_version`: `nfs_version` without `v`, `_` as `.`; `auto` when not set |
 //! | `nfs3`, `nfs4` | 1 | the same with `protocol_version` `3` or `4` |
 //! | `glusterfs` | 7 | `connection`, `user`: `kvm`, `id`, `vfs_type`: `glusterfs` |
-//! | `posixfs` | 6 | `connection`, `user`: `kvm`, `id`, `vfs_type` (vfs_type) |
+//! | `posixfs` | 6 | `connection`, `user`: `kvm`, `id`, `vfs_type` as it stands there |
 //! | `iscsi` | 3 | for each portal, and each interface: `connection` (one of storage), `iqn`, `tpgt` (portal), `user`, `password`, `id` (a new one), `port`; on an interface `netIfaceName`, `ifaceName` too |
 //! | `fc` | 2 | none: there is nothing to connect |
 //!

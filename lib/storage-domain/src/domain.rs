@@ -223,7 +223,7 @@ impl StorageDomain {
             Made::Kept => tracing::debug!("ha_agent/{name} leads to the {volume}"),
             Made::New => tracing::info!("made the link ha_agent/{name} to the {volume}"),
             Made::Replaced => {
-                tracing::warn!("the link ha_agent/{name} led elsewhere; now it leads to the {volume}")
+                tracing::warn!("the link ha_agent/{name} led elsewhere; now it leads to the {volume}");
             }
         }
         Ok(())

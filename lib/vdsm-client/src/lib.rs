@@ -45,6 +45,8 @@ mod connection;
 mod error;
 mod event;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod value;
 
 pub use client::{Client, Connection};

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use engine_vm::{
-    ConsoleAddress, ConsoleKind, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget, StartMode,
-    VmActivity, VmError, VmEvent, VmExit, VmStatus,
+    ConsoleAddress, ConsoleKind, CpuUse, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget,
+    StartMode, VmActivity, VmError, VmEvent, VmExit, VmStatus,
 };
 use ha_broker::monitors::Liveliness;
 use rand::Rng;
@@ -112,7 +112,7 @@ impl HostRef {
     pub async fn start_vm(&self, by: By) -> Result<(), VmError> {
         let pid = |process: &Process| u32::try_from(process.instance).unwrap_or(u32::MAX);
         if let Some(process) = self.vm(|vm| vm.clone()) {
-            return Err(VmError::AlreadyExists { pid: pid(&process) });
+            return Err(VmError::AlreadyExists { pid: Some(pid(&process)) });
         }
         self.world.vm_asked(self.id, by, Ask::Start);
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -407,7 +407,7 @@ impl EngineVm for SimVm {
         Err(VmError::Unsupported { adapter: "simulated", action: "show a console" })
     }
 
-    async fn cpu_time(&self) -> Result<Option<Duration>, VmError> {
+    async fn cpu_use(&self) -> Result<Option<CpuUse>, VmError> {
         Ok(None)
     }
 

@@ -16,8 +16,8 @@ use super::run_dir::{QmpRole, RunDir, SERIAL_SOCKET};
 use super::settings::QemuSettings;
 use super::watch;
 use crate::port::{
-    ConsoleAddress, ConsoleKind, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget, StartMode,
-    VmActivity, VmError, VmEvent, VmStatus,
+    ConsoleAddress, ConsoleKind, CpuUse, EngineVm, LeaseHolding, MigrationProgress, MigrationTarget,
+    StartMode, VmActivity, VmError, VmEvent, VmStatus,
 };
 
 /// Events kept for a slow listener.
@@ -118,7 +118,10 @@ impl EngineVm for QemuVm {
         }
         match self.inner.holding(found.process.pid).await? {
             LeaseHolding::Held => {}
-            LeaseHolding::Lost { detail } | LeaseHolding::Unknown { detail } => {
+            // QEMU itself takes no lease.
+            LeaseHolding::Lost { detail }
+            | LeaseHolding::Unknown { detail }
+            | LeaseHolding::Pending { detail } => {
                 return Err(VmError::NoLease { detail });
             }
             LeaseHolding::NoVm => return Err(VmError::NotRunning),
@@ -164,10 +167,12 @@ impl EngineVm for QemuVm {
         Ok(ConsoleAddress { kind: "vnc".to_owned(), address })
     }
 
-    async fn cpu_time(&self) -> Result<Option<Duration>, VmError> {
+    async fn cpu_use(&self) -> Result<Option<CpuUse>, VmError> {
         let Some(found) = self.inner.find()? else { return Ok(None) };
-        let read = found.process.cpu_time();
-        read.map_err(|e| super::look::unreachable("read the VM's processor time", &e))
+        match found.process.cpu_time() {
+            Ok(used) => Ok(used.map(CpuUse::Since)),
+            Err(e) => Err(super::look::unreachable("read the VM's processor time", &e)),
+        }
     }
 
     fn events(&self) -> broadcast::Receiver<VmEvent> {

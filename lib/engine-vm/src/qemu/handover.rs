@@ -25,9 +25,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::lease::{LeaseError, LeaseSpec, open_lock};
 use super::look::{Found, Inner, Shared, blocking};
 use super::run_dir::{HANDOVER, HANDOVER_LOCK, RunDir};
+use crate::lease::{LeaseError, LeaseSpec, open_lock};
 use crate::port::{VmActivity, VmError, VmEvent};
 
 /// How long the source leaves the free lease to the destination before it takes it back. Taking a free lease is

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::lease::LeaseSpec;
 use super::machine::Mac;
+use crate::lease::LeaseSpec;
 use crate::port::VmExit;
 
 /// How the VM was started.

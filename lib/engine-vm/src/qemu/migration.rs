@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use super::handover::{self, Handover, Phase};
 use super::launch::LaunchMode;
-use super::lease::LeaseError;
 use super::look::{Found, Inner, Shared, blocking, failed, unreachable};
 use super::run_dir::HANDOVER;
+use crate::lease::LeaseError;
 use crate::port::{LeaseHolding, MigrationProgress, MigrationTarget, VmActivity, VmError, VmEvent, VmExit};
 
 impl Inner {

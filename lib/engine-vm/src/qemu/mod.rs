@@ -19,7 +19,6 @@ mod from_conf;
 mod handover;
 pub mod journal;
 pub mod launch;
-pub mod lease;
 mod look;
 pub mod machine;
 mod migration;

@@ -8,10 +8,10 @@ use ha_config::ha_toml::{Accel, LeaseAdapter};
 use ha_config::{HaToml, HostedEngineConf, Paths, VmConf};
 
 use super::from_conf::machine_from_conf;
-use super::lease::LeaseSpec;
 use super::machine::Machine;
 use super::run_dir::QmpRole;
 use super::spawn::Launcher;
+use crate::lease::LeaseSpec;
 use crate::port::VmError;
 
 /// Where the VM's description comes from, asked anew at each start.

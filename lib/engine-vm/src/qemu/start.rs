@@ -12,11 +12,11 @@ use super::accel;
 use super::command_line::{Accelerator, Launch, arguments, tap_placeholder};
 use super::handover::Handover;
 use super::launch::{ExitRecord, LaunchFile, LaunchMode, Outcome, Tap};
-use super::lease::{self, open_lock};
 use super::look::{Found, Inner, QUESTION, failed, unreachable};
 use super::machine::{Machine, NicBackend};
 use super::qmp::QmpError;
 use super::run_dir::{DESTROYING, EXIT, HANDOVER, START_LOCK};
+use crate::lease::{self, open_lock};
 use crate::port::{LeaseHolding, VmError, VmEvent, VmExit};
 
 /// The launcher talks to the lock manager twice.
@@ -38,7 +38,7 @@ impl Inner {
             .map_err(|e| failed("start", format!("cannot make {}: {e}", self.dir.path().display())))?;
         let _lock = self.start_lock()?;
         if let Some(found) = self.find()? {
-            return Err(VmError::AlreadyExists { pid: found.process.pid });
+            return Err(VmError::AlreadyExists { pid: Some(found.process.pid) });
         }
         if let Some(handover) = handover {
             self.dir.write(HANDOVER, handover).map_err(|e| unreachable("note the migration", &e))?;
@@ -74,7 +74,7 @@ impl Inner {
             .map_err(|e| failed("start", e.to_string()))?;
         match outcome {
             Outcome::Executing { .. } => {}
-            Outcome::AlreadyExists { pid } => return Err(VmError::AlreadyExists { pid }),
+            Outcome::AlreadyExists { pid } => return Err(VmError::AlreadyExists { pid: Some(pid) }),
             Outcome::LeaseHeld { detail } => return Err(VmError::LeaseHeld { detail }),
             Outcome::NoLease { detail } => return Err(VmError::NoLease { detail }),
             Outcome::Failed { detail } => return Err(failed("start", detail)),

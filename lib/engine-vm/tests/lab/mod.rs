@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use engine_vm::qemu::lease::LeaseSpec;
+use engine_vm::lease::LeaseSpec;
 use engine_vm::qemu::machine::{Disk, DiskBus, DiskFormat, DiskSource, Machine, Smbios, Vnc};
 use engine_vm::qemu::{Launcher, MachineSource, QemuSettings, QemuVm, QmpRole};
 use engine_vm::{EngineVm, VmStatus};

@@ -28,11 +28,10 @@ use tokio::time::Instant;
 
 use crate::client::Connection;
 use crate::settings::Settings;
-use dial::{DialError, Stream};
 use inbox::{Abandoned, Inbox};
 use session::{Fault, Session};
 
-pub(crate) use dial::{Dial, Network};
+pub(crate) use dial::{Dial, DialError, Network, Stream};
 pub(crate) use inbox::{Command, Request, Secret, Ticket};
 pub(crate) use session::Outlet;
 

@@ -15,8 +15,8 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use engine_vm::VmExit;
+use engine_vm::lease::{Holding, LeaseError, open_lock};
 use engine_vm::qemu::launch::{ExitRecord, LaunchFile, LaunchMode, Outcome, ProcessRecord};
-use engine_vm::qemu::lease::{Holding, LeaseError, open_lock};
 use engine_vm::qemu::process::{boot_id, start_ticks};
 use engine_vm::qemu::run_dir::{self, QmpRole, RunDir};
 use rustix::fs::FlockOperation;

@@ -1,4 +1,5 @@
-//! The VM's lease: taken by the launcher for the process that becomes QEMU, asked about by everybody else.
+//! The VM's lease: taken by the launcher for the process that becomes QEMU, or by libvirt below VDSM; asked about by
+//! everybody else.
 //!
 //! Blocking calls with deadlines; async callers use a blocking thread. Nothing here breaks a lease.
 
@@ -20,7 +21,24 @@ use crate::port::LeaseHolding;
 
 /// How long sanlock may take to answer. An acquire of a free lease is a few small writes; on storage that needs
 /// longer than this the VM cannot live anyway.
-pub(super) const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long sanlock may take to tell an owner: some reads of storage.
+const QUESTION: Duration = Duration::from_secs(5);
+
+/// Whose the lease is, by its record on storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeaseOwner {
+    /// Nobody's.
+    Nobody,
+    /// This host's, and it took the lease since it last joined the lockspace.
+    ThisHost,
+    /// Another's, or of an earlier life of this host.
+    Other {
+        /// Who, in words.
+        detail: String,
+    },
+}
 
 /// Where the VM's lease is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,6 +176,43 @@ impl LeaseSpec {
         let (client, resource) = self.sanlock()?;
         let held = client.inquire_pid(pid).map_err(|e| LeaseError::Unavailable(e.to_string()))?;
         Ok(held.into_iter().find(|held| same(&held.resource, &resource)).and_then(|held| held.lver))
+    }
+
+    /// Whose the lease is, by its record on storage. For those who do not know the process that should hold it.
+    pub fn owner(&self) -> Result<LeaseOwner, LeaseError> {
+        let (client, resource) = self.sanlock()?;
+        let client = client.with_deadline(QUESTION);
+        let unavailable = |e: SanlockError| LeaseError::Unavailable(e.to_string());
+        let owners = client.read_resource_owners(&resource).map_err(unavailable)?;
+        let Some(owner) = owners.owners.first() else { return Ok(LeaseOwner::Nobody) };
+        // The id by which this host is known in that lockspace; nobody has to configure it for us.
+        let joined = client.get_lockspaces().map_err(unavailable)?;
+        let Some(own) = joined.into_iter().find(|record| record.lockspace.name == resource.lockspace) else {
+            return Err(LeaseError::Unavailable(format!(
+                "host id {} owns the lease, and this host is not in the lockspace {}, so that nobody knows whether that \
+                 is this host",
+                owner.host_id, resource.lockspace
+            )));
+        };
+        if owner.host_id != own.lockspace.host_id {
+            let detail = describe_owner(&client, &resource);
+            let detail = detail.unwrap_or_else(|| format!("the owner is host id {}", owner.host_id));
+            return Ok(LeaseOwner::Other { detail });
+        }
+        let hosts = client.get_hosts(&resource.lockspace, Some(owner.host_id)).map_err(unavailable)?;
+        match hosts.into_iter().find(|host| host.host_id == owner.host_id) {
+            Some(host) if host.generation == owner.generation => Ok(LeaseOwner::ThisHost),
+            Some(host) => Ok(LeaseOwner::Other {
+                detail: format!(
+                    "the owner is generation {} of this host, which is generation {} now",
+                    owner.generation, host.generation
+                ),
+            }),
+            None => Err(LeaseError::Unavailable(format!(
+                "sanlock does not know the generation of this host (id {}) yet",
+                owner.host_id
+            ))),
+        }
     }
 
     /// Whether process `pid` holds the lease now.
