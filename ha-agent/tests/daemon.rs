@@ -67,10 +67,10 @@ fn times_that_contradict_each_other_are_refused_with_the_rule() {
 
 #[test]
 fn a_hypervisor_without_an_adapter_is_named() {
-    let root = configured("[vm]\nhypervisor = \"vdsm\"\n");
+    let root = configured("[vm]\nhypervisor = \"libvirt\"\n");
     let (code, stderr) = finished(agent(root.path()).output());
     assert_eq!(code, Some(78), "{stderr}");
-    assert!(stderr.contains("hypervisor = Vdsm is not available in this build"), "{stderr}");
+    assert!(stderr.contains("hypervisor = \"libvirt\" is not available in this build"), "{stderr}");
 }
 
 #[test]

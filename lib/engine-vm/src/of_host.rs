@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use ha_config::ha_toml::Hypervisor;
-use ha_config::{HaToml, HostedEngineConf};
+use ha_config::{HaToml, HostedEngineConf, VmConf};
 use vdsm_client::Client;
 
 use crate::port::{EngineVm, VmError};
 use crate::qemu::{QemuVm, QmpRole};
+use crate::vdsm::{VdsmVm, connect};
 
 /// Connects to the hypervisor of the host that `conf` and `toml` describe. `vdsm` is the connection of
 /// [`crate::vdsm::client_of_host`], shared with everything else in the process that asks VDSM. Must be called inside a
@@ -21,14 +22,25 @@ pub fn of_host(
     role: QmpRole,
     vdsm: Option<&Client>,
 ) -> Result<Arc<dyn EngineVm>, VmError> {
-    match (toml.vm.hypervisor, vdsm) {
-        (Hypervisor::Qemu, _) => Ok(Arc::new(QemuVm::from_config(conf.paths(), conf, toml, role)?)),
-        (Hypervisor::Libvirt | Hypervisor::Vdsm, _) => Err(VmError::Config {
+    match toml.vm.hypervisor {
+        Hypervisor::Qemu => Ok(Arc::new(QemuVm::from_config(conf.paths(), conf, toml, role)?)),
+        Hypervisor::Vdsm => {
+            let client = vdsm.cloned().map_or_else(|| connect::connect(conf, toml), Ok)?;
+            Ok(Arc::new(VdsmVm::new(client, conf, role)?))
+        }
+        Hypervisor::Libvirt => Err(VmError::Config {
             detail: format!(
-                "{}: [vm] hypervisor = {:?} is not available in this build; \"qemu\" is",
+                "{}: [vm] hypervisor = \"libvirt\" is not available in this build; \"qemu\" and \"vdsm\" are",
                 conf.paths().ha_toml().display(),
-                toml.vm.hypervisor
             ),
         }),
+    }
+}
+
+/// The VM's description at the place that hosted-engine.conf names, else the refreshed or the fall-back one.
+pub(crate) fn load_vm_conf(conf: &HostedEngineConf) -> ha_config::Result<VmConf> {
+    match VmConf::load(conf.vm_conf_path()) {
+        Err(error) if error.is_not_found() => VmConf::load_active(conf.paths()),
+        other => other,
     }
 }

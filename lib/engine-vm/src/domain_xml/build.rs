@@ -83,7 +83,7 @@ fn lease_of(vm: &VmConf, place: &Place<'_>, disks: &[Disk]) -> Result<Lease, VmE
             offset: 0,
         },
     };
-    Ok(Lease { key: volume.volume.clone(), lockspace: volume.domain.clone(), target })
+    Ok(Lease { key: volume.id.clone(), lockspace: volume.domain.clone(), target })
 }
 
 /// With VDSM's placeholders its attributes name the lease again.

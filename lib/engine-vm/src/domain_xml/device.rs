@@ -21,8 +21,8 @@ pub(super) fn devices(vm: &VmConf, place: &Place<'_>, machine: &str) -> Result<V
     for device in vm.devices() {
         let wrong = |detail: String| unusable(format!("{}: devices={device}: {detail}", vm.path().display()));
         let made = match device.kind() {
-            // Written by `disk`.
-            Some("disk") => Ok(None),
+            // Disks are written by `disk`, and the guest's agents have their channels already.
+            Some("disk" | "channel") => Ok(None),
             Some("interface") => interface(device, place).map(Some),
             Some("controller") => controller(device, q35),
             Some("console") => Ok(Some(console())),
@@ -38,8 +38,6 @@ pub(super) fn devices(vm: &VmConf, place: &Place<'_>, machine: &str) -> Result<V
                 let model = device.map("specParams").and_then(|spec| spec.text("model"));
                 Ok(Some(element("memballoon").with("model", model.unwrap_or("virtio"))))
             }
-            // The guest's agents have theirs already.
-            Some("channel") => Ok(None),
             Some(other) => Err(format!("a device of type {other} is not known here; remove the line")),
             None => Err("a device needs type:".to_owned()),
         };

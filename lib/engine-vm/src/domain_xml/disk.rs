@@ -19,11 +19,15 @@ pub(super) struct Volume {
     pub pool: String,
     pub domain: String,
     pub image: String,
-    pub volume: String,
+    pub id: String,
 }
 
 /// A disk as libvirt is told of it.
 #[derive(Debug, Clone)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "independent properties of a disk, each an element of its own"
+)]
 pub(super) struct Disk {
     pub volume: Option<Volume>,
     /// Only one VM may use it: it has a lease.
@@ -81,9 +85,9 @@ fn volume_of(device: &Device, place: &Place<'_>) -> Result<Option<Volume>, Strin
         pool: pool.unwrap_or("00000000-0000-0000-0000-000000000000").to_owned(),
         domain: domain.to_owned(),
         image: image.to_owned(),
-        volume: volume.to_owned(),
+        id: volume.to_owned(),
     };
-    let ids = [&volume.pool, &volume.domain, &volume.image, &volume.volume];
+    let ids = [&volume.pool, &volume.domain, &volume.image, &volume.id];
     if let Some(wrong) = ids.into_iter().find(|id| id.contains('/')) {
         return Err(format!("{wrong:?} is no uuid"));
     }
@@ -104,22 +108,21 @@ fn disk(device: &Device, place: &Place<'_>, is_q35: bool, targets: &mut Targets)
         (None, None, _) => return Err("a disk needs path:, or imageID: and volumeID:".to_owned()),
         // VDSM puts the path of the volume that it prepares in this one's place.
         (Some(volume), _, Dialect::Vdsm) => {
-            let Volume { pool, domain, image, volume } = volume;
-            let path = format!("/rhev/data-center/{pool}/{domain}/images/{image}/{volume}");
+            let Volume { pool, domain, image, id } = volume;
+            let path = format!("/rhev/data-center/{pool}/{domain}/images/{image}/{id}");
             (PathBuf::from(path), domain_is_block)
         }
         (Some(volume), _, Dialect::Libvirt) => {
-            let path = place.conf.volume_path(&volume.image, &volume.volume);
+            let path = place.conf.volume_path(&volume.image, &volume.id);
             (path.map_err(|error| error.to_string())?, domain_is_block)
         }
     };
     let wanted_bus = match device.text("iface") {
-        Some("virtio") => "virtio",
         Some("scsi" | "virtio-scsi") => "scsi",
         Some("sata") => "sata",
         Some("ide") => "ide",
         None if is_cdrom => "ide",
-        None => "virtio",
+        Some("virtio") | None => "virtio",
         Some(_) => return Err("iface: must be virtio, scsi, sata or ide".to_owned()),
     };
     let bus = if is_q35 && wanted_bus == "ide" { "sata" } else { wanted_bus };
@@ -216,7 +219,7 @@ impl Disk {
                 .with_child(element("ovirt-vm:poolID").with_text(&volume.pool))
                 .with_child(element("ovirt-vm:domainID").with_text(&volume.domain))
                 .with_child(element("ovirt-vm:imageID").with_text(&volume.image))
-                .with_child(element("ovirt-vm:volumeID").with_text(&volume.volume))
+                .with_child(element("ovirt-vm:volumeID").with_text(&volume.id))
                 .with_children(self.is_exclusive.then(exclusive)),
         )
     }

@@ -131,7 +131,7 @@ fn a_lease_is_added_once_and_nothing_else_is_touched() {
         "<?xml version='1.0'?><domain a=\"&lt;1>\"><!-- c --><devices><disk>&amp;&#65;</disk><lease><key>volume</key>\
          <lockspace>domain</lockspace><target offset=\"7\" path=\"/a&amp;b\"/></lease></devices></domain>"
     );
-    assert_eq!(describe(&leased).unwrap().leases, [lease.clone()]);
+    assert_eq!(describe(&leased).unwrap().leases, std::slice::from_ref(&lease));
     assert_eq!(with_lease(&leased, &lease).unwrap(), leased);
     let other = Lease { key: "other".to_owned(), ..lease.clone() };
     assert_eq!(describe(&with_lease(&leased, &other).unwrap()).unwrap().leases.len(), 2);

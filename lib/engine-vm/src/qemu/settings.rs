@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ha_config::ha_toml::{Accel, LeaseAdapter};
-use ha_config::{HaToml, HostedEngineConf, Paths, VmConf};
+use ha_config::{HaToml, HostedEngineConf, Paths};
 
 use super::from_conf::machine_from_conf;
 use super::machine::Machine;
 use super::run_dir::QmpRole;
 use super::spawn::Launcher;
 use crate::lease::LeaseSpec;
+use crate::of_host::load_vm_conf;
 use crate::port::VmError;
 
 /// Where the VM's description comes from, asked anew at each start.
@@ -93,8 +94,8 @@ impl QemuSettings {
         let machine = {
             let (paths, conf, toml) = (paths.clone(), conf.clone(), toml.clone());
             MachineSource::new(move || {
-                let vm = load_vm_conf(&paths, &conf)
-                    .map_err(|error| VmError::Config { detail: error.to_string() })?;
+                let vm =
+                    load_vm_conf(&conf).map_err(|error| VmError::Config { detail: error.to_string() })?;
                 machine_from_conf(&vm, &paths, &conf, &toml)
             })
         };
@@ -109,12 +110,5 @@ impl QemuSettings {
             machine,
             launcher: Launcher::find(paths.is_real_host()),
         })
-    }
-}
-
-fn load_vm_conf(paths: &Paths, conf: &HostedEngineConf) -> ha_config::Result<VmConf> {
-    match VmConf::load(conf.vm_conf_path()) {
-        Err(error) if error.is_not_found() => VmConf::load_active(paths),
-        other => other,
     }
 }

@@ -14,13 +14,17 @@ use crate::port::VmError;
 /// [`VmError::Config`] when hosted-engine.conf has a `vdsm_use_ssl` that is neither true nor false.
 pub fn client_of_host(conf: &HostedEngineConf, toml: &HaToml) -> Result<Option<Client>, VmError> {
     match toml.vm.hypervisor {
-        Hypervisor::Qemu | Hypervisor::Libvirt => return Ok(None),
-        Hypervisor::Vdsm => {}
+        Hypervisor::Qemu | Hypervisor::Libvirt => Ok(None),
+        Hypervisor::Vdsm => connect(conf, toml).map(Some),
     }
+}
+
+/// A client of the VDSM at `[vdsm] address`.
+pub(crate) fn connect(conf: &HostedEngineConf, toml: &HaToml) -> Result<Client, VmError> {
     let paths = conf.paths();
     let uses_tls = conf.vdsm_use_ssl().map_err(|error| VmError::Config { detail: error.to_string() })?;
     let tls =
         uses_tls.then(|| TlsFiles { ca: paths.vdsm_ca(), cert: paths.vdsm_cert(), key: paths.vdsm_key() });
     let address = &toml.vdsm.address;
-    Ok(Some(Client::new(Settings::new(address.host(), address.port(), tls))))
+    Ok(Client::new(Settings::new(address.host(), address.port(), tls)))
 }

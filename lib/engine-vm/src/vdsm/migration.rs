@@ -1,0 +1,77 @@
+//! Live migration, which VDSM does on both hosts by itself.
+
+use serde_json::json;
+use vdsm_client::{MigrateParams, code};
+
+use super::look::Inner;
+use super::{failed, is_unsure, trouble};
+use crate::of_host::load_vm_conf;
+use crate::port::{MigrationProgress, MigrationTarget, VmActivity, VmError, VmExit};
+
+const MIGRATE: &str = "migrate the engine VM";
+
+impl Inner {
+    /// What engines ask for: no tunnel, and an end when the guest's disk fails on the way.
+    pub async fn migrate(&self, target: &MigrationTarget) -> Result<(), VmError> {
+        let mut params = MigrateParams::to(target.uri.as_str());
+        params.auto_converge = Some(true);
+        for (name, value) in
+            [("tunneled", json!(false)), ("abortOnError", json!(true)), ("enableGuestEvents", json!(true))]
+        {
+            params.more.insert(name.to_owned(), value);
+        }
+        match self.vdsm.vm_migrate(&self.vm_id, &params).await {
+            Ok(()) => Ok(()),
+            Err(error) if is_unsure(&error) => {
+                let status = self.look().await?;
+                match (status.activity, status.exit) {
+                    (VmActivity::MigrationSource, _) | (VmActivity::Down, Some(VmExit::MigratedAway)) => {
+                        Ok(())
+                    }
+                    _ => Err(trouble(MIGRATE, &error)),
+                }
+            }
+            Err(error) => Err(trouble(MIGRATE, &error)),
+        }
+    }
+
+    /// VDSM tells a percentage; the bytes are reckoned from the VM's memory.
+    pub async fn migration_progress(&self) -> Result<MigrationProgress, VmError> {
+        let status = self.look().await?;
+        if status.activity == VmActivity::Down {
+            return Ok(match status.exit {
+                Some(VmExit::MigratedAway) => MigrationProgress::Completed,
+                _ => MigrationProgress::None,
+            });
+        }
+        let progress = match self.vdsm.vm_migration_status(&self.vm_id).await {
+            Ok(progress) => progress,
+            Err(error) if error.code() == Some(code::NO_SUCH_VM) => return Ok(MigrationProgress::None),
+            Err(error) => return Err(trouble("tell how far the migration is", &error)),
+        };
+        if status.activity == VmActivity::MigrationSource {
+            let percent = u64::try_from(progress.progress.unwrap_or(0)).unwrap_or(0).min(100);
+            let memory = load_vm_conf(&self.conf).ok().and_then(|vm| vm.mem_size().ok()).unwrap_or(0) << 20;
+            let transferred = memory / 100 * percent;
+            return Ok(MigrationProgress::Active { transferred, remaining: memory - transferred });
+        }
+        Ok(match progress.code {
+            Some(0) | None => MigrationProgress::None,
+            Some(number) => {
+                let message = progress.message.unwrap_or_default();
+                MigrationProgress::Failed { detail: format!("{message} (code {number})") }
+            }
+        })
+    }
+
+    /// The destination's VDSM makes its part of the VM when the source asks it to.
+    pub async fn prepare_incoming(&self, listen: &MigrationTarget) -> Result<MigrationTarget, VmError> {
+        match self.look().await?.activity {
+            VmActivity::Down => Ok(listen.clone()),
+            other => Err(failed(
+                "receive the engine VM",
+                format!("it is on this host already, in status {}", other.word()),
+            )),
+        }
+    }
+}
