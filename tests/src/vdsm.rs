@@ -1,177 +1,215 @@
-//! A scripted VDSM on the wire: plain TCP, one answer function, and a record of what it was asked. For tests of what
-//! speaks to VDSM; the stand-in for whole clusters is a program of its own.
+//! A VDSM that says what a test tells it to: STOMP over plain TCP on a port of its own, gone when dropped.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use vdsm_client::frame::{Decoder, Frame, Incoming};
 use vdsm_client::{Client, Settings};
 
-/// What a call is answered with.
-#[derive(Debug, Clone)]
-pub enum Reply {
-    /// A result.
+const EVENTS: &str = "jms.queue.events";
+
+/// What becomes of a request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// It is answered with this.
     Result(Value),
-    /// An error, with VDSM's code.
-    Error(i64, &'static str),
-    /// Nothing, ever.
+    /// It is refused.
+    Error(i64, String),
+    /// It is never answered.
     Silence,
-    /// The connection ends.
-    Close,
+    /// The connection ends instead.
+    HangUp,
 }
 
-/// The result of a verb that has none: VDSM sends true.
-pub fn done() -> Reply {
-    Reply::Result(Value::Bool(true))
+impl Answer {
+    /// A refusal without a text that matters.
+    pub fn refusal(code: i64) -> Self {
+        Self::Error(code, format!("refused with {code}"))
+    }
 }
 
-type Script = dyn Fn(&str, &Value) -> Reply + Send + Sync;
-type Calls = Arc<Mutex<Vec<(String, Value)>>>;
+/// What is sent to every connection.
+#[derive(Debug, Clone)]
+enum Push {
+    Event(String),
+    HangUp,
+}
 
-/// It ends when it is dropped.
+type Script = Box<dyn FnMut(&str, &Value) -> Answer + Send>;
+
+struct Shared {
+    script: Mutex<Script>,
+    calls: Mutex<Vec<(String, Value)>>,
+    push: broadcast::Sender<Push>,
+}
+
+impl Shared {
+    fn answer(&self, method: &str, params: &Value) -> Answer {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).push((method.to_owned(), params.clone()));
+        let mut script = self.script.lock().unwrap_or_else(PoisonError::into_inner);
+        (*script)(method, params)
+    }
+}
+
+/// The server.
 pub struct FakeVdsm {
     address: SocketAddr,
-    calls: Calls,
-    serving: JoinHandle<()>,
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+impl FakeVdsm {
+    /// Listens; `script` says what becomes of each request, by method and parameters. It must not block.
+    pub async fn start(script: impl FnMut(&str, &Value) -> Answer + Send + 'static) -> std::io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let (push, _) = broadcast::channel(64);
+        let shared = Arc::new(Shared { script: Mutex::new(Box::new(script)), calls: Mutex::default(), push });
+        let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
+        Ok(Self { address, shared, task })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A client of it that does not wait long before it connects again.
+    pub fn client(&self) -> Client {
+        let mut settings = Settings::new(self.address.ip().to_string(), self.address.port(), None);
+        settings.longest_pause = settings.first_pause;
+        settings.recovery_pause = settings.first_pause;
+        Client::new(settings)
+    }
+
+    /// Replaces the script.
+    pub fn rescript(&self, script: impl FnMut(&str, &Value) -> Answer + Send + 'static) {
+        *self.shared.script.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(script);
+    }
+
+    /// The requests so far, as methods and parameters.
+    pub fn calls(&self) -> Vec<(String, Value)> {
+        self.shared.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How often a verb was called so far.
+    pub fn count(&self, method: &str) -> usize {
+        self.calls().iter().filter(|(called, _)| called == method).count()
+    }
+
+    /// Tells every subscriber that the status of a virtual machine changed, at `time` in milliseconds.
+    pub fn tell_status(&self, vm_id: &str, status: &Value, time: i64) {
+        let event = json!({
+            "jsonrpc": "2.0",
+            "method": format!("|virt|VM_status|{vm_id}"),
+            "params": {vm_id: status, "notify_time": time},
+        });
+        // Nobody connected is no error.
+        let _ = self.shared.push.send(Push::Event(event.to_string()));
+    }
+
+    /// Ends every connection. It goes on to listen.
+    pub fn hang_up(&self) {
+        let _ = self.shared.push.send(Push::HangUp);
+    }
+
+    /// Ends every connection and listens no more.
+    pub fn stop(&self) {
+        self.task.abort();
+        self.hang_up();
+    }
 }
 
 impl Drop for FakeVdsm {
     fn drop(&mut self) {
-        self.serving.abort();
+        self.stop();
     }
 }
 
-impl FakeVdsm {
-    /// Answers each call, method and parameters, with what `script` gives.
-    ///
-    /// # Panics
-    /// When there is no port to listen on.
-    pub async fn start(script: impl Fn(&str, &Value) -> Reply + Send + Sync + 'static) -> Self {
-        Self::listen("127.0.0.1:0".parse().expect("an address"), script).await
-    }
-
-    /// The same at a known address.
-    ///
-    /// # Panics
-    /// When it cannot be listened on.
-    pub async fn listen(
-        address: SocketAddr,
-        script: impl Fn(&str, &Value) -> Reply + Send + Sync + 'static,
-    ) -> Self {
-        let listener = TcpListener::bind(address).await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let (calls, script): (Calls, Arc<Script>) = (Arc::default(), Arc::new(script));
-        let record = Arc::clone(&calls);
-        let serving = tokio::spawn(async move {
-            // Connections end with the listener.
-            let mut open = tokio::task::JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                open.spawn(serve(stream, Arc::clone(&script), Arc::clone(&record)));
-            }
-        });
-        Self { address, calls, serving }
-    }
-
-    /// Where it listens.
-    pub const fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// A client of it that does not wait long before it tries again.
-    pub fn client(&self) -> Client {
-        client_of(self.address)
-    }
-
-    /// What it was asked so far.
-    pub fn calls(&self) -> Vec<(String, Value)> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// The methods that it was asked for so far.
-    pub fn methods(&self) -> Vec<String> {
-        self.calls().into_iter().map(|(method, _)| method).collect()
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let push = shared.push.subscribe();
+        tokio::spawn(serve(stream, Arc::clone(&shared), push));
     }
 }
 
-/// A client of whatever listens, or does not, at `address`.
-pub fn client_of(address: SocketAddr) -> Client {
-    let pause = Duration::from_millis(20);
-    Client::new(Settings {
-        connect_timeout: Duration::from_secs(2),
-        first_pause: pause,
-        longest_pause: pause,
-        recovery_pause: pause,
-        ..Settings::new(address.ip().to_string(), address.port(), None)
-    })
-}
-
-async fn serve(mut stream: TcpStream, script: Arc<Script>, calls: Calls) {
+/// Serves one connection until either side ends it.
+async fn serve(mut stream: TcpStream, shared: Arc<Shared>, mut push: broadcast::Receiver<Push>) {
     let mut decoder = Decoder::default();
-    let mut buffer = vec![0; 64 << 10];
     let mut subscriptions: Vec<(String, String)> = Vec::new();
+    let mut buffer = vec![0; 4096];
     loop {
-        match stream.read(&mut buffer).await {
-            Ok(length) if length > 0 => decoder.feed(&buffer[..length]),
-            Ok(_) | Err(_) => return,
-        }
-        while let Ok(Some(incoming)) = decoder.next() {
-            let Incoming::Frame(frame) = incoming else { continue };
-            let header = |name: &str| frame.header(name).unwrap_or_default().to_owned();
-            let answer = match frame.command.as_str() {
-                "CONNECT" => Some(Frame::new("CONNECTED", &[("version", "1.2"), ("heart-beat", "24000,0")])),
-                "SUBSCRIBE" => {
-                    subscriptions.push((header("destination"), header("id")));
-                    None
-                }
-                "SEND" => match answer(&frame.body, &*script, &calls) {
-                    Answer::Close => return,
-                    Answer::Nothing => None,
-                    Answer::Body(body) => {
-                        let to = header("reply-to");
-                        let id = subscriptions.iter().find(|(destination, _)| *destination == to);
-                        let id = id.map_or("", |(_, id)| id);
-                        let headers = [
-                            ("destination", to.as_str()),
-                            ("content-type", "application/json"),
-                            ("subscription", id),
-                        ];
-                        Some(Frame::new("MESSAGE", &headers).with_body(body))
+        let frame = tokio::select! {
+            biased;
+            pushed = push.recv() => match pushed {
+                Ok(Push::Event(body)) => message(&subscriptions, EVENTS, body),
+                Ok(Push::HangUp) | Err(_) => return,
+            },
+            read = stream.read(&mut buffer) => {
+                let Ok(len @ 1..) = read else { return };
+                decoder.feed(&buffer[..len]);
+                let mut frames = Vec::new();
+                while let Ok(Some(incoming)) = decoder.next() {
+                    let Incoming::Frame(frame) = incoming else { continue };
+                    match respond(&shared, &mut subscriptions, &frame) {
+                        Some(answers) => frames.extend(answers),
+                        None => return,
                     }
-                },
-                _ => None,
-            };
-            if let Some(answer) = answer
-                && stream.write_all(&answer.encode()).await.is_err()
-            {
-                return;
+                }
+                for frame in frames {
+                    if stream.write_all(&frame.encode()).await.is_err() {
+                        return;
+                    }
+                }
+                None
             }
+        };
+        if let Some(frame) = frame
+            && stream.write_all(&frame.encode()).await.is_err()
+        {
+            return;
         }
     }
 }
 
-enum Answer {
-    Body(Vec<u8>),
-    Nothing,
-    Close,
+fn message(subscriptions: &[(String, String)], destination: &str, body: String) -> Option<Frame> {
+    let (_, id) = subscriptions.iter().find(|(subscribed, _)| subscribed == destination)?;
+    let headers =
+        [("destination", destination), ("content-type", "application/json"), ("subscription", id.as_str())];
+    Some(Frame::new("MESSAGE", &headers).with_body(body.into_bytes()))
 }
 
-fn answer(body: &[u8], script: &Script, calls: &Calls) -> Answer {
-    let Ok(request) = serde_json::from_slice::<Value>(body) else { return Answer::Nothing };
-    let method = request["method"].as_str().unwrap_or_default().to_owned();
-    let params = request["params"].clone();
-    let reply = script(&method, &params);
-    calls.lock().unwrap_or_else(PoisonError::into_inner).push((method, params));
-    let mut answer = json!({"jsonrpc": "2.0", "id": request["id"]});
-    match reply {
-        Reply::Silence => return Answer::Nothing,
-        Reply::Close => return Answer::Close,
-        Reply::Result(result) => answer["result"] = result,
-        Reply::Error(code, message) => answer["error"] = json!({"code": code, "message": message}),
+/// What a frame is answered with; `None` to hang up.
+fn respond(
+    shared: &Shared,
+    subscriptions: &mut Vec<(String, String)>,
+    frame: &Frame,
+) -> Option<Option<Frame>> {
+    match frame.command.as_str() {
+        "CONNECT" => Some(Some(Frame::new("CONNECTED", &[("version", "1.2"), ("heart-beat", "24000,0")]))),
+        "SUBSCRIBE" => {
+            let header = |name| frame.header(name).unwrap_or_default().to_owned();
+            subscriptions.push((header("destination"), header("id")));
+            Some(None)
+        }
+        "SEND" => {
+            let request: Value = serde_json::from_slice(&frame.body).ok()?;
+            let (method, id) = (request["method"].as_str()?, &request["id"]);
+            let body = match shared.answer(method, &request["params"]) {
+                Answer::Result(result) => json!({"jsonrpc": "2.0", "id": id, "result": result}),
+                Answer::Error(code, text) => {
+                    json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": text}})
+                }
+                Answer::Silence => return Some(None),
+                Answer::HangUp => return None,
+            };
+            Some(message(subscriptions, frame.header("reply-to")?, body.to_string()))
+        }
+        _ => Some(None),
     }
-    Answer::Body(answer.to_string().into_bytes())
 }

@@ -1,14 +1,26 @@
-use ha_tests::vdsm::{FakeVdsm, Reply, client_of};
+use ha_tests::vdsm::{Answer, FakeVdsm};
 use serde_json::{Value, json};
 
 use super::super::bridge::MgmtBridge;
 use super::*;
 
+/// A client of a VDSM that is not there.
+async fn nobody() -> Client {
+    let vdsm = FakeVdsm::start(|_, _| Answer::Silence).await.unwrap();
+    vdsm.stop();
+    vdsm.client()
+}
+
 async fn answering(method: &'static str, result: Value) -> FakeVdsm {
     FakeVdsm::start(move |asked, _| {
-        if asked == method { Reply::Result(result.clone()) } else { Reply::Error(-32601, "no such verb") }
+        if asked == method {
+            Answer::Result(result.clone())
+        } else {
+            Answer::Error(-32601, "no such verb".to_owned())
+        }
     })
     .await
+    .unwrap()
 }
 
 fn storage(vdsm: Client) -> VdsmStorage {
@@ -66,7 +78,7 @@ async fn a_domain_is_good_when_it_is_valid_and_quick() {
 
 #[tokio::test(start_paused = true)]
 async fn vdsm_away_is_no_result() {
-    let client = client_of("127.0.0.1:1".parse().unwrap());
+    let client = nobody().await;
     for error in [
         VdsmMemory(client.clone()).measure().await.unwrap_err(),
         VdsmLinks(client.clone()).look("ovirtmgmt").await.unwrap_err(),
@@ -78,7 +90,7 @@ async fn vdsm_away_is_no_result() {
 
 #[tokio::test]
 async fn the_domain_must_be_named() {
-    let client = client_of("127.0.0.1:1".parse().unwrap());
+    let client = nobody().await;
     let error = VdsmStorage::from_options(&MonitorOptions::new(), client).err().unwrap();
     assert!(error.to_string().contains("sd_uuid"), "{error}");
 }

@@ -9,12 +9,29 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ha_config::{HostedEngineConf, Paths};
-use ha_tests::vdsm::{FakeVdsm, Reply, client_of, done};
+use ha_tests::vdsm::{Answer, FakeVdsm};
 use serde_json::{Value, json};
 use storage_domain::{DomainError, Ready, Step, StorageDomain, Volume};
+use vdsm_client::Client;
 
 const SD: &str = "sd-1";
 const BLANK: &str = "00000000-0000-0000-0000-000000000000";
+
+/// A client of a VDSM that is not there.
+async fn nobody() -> Client {
+    let vdsm = FakeVdsm::start(|_, _| Answer::Silence).await.unwrap();
+    vdsm.stop();
+    vdsm.client()
+}
+
+fn methods(vdsm: &FakeVdsm) -> Vec<String> {
+    vdsm.calls().into_iter().map(|(method, _)| method).collect()
+}
+
+/// The answer of a verb that has no result.
+fn done() -> Answer {
+    Answer::Result(Value::Bool(true))
+}
 
 /// A host with its files; its storage is "mounted".
 struct Host {
@@ -53,8 +70,8 @@ impl Host {
     }
 
     /// What VDSM does on this host when all is well.
-    fn answer(root: &Path, method: &str, params: &Value) -> Reply {
-        Reply::Result(match method {
+    fn answer(root: &Path, method: &str, params: &Value) -> Answer {
+        Answer::Result(match method {
             "Host.ping2" => return done(),
             "StoragePool.connectStorageServer" | "StoragePool.disconnectStorageServer" => {
                 let list = params["connectionParams"].as_array().unwrap();
@@ -71,17 +88,18 @@ impl Host {
                 let _ = symlink(images.join(image), prepared.join(image));
                 json!({"path": format!("/var/run/vdsm/storage/{SD}/{image}/{image}-vol")})
             }
-            _ => return Reply::Error(-32601, "no such verb"),
+            _ => return Answer::Error(-32601, "no such verb".to_owned()),
         })
     }
 
     /// A VDSM that does `other` first, where it gives something.
-    async fn vdsm(&self, other: impl Fn(&str, &Value) -> Option<Reply> + Send + Sync + 'static) -> FakeVdsm {
+    async fn vdsm(&self, other: impl Fn(&str, &Value) -> Option<Answer> + Send + Sync + 'static) -> FakeVdsm {
         let root = self.dir.path().to_owned();
         FakeVdsm::start(move |method, params| {
             other(method, params).unwrap_or_else(|| Self::answer(&root, method, params))
         })
         .await
+        .unwrap()
     }
 }
 
@@ -150,7 +168,8 @@ async fn a_volume_that_vdsm_does_not_find_is_named() {
     for code in [201, 254] {
         let host = Host::new();
         let missing = move |method: &str, params: &Value| {
-            (method == "Image.prepare" && params["imageID"] == "ls").then_some(Reply::Error(code, "missing"))
+            (method == "Image.prepare" && params["imageID"] == "ls")
+                .then_some(Answer::Error(code, "missing".to_owned()))
         };
         let vdsm = host.vdsm(missing).await;
         let (result, steps) = bring_up(&vdsm, host.conf()).await;
@@ -165,7 +184,8 @@ async fn a_volume_that_vdsm_does_not_find_is_named() {
 async fn only_the_configuration_volume_may_be_missing() {
     let host = Host::new();
     let missing = |method: &str, params: &Value| {
-        (method == "Image.prepare" && params["imageID"] == "cf").then_some(Reply::Error(201, "missing"))
+        (method == "Image.prepare" && params["imageID"] == "cf")
+            .then_some(Answer::Error(201, "missing".to_owned()))
     };
     let vdsm = host.vdsm(missing).await;
     let ready = bring_up(&vdsm, host.conf()).await.0.unwrap();
@@ -177,7 +197,8 @@ async fn only_the_configuration_volume_may_be_missing() {
 async fn an_unknown_domain_and_a_failed_mount_say_what_to_do() {
     let host = Host::new();
     let unknown = |method: &str, _: &Value| {
-        (method == "StorageDomain.getInfo").then_some(Reply::Error(358, "Storage domain does not exist"))
+        (method == "StorageDomain.getInfo")
+            .then_some(Answer::Error(358, "Storage domain does not exist".to_owned()))
     };
     let vdsm = host.vdsm(unknown).await;
     let error = bring_up(&vdsm, host.conf()).await.0.unwrap_err();
@@ -185,7 +206,7 @@ async fn an_unknown_domain_and_a_failed_mount_say_what_to_do() {
 
     let unmountable = |method: &str, _: &Value| {
         let answer = json!([{"id": "c-1", "status": 477}]);
-        (method == "StoragePool.connectStorageServer").then_some(Reply::Result(answer))
+        (method == "StoragePool.connectStorageServer").then_some(Answer::Result(answer))
     };
     let vdsm = host.vdsm(unmountable).await;
     let error = bring_up(&vdsm, host.conf()).await.0.unwrap_err().to_string();
@@ -199,12 +220,12 @@ async fn storage_is_not_mounted_a_second_time_under_another_name() {
     fs::create_dir_all(mounts.join("a.example:_he_").join(SD)).unwrap();
     let elsewhere = |method: &str, _: &Value| {
         let answer = json!({"remotePath": "a.example:/he/"});
-        (method == "StorageDomain.getInfo").then_some(Reply::Result(answer))
+        (method == "StorageDomain.getInfo").then_some(Answer::Result(answer))
     };
     let vdsm = host.vdsm(elsewhere).await;
     let error = bring_up(&vdsm, host.conf()).await.0.unwrap_err();
     assert!(matches!(error, DomainError::OtherMount { .. }), "{error}");
-    assert!(!vdsm.methods().contains(&"StoragePool.connectStorageServer".to_owned()));
+    assert!(!methods(&vdsm).contains(&"StoragePool.connectStorageServer".to_owned()));
 }
 
 const ISCSI: &str = "domainType=iscsi\nstorage=10.0.0.1,10.0.0.2\nport=3260,3260\niqn=iqn.x\nportal=1\nuser=joe\n\
@@ -217,7 +238,7 @@ async fn one_of_two_portals_is_enough() {
         (method == "StoragePool.connectStorageServer").then(|| {
             let list = params["connectionParams"].as_array().unwrap().iter();
             let statuses = list.zip([0, 475]).map(|(one, status)| json!({"id": one["id"], "status": status}));
-            Reply::Result(statuses.collect())
+            Answer::Result(statuses.collect())
         })
     };
     let vdsm = host.vdsm(half).await;
@@ -232,7 +253,7 @@ async fn a_password_in_vdsms_words_is_not_repeated() {
     let host = Host::new();
     let talkative = |method: &str, _: &Value| {
         (method == "StoragePool.connectStorageServer")
-            .then_some(Reply::Error(451, "conList=[{'user': 'joe', 'password': 'hunter2'}]"))
+            .then_some(Answer::Error(451, "conList=[{'user': 'joe', 'password': 'hunter2'}]".to_owned()))
     };
     let vdsm = host.vdsm(talkative).await;
     let domain = StorageDomain::new(vdsm.client(), host.conf_with(ISCSI))
@@ -248,7 +269,7 @@ async fn fibre_channel_is_only_looked_at() {
     let host = Host::new();
     let vdsm = host.vdsm(|_, _| None).await;
     StorageDomain::new(vdsm.client(), host.conf_with("domainType=fc\n")).connect(&|_| {}).await.unwrap();
-    assert_eq!(vdsm.methods(), ["Host.ping2", "StorageDomain.getStats"]);
+    assert_eq!(methods(&vdsm), ["Host.ping2", "StorageDomain.getStats"]);
 }
 
 #[tokio::test]
@@ -257,11 +278,11 @@ async fn a_recovering_vdsm_is_waited_for() {
     let asked = AtomicUsize::new(0);
     let recovering = move |method: &str, _: &Value| {
         let first = method == "Host.ping2" && asked.fetch_add(1, Ordering::Relaxed) < 3;
-        first.then_some(Reply::Error(99, "Recovering from crash or Initializing"))
+        first.then_some(Answer::Error(99, "Recovering from crash or Initializing".to_owned()))
     };
     let vdsm = host.vdsm(recovering).await;
     bring_up(&vdsm, host.conf()).await.0.unwrap();
-    assert_eq!(vdsm.methods().iter().filter(|method| *method == "Host.ping2").count(), 4);
+    assert_eq!(methods(&vdsm).iter().filter(|method| *method == "Host.ping2").count(), 4);
 }
 
 #[tokio::test]
@@ -269,7 +290,7 @@ async fn a_connection_that_ends_is_an_error_that_can_be_tried_again() {
     let host = Host::new();
     let asked = AtomicUsize::new(0);
     let closing = move |method: &str, _: &Value| {
-        (method == "Image.prepare" && asked.fetch_add(1, Ordering::Relaxed) == 0).then_some(Reply::Close)
+        (method == "Image.prepare" && asked.fetch_add(1, Ordering::Relaxed) == 0).then_some(Answer::HangUp)
     };
     let vdsm = host.vdsm(closing).await;
     let error = bring_up(&vdsm, host.conf()).await.0.unwrap_err().to_string();
@@ -280,7 +301,7 @@ async fn a_connection_that_ends_is_an_error_that_can_be_tried_again() {
 #[tokio::test(start_paused = true)]
 async fn a_vdsm_that_is_away_is_said_so() {
     let host = Host::new();
-    let nobody = client_of("127.0.0.1:1".parse().unwrap());
+    let nobody = nobody().await;
     let error = StorageDomain::new(nobody, host.conf()).connect(&|_| {}).await.unwrap_err().to_string();
     assert!(error.starts_with("waited for VDSM to answer: VDSM cannot be reached"), "{error}");
 }
@@ -290,11 +311,11 @@ async fn disconnecting_tells_what_stays() {
     let host = Host::new();
     let vdsm = host.vdsm(|_, _| None).await;
     StorageDomain::new(vdsm.client(), host.conf()).disconnect(&|_| {}).await.unwrap();
-    assert_eq!(vdsm.methods(), ["Host.ping2", "StoragePool.disconnectStorageServer"]);
+    assert_eq!(methods(&vdsm), ["Host.ping2", "StoragePool.disconnectStorageServer"]);
 
     let busy = |method: &str, _: &Value| {
         let answer = json!([{"id": "c-1", "status": 477}]);
-        (method == "StoragePool.disconnectStorageServer").then_some(Reply::Result(answer))
+        (method == "StoragePool.disconnectStorageServer").then_some(Answer::Result(answer))
     };
     let vdsm = host.vdsm(busy).await;
     let error = StorageDomain::new(vdsm.client(), host.conf()).disconnect(&|_| {}).await.unwrap_err();
