@@ -226,7 +226,7 @@ pub(crate) async fn call(server: &Server, verb: &Verb, arguments: Arguments) -> 
         Call::VmUpdateDevice => {
             vms.find(&arguments.text("vmID")?)?.update_device(&arguments.object("params")?).await
         }
-        Call::VmMigrate => vms.migrate(&arguments.text("vmID")?, &arguments.object("params")?).await,
+        Call::VmMigrate => vms.migrate(&arguments.text("vmID")?, &arguments.object("params")?),
         Call::VmMigrationStatus => Ok(vms.find(&arguments.text("vmID")?)?.migration_status()),
         Call::VmMigrationCreate => {
             vms.migration_create(&arguments.text("vmID")?, arguments.object("params")?).await

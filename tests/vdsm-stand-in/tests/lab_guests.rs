@@ -1,6 +1,8 @@
 //! Real QEMU guests under real sanlock leases, through VDSM's dialect: two hosts on this machine. Needs root, QEMU,
 //! sanlock and libfaketime, and the program ovirt-ha-vm-launcher beside vdsm-stand-in.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 mod support;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! Each misbehaviour, as a client sees it.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 mod support;
 
 use std::process::Command;

@@ -1,5 +1,7 @@
 //! The stand-in against what VDSM's own server was recorded to answer, byte by byte.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 mod support;
 
 use support::{Raw, StandIn};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use engine_vm::qemu::lease::LeaseSpec;
+use engine_vm::lease::LeaseSpec;
 use engine_vm::qemu::machine::Machine;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -34,6 +34,8 @@ pub(super) struct WantedLease {
 pub(super) struct Described {
     pub machine: Machine,
     pub lease: Option<WantedLease>,
+    /// Its processors wait for somebody who lets them go on.
+    pub starts_paused: bool,
 }
 
 impl Description {

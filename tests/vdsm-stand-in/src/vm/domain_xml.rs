@@ -20,8 +20,8 @@ const VNC_PORT: u16 = 5900;
 const LEASE_PATH: &str = "LEASE-PATH";
 /// The same for its offset.
 const LEASE_OFFSET: &str = "LEASE-OFFSET";
-/// Text that stands for this host's serial number.
-const HOST_SERIAL: &str = "HOST-SERIAL";
+/// Texts that stand for what VDSM knows of this host.
+const OF_HOST: [&str; 3] = ["HOST-SERIAL:", "OS-NAME:", "OS-VERSION:"];
 
 /// The uuid of the domain that `xml` describes.
 pub(super) fn uuid(xml: &str) -> Result<String, String> {
@@ -76,7 +76,10 @@ pub(super) fn read(xml: &str, resolve: &dyn Fn(&Path) -> PathBuf) -> Result<Desc
     if leases.len() > 1 {
         return Err("more than one <lease>: this stand-in takes one".to_owned());
     }
-    Ok(Described { machine, lease: leases.pop() })
+    let metadata = root.child("metadata").and_then(|metadata| metadata.child("ovirt-vm:vm"));
+    let paused = metadata
+        .and_then(|vm| vm.child_text("ovirt-vm:launchPaused").or_else(|| vm.child_text("launchPaused")));
+    Ok(Described { machine, lease: leases.pop(), starts_paused: paused == Some("true") })
 }
 
 /// Names that only one distribution's QEMU has are turned into the general one.
@@ -133,7 +136,7 @@ fn smbios(root: &Element) -> Smbios {
         let entries = system.into_iter().flat_map(|system| &system.children);
         let mut found =
             entries.filter(|entry| entry.attribute("name") == Some(name)).map(|entry| entry.text.trim());
-        found.next().filter(|text| !text.contains(HOST_SERIAL)).unwrap_or_default().to_owned()
+        found.next().filter(|text| !OF_HOST.contains(text)).unwrap_or_default().to_owned()
     };
     Smbios {
         manufacturer: entry("manufacturer"),
@@ -160,13 +163,12 @@ fn disk(device: &Element, resolve: &dyn Fn(&Path) -> PathBuf) -> Result<Option<D
         return if is_cdrom { Ok(None) } else { Err("a <disk> needs <source file= or dev=>".to_owned()) };
     };
     let path = resolve(Path::new(path));
-    let bus = match device.child_attribute("target", "bus") {
-        Some("virtio") => DiskBus::Virtio,
-        Some("scsi") => DiskBus::Scsi,
-        Some("ide" | "sata") => DiskBus::Ide,
-        None if is_cdrom => DiskBus::Ide,
-        None => DiskBus::Virtio,
-        Some(other) => return Err(format!("<target bus={other:?}> is not known here")),
+    let default = if is_cdrom { "ide" } else { "virtio" };
+    let bus = match device.child_attribute("target", "bus").unwrap_or(default) {
+        "virtio" => DiskBus::Virtio,
+        "scsi" => DiskBus::Scsi,
+        "ide" | "sata" => DiskBus::Ide,
+        other => return Err(format!("<target bus={other:?}> is not known here")),
     };
     let format = match device.child_attribute("driver", "type") {
         Some("raw") | None => DiskFormat::Raw,

@@ -29,7 +29,7 @@ const XML: &str = r#"<?xml version="1.0"?>
 #[test]
 fn a_hosted_engines_domain_is_understood() {
     let under = |path: &Path| Path::new("/box").join(path.strip_prefix("/").unwrap());
-    let Described { machine, lease } = read(XML, &under).unwrap();
+    let Described { machine, lease, starts_paused } = read(XML, &under).unwrap();
     assert_eq!(machine.uuid.to_string(), uuid(XML).unwrap());
     assert_eq!((machine.memory_mib, machine.vcpus, machine.max_vcpus), (128, 2, 16));
     assert_eq!((machine.machine_type.as_str(), machine.cpu_model), ("q35", None));
@@ -44,7 +44,18 @@ fn a_hosted_engines_domain_is_understood() {
     assert_eq!(machine.nics[0].backend, NicBackend::Bridge("ovirtmgmt".to_owned()));
     assert_eq!(machine.vnc.map(|vnc| vnc.port), Some(5900));
     let wanted = WantedLease { lockspace: "sd".to_owned(), key: "vol".to_owned(), path: None, offset: None };
-    assert_eq!(lease, Some(wanted));
+    assert_eq!((lease, starts_paused), (Some(wanted), false));
+    let paused = "<metadata><ovirt-vm:vm><ovirt-vm:launchPaused>true</ovirt-vm:launchPaused></ovirt-vm:vm></metadata></domain>";
+    assert!(read(&XML.replace("</domain>", paused), &under).unwrap().starts_paused);
+}
+
+#[test]
+fn what_our_own_adapter_writes_is_understood() {
+    let xml = include_str!("../../../../lib/engine-vm/tests/domain_xml/vdsm.xml");
+    let Described { machine, lease, .. } = read(xml, &Path::to_owned).unwrap();
+    assert_eq!((machine.memory_mib, machine.vcpus, machine.max_vcpus), (4096, 4, 16));
+    assert_eq!((machine.smbios.product.as_str(), machine.disks.len(), machine.nics.len()), ("", 1, 1));
+    assert!(lease.is_some_and(|lease| lease.path.is_none() && lease.offset.is_none()));
 }
 
 #[test]

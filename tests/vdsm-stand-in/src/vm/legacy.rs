@@ -37,7 +37,8 @@ pub(super) fn read(params: &Map<String, Value>, storage: &Arc<Storage>) -> Resul
     let host = HostedEngineConf::parse(paths, "");
     let machine =
         machine_from_conf(&conf, paths, &host, &HaToml::default()).map_err(|error| error.to_string())?;
-    Ok(Described { machine, lease })
+    let starts_paused = conf.get("launchPaused").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    Ok(Described { machine, lease, starts_paused })
 }
 
 /// Gives a disk its path; its lease, when nobody else may have it at the same time.
@@ -104,7 +105,7 @@ mod tests {
         }) else {
             panic!()
         };
-        let Described { machine, lease } = read(&params, &storage).unwrap();
+        let Described { machine, lease, .. } = read(&params, &storage).unwrap();
         assert_eq!((machine.memory_mib, machine.vcpus), (128, 2));
         assert_eq!(machine.disks[0].path, domain.join("images/img/vol"));
         assert_eq!(lease.map(|lease| lease.key), Some("vol".to_owned()));

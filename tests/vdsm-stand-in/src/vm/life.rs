@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clock::{Clock, Monotonic, SystemClock};
-use engine_vm::qemu::lease::LeaseSpec;
-use engine_vm::qemu::machine::Machine;
+use engine_vm::lease::LeaseSpec;
 use engine_vm::qemu::{Launcher, MachineSource, QemuSettings, QemuVm, QmpRole};
-use engine_vm::{ConsoleKind, EngineVm, StartMode, VmActivity, VmError, VmStatus};
+use engine_vm::{ConsoleKind, CpuUse, EngineVm, StartMode, VmActivity, VmError, VmStatus};
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
@@ -185,10 +184,8 @@ impl Vm {
     }
 
     async fn launch(&self) -> Result<(), Exit> {
-        let started = match self.prepare().await {
-            Ok(qemu) => qemu.start(StartMode::Run).await,
-            Err(text) => return Err(Exit::error(text)),
-        };
+        let (qemu, mode) = self.prepare().await.map_err(Exit::error)?;
+        let started = qemu.start(mode).await;
         started.map_err(|error| {
             tracing::warn!("VM {} did not start: {error}", self.id);
             match error {
@@ -197,19 +194,23 @@ impl Vm {
                 other => Exit::error(other.to_string()),
             }
         })?;
-        self.apply(VmActivity::PoweringUp);
+        self.apply(match mode {
+            StartMode::Run => VmActivity::PoweringUp,
+            StartMode::Paused => VmActivity::Paused,
+        });
         Ok(())
     }
 
-    /// Finds out what to start.
-    pub(super) async fn prepare(&self) -> Result<&QemuVm, String> {
+    /// Finds out what to start, and how.
+    pub(super) async fn prepare(&self) -> Result<(&QemuVm, StartMode), String> {
         let (description, context, directory) =
             (self.description(), self.context.clone(), self.directory.clone());
         let resolved = tokio::task::spawn_blocking(move || resolve(&description, &context, &directory)).await;
-        let (machine, lease) = resolved.map_err(|error| error.to_string())??;
+        let (described, lease) = resolved.map_err(|error| error.to_string())??;
         self.keep(|record| record.lease = Some(lease.clone()));
-        let source = MachineSource::new(move || Ok(machine.clone()));
-        Ok(self.qemu.get_or_init(|| QemuVm::new(self.settings(lease, source))))
+        let mode = if described.starts_paused { StartMode::Paused } else { StartMode::Run };
+        let source = MachineSource::new(move || Ok(described.machine.clone()));
+        Ok((self.qemu.get_or_init(|| QemuVm::new(self.settings(lease, source))), mode))
     }
 
     /// The hypervisor's side, once there is one.
@@ -244,7 +245,7 @@ impl Vm {
 
     async fn look(&self, qemu: &QemuVm, status: &VmStatus) {
         self.apply(status.activity);
-        if let Ok(Some(used)) = qemu.cpu_time().await {
+        if let Ok(Some(CpuUse::Since(used))) = qemu.cpu_use().await {
             lock(&self.state).processor.sample(SystemClock.monotonic(), used);
         }
         if lock(&self.state).console.is_none()
@@ -302,11 +303,11 @@ impl Vm {
     pub(super) fn down(&self, exit: Exit) {
         let mut stats = exit.stats();
         {
-            let mut state = lock(&self.state);
-            if state.exit.is_some() {
+            let mut now = lock(&self.state);
+            if now.exit.is_some() {
                 return;
             }
-            (state.activity, state.exit) = (VmActivity::Down, Some(exit.clone()));
+            (now.activity, now.exit) = (VmActivity::Down, Some(exit.clone()));
         }
         tracing::info!("VM {} is down: {stats}", self.id);
         self.keep(|record| record.exit = Some(exit));
@@ -413,8 +414,8 @@ fn resolve(
     description: &Description,
     context: &Context,
     directory: &Path,
-) -> Result<(Machine, LeaseSpec), String> {
-    let described: Described = description.resolve(context)?;
+) -> Result<(Described, LeaseSpec), String> {
+    let described = description.resolve(context)?;
     let lease = description::lease(context, &described, directory)?;
-    Ok((described.machine, lease))
+    Ok((described, lease))
 }

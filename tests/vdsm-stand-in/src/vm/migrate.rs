@@ -106,7 +106,7 @@ impl Vm {
     async fn receive(self: &Arc<Self>) -> Result<u16, String> {
         self.keep(|record| record.is_incoming = true);
         let listen = MigrationTarget { uri: "tcp:0.0.0.0:0".to_owned() };
-        let qemu = self.prepare().await?;
+        let (qemu, _) = self.prepare().await?;
         let target = qemu.prepare_incoming(&listen).await.map_err(|error| error.to_string())?;
         let port = target.uri.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
         self.apply(VmActivity::MigrationDestination);
@@ -116,7 +116,7 @@ impl Vm {
 
 impl Vms {
     /// `VM.migrate`: answers at once and goes on in the background.
-    pub async fn migrate(&self, id: &str, params: &Map<String, Value>) -> Result<Value, Failure> {
+    pub fn migrate(&self, id: &str, params: &Map<String, Value>) -> Result<Value, Failure> {
         let vm = self.find(id)?;
         let text = |name: &str| params.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         let destination = text("dst").ok_or_else(|| Failure::invalid_parameter("dst", ""))?;

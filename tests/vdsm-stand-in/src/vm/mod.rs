@@ -129,7 +129,7 @@ impl Vms {
     /// `VM.create`: answers at once and starts in the background.
     pub async fn create(&self, id: Option<String>, params: Map<String, Value>) -> Result<Value, Failure> {
         let description = Description::of_params(&params).map_err(|error| Failure::cannot_create(&error))?;
-        let id = self.add(id, description, |vm| vm.start()).await?.id().to_owned();
+        let id = self.add(id, description, Vm::start).await?.id().to_owned();
         let mut answer = json!({
             "vmId": id,
             "status": "WaitForLaunch",

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use engine_vm::qemu::lease::LeaseSpec;
+use engine_vm::lease::LeaseSpec;
 use serde::{Deserialize, Serialize};
 
 use super::description::Description;

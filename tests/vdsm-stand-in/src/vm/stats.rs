@@ -36,26 +36,26 @@ impl Processor {
 }
 
 /// The answer for one VM.
-pub(super) fn of(id: &str, state: &State) -> Value {
+pub(super) fn of(id: &str, vm: &State) -> Value {
     let mut stats = json!({
         "statusTime": event_time().to_string(),
-        "status": state.activity.word(),
+        "status": vm.activity.word(),
         "vmId": id,
     });
-    if let Some(exit) = &state.exit {
+    if let Some(exit) = &vm.exit {
         merge(&mut stats, exit.stats());
         return stats;
     }
-    let display: Vec<Value> = state
+    let display: Vec<Value> = vm
         .console
         .iter()
         .map(|(address, port)| {
             json!({"tlsPort": "-1", "ipAddress": address, "type": "vnc", "port": port.to_string()})
         })
         .collect();
-    let elapsed = SystemClock.monotonic().saturating_since(state.begun).as_secs();
-    let pause_code = if state.activity == VmActivity::PausedByIoError { "EIO" } else { "NOERR" };
-    let percent = state.processor.percent;
+    let elapsed = SystemClock.monotonic().saturating_since(vm.begun).as_secs();
+    let pause_code = if vm.activity == VmActivity::PausedByIoError { "EIO" } else { "NOERR" };
+    let percent = vm.processor.percent;
     merge(
         &mut stats,
         json!({
@@ -77,7 +77,7 @@ pub(super) fn of(id: &str, state: &State) -> Value {
             "memUsage": "0",
         }),
     );
-    if let Some(progress) = state.migration.progress() {
+    if let Some(progress) = vm.migration.progress() {
         stats["migrationProgress"] = progress.into();
     }
     stats

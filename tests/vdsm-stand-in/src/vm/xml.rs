@@ -52,13 +52,13 @@ impl Element {
                     add_text(&mut open, &text);
                 }
                 Event::GeneralRef(name) => {
-                    let known = match name.resolve_char_ref().map_err(|error| wrong(&error, &reader))? {
-                        Some(character) => character.to_string(),
-                        None => {
-                            let name = name.decode().map_err(|error| wrong(&error, &reader))?;
-                            let known = resolve_predefined_entity(&name);
-                            known.ok_or_else(|| wrong(&format!("unknown entity {name}"), &reader))?.to_owned()
-                        }
+                    let character = name.resolve_char_ref().map_err(|error| wrong(&error, &reader))?;
+                    let known = if let Some(character) = character {
+                        character.to_string()
+                    } else {
+                        let name = name.decode().map_err(|error| wrong(&error, &reader))?;
+                        let known = resolve_predefined_entity(&name);
+                        known.ok_or_else(|| wrong(&format!("unknown entity {name}"), &reader))?.to_owned()
                     };
                     add_text(&mut open, &known);
                 }
