@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use ha_config::HostedEngineConf;
 use ha_config::hosted_engine::DomainType;
+use ha_config::{HostedEngineConf, Paths};
 use vdsm_client::{BLANK_UUID, CallError, Client, ConnectionStatus, DomainInfo, code};
 
 use crate::connections::{Connections, PathForm};
@@ -42,7 +42,7 @@ pub struct Ready {
 pub struct StorageDomain {
     vdsm: Client,
     conf: HostedEngineConf,
-    interfaces: fn() -> Result<Vec<Interface>, String>,
+    interfaces: fn(&Paths) -> Result<Vec<Interface>, String>,
 }
 
 impl StorageDomain {
@@ -53,7 +53,7 @@ impl StorageDomain {
 
     /// With another list of iSCSI interfaces than the one of `iscsiadm`.
     #[must_use]
-    pub fn with_interfaces(mut self, interfaces: fn() -> Result<Vec<Interface>, String>) -> Self {
+    pub fn with_interfaces(mut self, interfaces: fn(&Paths) -> Result<Vec<Interface>, String>) -> Self {
         self.interfaces = interfaces;
         self
     }
@@ -160,8 +160,8 @@ impl StorageDomain {
         let mut interfaces = Vec::new();
         if self.conf.domain_type()? == DomainType::Iscsi {
             on_step(&Step::Interfaces);
-            interfaces = (self.interfaces)().unwrap_or_else(|error| {
-                warnings.push(format!("{error}; iSCSI paths are not bound to interfaces"));
+            interfaces = (self.interfaces)(self.conf.paths()).unwrap_or_else(|error| {
+                warnings.push(format!("{error}; paths are not bound to interfaces"));
                 Vec::new()
             });
         }

@@ -1,12 +1,13 @@
 //! iSCSI: the interfaces that paths may be bound to, and the lists in hosted-engine.conf.
 //!
 //! One connection is made for each interface that somebody has bound to a network device (multipath set-ups of the
-//! engine do), or one without an interface when there is none. Which interfaces there are, only `iscsiadm` can say.
+//! engine do), or one without an interface when there is none.
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use ha_config::Paths;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -38,18 +39,35 @@ pub fn parse_interfaces(text: &str) -> Vec<Interface> {
         .collect()
 }
 
-/// Asks `iscsiadm`, as root through sudo, as the existing release does. Blocks for [`LIST`] at most.
+/// The interfaces of this host: as the broker's unit has found them when it was started, else by `iscsiadm`, which only
+/// root may run. Blocks for [`LIST`] at most.
 ///
 /// # Errors
-/// In words, when it cannot be asked: paths are then not bound to interfaces.
-pub fn interfaces() -> Result<Vec<Interface>, String> {
-    let mut child = Command::new("sudo")
-        .args(["-n", "iscsiadm", "-m", "iface"])
+/// In words, when nobody can tell: paths are then not bound to interfaces.
+pub fn interfaces(paths: &Paths) -> Result<Vec<Interface>, String> {
+    match std::fs::read_to_string(paths.iscsi_interfaces()) {
+        Ok(text) => Ok(parse_interfaces(&text)),
+        Err(error) => ask().map_err(|why| {
+            format!(
+                "the iSCSI interfaces are unknown: {}: {error}; {why}",
+                paths.iscsi_interfaces().display()
+            )
+        }),
+    }
+}
+
+/// Runs `iscsiadm`; through sudo, as the existing release does, when this is not root.
+fn ask() -> Result<Vec<Interface>, String> {
+    let is_root = rustix::process::geteuid().is_root();
+    let mut command = Command::new(if is_root { "iscsiadm" } else { "sudo" });
+    let command = if is_root { &mut command } else { command.args(["-n", "iscsiadm"]) };
+    let mut child = command
+        .args(["-m", "iface"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .map_err(|error| format!("cannot run sudo iscsiadm: {error}"))?;
+        .map_err(|error| format!("cannot run iscsiadm: {error}"))?;
     let ended = wait(&child);
     if ended.is_err() {
         // It may have ended just now.
@@ -98,6 +116,16 @@ mod tests {
                     my net tcp,00:11:22:33:44:55,10.0.0.1,bond0.5,<empty>\nbroken tcp,a,b\n\n";
         let interface = |name: &str, net: &str| Interface { name: name.to_owned(), net: net.to_owned() };
         assert_eq!(parse_interfaces(text), [interface("eth1", "eth1"), interface("my net", "bond0.5")]);
+    }
+
+    #[test]
+    fn what_the_unit_found_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::new(root.path());
+        std::fs::create_dir_all(paths.run_dir()).unwrap();
+        std::fs::write(paths.iscsi_interfaces(), "eth1 tcp,<empty>,<empty>,eth1,<empty>\n").unwrap();
+        let eth1 = Interface { name: "eth1".to_owned(), net: "eth1".to_owned() };
+        assert_eq!(interfaces(&paths), Ok(vec![eth1]));
     }
 
     #[test]

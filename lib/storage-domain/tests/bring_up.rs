@@ -105,7 +105,7 @@ impl Host {
 
 async fn bring_up(vdsm: &FakeVdsm, conf: HostedEngineConf) -> (Result<Ready, DomainError>, Vec<Step>) {
     let steps = Mutex::new(Vec::new());
-    let domain = StorageDomain::new(vdsm.client(), conf).with_interfaces(|| Ok(Vec::new()));
+    let domain = StorageDomain::new(vdsm.client(), conf).with_interfaces(|_| Ok(Vec::new()));
     let result = domain.bring_up(&|step| steps.lock().unwrap().push(step.clone())).await;
     (result, steps.into_inner().unwrap())
 }
@@ -242,7 +242,7 @@ async fn one_of_two_portals_is_enough() {
         })
     };
     let vdsm = host.vdsm(half).await;
-    let domain = StorageDomain::new(vdsm.client(), host.conf_with(ISCSI)).with_interfaces(|| Ok(Vec::new()));
+    let domain = StorageDomain::new(vdsm.client(), host.conf_with(ISCSI)).with_interfaces(|_| Ok(Vec::new()));
     let connected = domain.connect(&|_| {}).await.unwrap();
     assert_eq!(connected.warnings.len(), 1);
     assert!(connected.warnings[0].contains("10.0.0.2:3260 iqn.x (status 475)"), "{:?}", connected.warnings);
@@ -257,7 +257,7 @@ async fn a_password_in_vdsms_words_is_not_repeated() {
     };
     let vdsm = host.vdsm(talkative).await;
     let domain = StorageDomain::new(vdsm.client(), host.conf_with(ISCSI))
-        .with_interfaces(|| Err("no iscsiadm".to_owned()));
+        .with_interfaces(|_| Err("no iscsiadm".to_owned()));
     let error = domain.connect(&|_| {}).await.unwrap_err();
     let text = format!("{error} {error:?}");
     assert!(text.contains("451") && text.contains("********"), "{text}");
