@@ -97,7 +97,7 @@ impl Lab {
         lab
     }
 
-    fn xml(&self) -> String {
+    fn xml() -> String {
         format!(
             "<domain type='kvm'><name>HostedEngine</name><uuid>{VM}</uuid><memory unit='MiB'>64</memory>\
              <os><type>hvm</type></os><devices><disk type='file' device='disk'><driver type='raw'/>\
@@ -109,7 +109,7 @@ impl Lab {
     }
 
     async fn create(&self, host: usize) -> VmStats {
-        self.hosts[host].client.vm_create(VM, VmParams::Xml(self.xml())).await.unwrap()
+        self.hosts[host].client.vm_create(VM, VmParams::Xml(Self::xml())).await.unwrap()
     }
 
     async fn status(&self, host: usize, wanted: &str) -> VmStats {
@@ -178,7 +178,7 @@ async fn a_vm_runs_on_one_host_at_a_time_and_moves() {
         told.push(event.status.status.unwrap());
     }
     assert_eq!(told, ["Powering up", "Up"]);
-    let again = lab.hosts[0].client.vm_create(VM, VmParams::Xml(lab.xml())).await.unwrap_err();
+    let again = lab.hosts[0].client.vm_create(VM, VmParams::Xml(Lab::xml())).await.unwrap_err();
     assert_eq!(again.code(), Some(code::VM_EXISTS));
 
     // Its lease is taken: the other host is refused, and says so until the VM is forgotten.
@@ -186,7 +186,7 @@ async fn a_vm_runs_on_one_host_at_a_time_and_moves() {
     let down = lab.status(1, "Down").await;
     assert_eq!((down.exit_code, down.exit_reason), (Some(1), Some(1)), "{down:?}");
     assert!(down.exit_message.is_some_and(|text| text.contains("Failed to acquire lock")));
-    let exists = lab.hosts[1].client.vm_create(VM, VmParams::Xml(lab.xml())).await.unwrap_err();
+    let exists = lab.hosts[1].client.vm_create(VM, VmParams::Xml(Lab::xml())).await.unwrap_err();
     assert_eq!(exists.code(), Some(code::VM_EXISTS));
     lab.destroy(1).await;
 
@@ -196,7 +196,7 @@ async fn a_vm_runs_on_one_host_at_a_time_and_moves() {
     lab.hosts[0].client.vm_cont(VM).await.unwrap();
     lab.status(0, "Up").await;
     let kind = vdsm_client::ConsoleKind::Vnc;
-    lab.hosts[0].client.vm_set_ticket(VM, kind, "secret", Duration::from_secs(60)).await.unwrap();
+    lab.hosts[0].client.vm_set_ticket(VM, kind, "secret", Duration::from_mins(1)).await.unwrap();
 
     // Killed, the stand-in finds its guest again.
     let root = lab.hosts[0].stand_in.root.clone();
