@@ -23,14 +23,17 @@ use tracing::{info, warn};
 use crate::broker::{Broker, Monitors, Notifications, Parts};
 use crate::lockspace::file::FileLockspace;
 use crate::lockspace::sanlock::SanlockLockspace;
+use crate::lockspace::vdsm::VdsmLockspace;
 use crate::lockspace::{Keeper, Lockspace, Pace};
 use crate::monitors::{MonitorSet, Surroundings};
 use crate::notify::{Notifier, Smtp};
 use crate::socket::{self, WriterPolicy};
 use crate::spawner::{HostSpawner, Spawner};
+use crate::supply::{self, VdsmWay};
 use crate::wake::WakeCounter;
 use crate::whiteboard::direct_io::DirectIo;
-use crate::whiteboard::{Service, Timing};
+use crate::whiteboard::gated::Gated;
+use crate::whiteboard::{Service, Timing, Whiteboard};
 
 /// The lockspace that protects the blocks of the metadata file.
 const BLOCK_LOCKSPACE: &str = "hosted-engine";
@@ -122,6 +125,23 @@ impl Setup {
     }
 }
 
+impl Setup {
+    /// The lockspace that carries the VM's lease. VDSM joins it where it manages the host.
+    fn domain_lockspace(
+        &self,
+        vdsm: Option<&vdsm_client::Client>,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Arc<dyn Lockspace>, SetupError> {
+        let sd = self.conf.sd_uuid()?;
+        let Some(vdsm) = vdsm else { return self.lockspace(sd, self.conf.ids_path()?) };
+        let sanlock = match self.toml.lease.adapter {
+            LeaseAdapter::File => None,
+            LeaseAdapter::Sanlock => Some(self.paths.sanlock_socket()),
+        };
+        Ok(Arc::new(VdsmLockspace::new(vdsm.clone(), sd, sanlock.as_deref(), Arc::clone(clock))?))
+    }
+}
+
 impl Notifications for Notifier {
     fn notify(&self, event: &str, detail: &str, options: std::collections::BTreeMap<String, String>) -> bool {
         Self::notify(self, event, detail, &options)
@@ -180,7 +200,8 @@ async fn serve(setup: &Setup) -> anyhow::Result<()> {
     if let Err(error) = serving.await {
         warn!("the socket's task failed: {error}");
     }
-    // VDSM joins the storage domain's lockspace for purposes of its own.
+    // The storage domain's lockspace is VDSM's where VDSM manages the host: the agent has it left when it stops and the VM
+    // is away, as the existing release's does. The storage stays connected.
     let domain = setup.toml.vm.hypervisor != Hypervisor::Vdsm;
     if tokio::time::timeout(LAST_WORDS, broker.give_up_ids(domain)).await.is_err() {
         warn!("the lock manager does not answer: the host ids stay until it, or this host, ends");
@@ -203,13 +224,20 @@ fn parts(
 ) -> anyhow::Result<Parts> {
     let conf = &setup.conf;
     let config = SetupError::Config;
+    let vdsm = engine_vm::vdsm::client_of_host(conf, &setup.toml)?;
     let blocks = setup.lockspace(BLOCK_LOCKSPACE, conf.lockspace_path().map_err(config)?)?;
-    let domain = setup.lockspace(conf.sd_uuid().map_err(config)?, conf.ids_path().map_err(config)?)?;
+    let domain = setup.domain_lockspace(vdsm.as_ref(), clock)?;
     let spawner: Arc<dyn Spawner> = Arc::new(HostSpawner);
     let pace = Pace { settle: setup.toml.timers.host_alive, ..Pace::default() };
     let keeper = |port| Keeper::start(port, Arc::clone(clock), Arc::clone(&spawner), wake.clone(), pace);
     let lease = keeper(blocks).context("no thread for the lease")?;
-    let port = Arc::new(DirectIo::new(conf.metadata_path().map_err(config)?));
+    let mut port: Arc<dyn Whiteboard> = Arc::new(DirectIo::new(conf.metadata_path().map_err(config)?));
+    if let Some(vdsm) = &vdsm {
+        let way = Arc::new(VdsmWay::new(vdsm.clone(), conf).map_err(config)?);
+        let gate =
+            supply::keep_open(way, Arc::clone(clock), &spawner).context("no thread for the storage")?;
+        port = Arc::new(Gated::new(port, gate));
+    }
     let whiteboard = Service::new(
         port,
         Arc::new(lease.clone()),
@@ -223,7 +251,7 @@ fn parts(
         whiteboard,
         lease,
         domain: keeper(domain).context("no thread for the lease")?,
-        monitors: monitors(setup, wake, clock, spawner)?,
+        monitors: monitors(setup, vdsm, wake, clock, spawner)?,
         notifications,
         wake: wake.clone(),
         clock: Arc::clone(clock),
@@ -257,13 +285,13 @@ fn tell(state: &[sd_notify::NotifyState<'_>]) {
 /// The monitors, none running yet; a change of the engine's health wakes the agent.
 fn monitors(
     setup: &Setup,
+    vdsm: Option<vdsm_client::Client>,
     wake: &WakeCounter,
     clock: &Arc<dyn Clock>,
     spawner: Arc<dyn Spawner>,
 ) -> Result<Arc<dyn Monitors>, SetupError> {
-    let vdsm = engine_vm::vdsm::client_of_host(&setup.conf, &setup.toml)?;
     let vm = engine_vm::of_host(&setup.conf, &setup.toml, QmpRole::Broker, vdsm.as_ref())?;
-    let surroundings = Surroundings::of_host(&setup.conf, &setup.toml, vm, Arc::clone(clock))?;
+    let surroundings = Surroundings::of_host(&setup.conf, &setup.toml, vm, vdsm, Arc::clone(clock))?;
     let set = MonitorSet::new(surroundings, spawner);
     set.wake_agents(wake.clone());
     Ok(Arc::new(set))

@@ -8,6 +8,7 @@ pub mod monitors;
 pub mod notify;
 pub mod socket;
 pub mod spawner;
+pub mod supply;
 pub mod verbs;
 pub mod wake;
 pub mod whiteboard;

@@ -17,7 +17,7 @@ use crate::deployed::{self, NOT_DEPLOYED};
 use crate::maintenance::{self, Mode};
 use crate::status::{self, Format};
 use crate::terminal::{Exit, Terminal};
-use crate::{console, liveliness, password, repair, sandbox, setup, simulate, vm};
+use crate::{console, liveliness, password, repair, sandbox, setup, simulate, storage, vm};
 
 /// Shows and handles a highly available engine VM.
 #[derive(Debug, Parser)]
@@ -102,6 +102,14 @@ pub enum DeployedCommand {
         /// Refused: other users can read the command line.
         #[arg(long, hide = true, num_args = 0..=1, value_name = "PASSWORD")]
         password: Option<Option<String>>,
+    },
+    /// Connect the hosted engine's storage domain to this host, through VDSM.
+    ConnectStorage,
+    /// Disconnect the hosted engine's storage domain from this host.
+    DisconnectStorage {
+        /// Also when the engine VM or the HA services on this host use it.
+        #[arg(long)]
+        force: bool,
     },
     /// Set the maintenance mode.
     SetMaintenance {
@@ -260,6 +268,15 @@ async fn on_deployed(
             } else {
                 vm::power_off(host, terminal).await
             }
+        }
+        DeployedCommand::ConnectStorage => {
+            storage::connect(conf, storage::vdsm_of(conf)?.as_ref(), terminal).await
+        }
+        DeployedCommand::DisconnectStorage { force } => {
+            let (vm, vdsm) = (open_vm(conf), storage::vdsm_of(conf)?);
+            let vm = vm.as_deref().map_err(|error| format!("{error:#}"));
+            let host = storage::Host { conf, vdsm: vdsm.as_ref(), broker: &broker, vm };
+            storage::disconnect(host, force, terminal).await
         }
         DeployedCommand::Console => console::open(open_vm(conf)?.as_ref(), terminal).await,
         DeployedCommand::AddConsolePassword { password: Some(_), .. } => {

@@ -17,5 +17,6 @@ pub mod setup;
 pub mod shared_file;
 pub mod simulate;
 pub mod status;
+pub mod storage;
 pub mod terminal;
 pub mod vm;

@@ -175,6 +175,10 @@ impl Agent {
             StorageState::Good { .. } | StorageState::Starting => return None,
             StorageState::Stuck { since, operation } => (*since, format!("stuck in {operation}")),
             StorageState::Failed { since, error } => (*since, error.clone()),
+            StorageState::Connecting { since, step, error, .. } => {
+                let why = error.clone().unwrap_or_else(|| format!("waiting for {step}"));
+                (*since, format!("it is being connected through VDSM: {why}"))
+            }
         };
         let secs = u64::try_from(self.ports.clock.wall().0.saturating_sub(since)).unwrap_or(0);
         let when = metadata_format::ctime(since, &self.zone);

@@ -98,14 +98,16 @@ fn storage(page: &mut Page, parts: &Parts, status: &StatusDocument) {
     let is = |wanted: &str| {
         let state = match status.storage {
             StorageState::Starting => "starting",
+            StorageState::Connecting { .. } => "connecting",
             StorageState::Good { .. } => "good",
             StorageState::Stuck { .. } => "stuck",
             StorageState::Failed { .. } => "failed",
         };
         flag(state == wanted)
     };
-    let samples: [Sample<'_>; 4] = [
+    let samples: [Sample<'_>; 5] = [
         (&[("state", "starting")], is("starting")),
+        (&[("state", "connecting")], is("connecting")),
         (&[("state", "good")], is("good")),
         (&[("state", "stuck")], is("stuck")),
         (&[("state", "failed")], is("failed")),

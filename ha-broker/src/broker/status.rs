@@ -74,6 +74,12 @@ fn hosts(snapshot: &Snapshot, alive: &[u16], now: Monotonic) -> BTreeMap<HostId,
 pub fn headline(parts: &Parts) -> String {
     let storage = match parts.whiteboard.state() {
         StorageState::Starting => "storage not read yet".to_owned(),
+        StorageState::Connecting { step, error: None, .. } => {
+            format!("connecting storage through VDSM: waiting for {step}")
+        }
+        StorageState::Connecting { error: Some(error), .. } => {
+            format!("connecting storage through VDSM: {error}")
+        }
         StorageState::Good { .. } => "storage good".to_owned(),
         StorageState::Stuck { since, .. } => format!("storage stuck since {since}"),
         StorageState::Failed { error, .. } => format!("storage failed: {error}"),

@@ -1,7 +1,7 @@
 //! Holding this host's id: the leases that say which host may write which block, and which carry the VM's lease.
 //!
 //! - [`Lockspace`] is the port: what a lock manager can be asked, each question with a deadline.
-//! - [`sanlock`] asks the sanlock daemon; [`file`] is the small stand-in for a single machine; [`memory`] is the
+//! - [`sanlock`] asks the sanlock daemon; [`vdsm`] has VDSM join the storage domain's lockspace; [`file`] is the small stand-in for a single machine; [`memory`] is the
 //!   simulated one.
 //! - [`keeper`] joins, watches, says loss at once, and joins again by itself when that is possible.
 //!
@@ -11,6 +11,7 @@ pub mod file;
 pub mod keeper;
 pub mod memory;
 pub mod sanlock;
+pub mod vdsm;
 
 use async_trait::async_trait;
 use metadata_format::HostId;

@@ -131,6 +131,16 @@ impl SanlockLockspace {
     }
 }
 
+/// What the daemon has seen of the hosts in lockspace `name`.
+pub(super) fn hosts_of(ask: &Client, name: &LockspaceName) -> Result<Hosts, SanlockError> {
+    let hosts = ask.get_hosts(name, None)?;
+    // A host's record alone says nothing until it was seen to change, or to stand still for 8N.
+    let is_complete = hosts.iter().all(|host| host.state != HostState::Unknown);
+    let live = hosts.into_iter().filter(|host| host.state == HostState::Live);
+    let live = live.filter_map(|host| HostId::new(u16::try_from(host.host_id).ok()?).ok()).collect();
+    Ok(Hosts { live, is_complete })
+}
+
 #[async_trait]
 impl Lockspace for SanlockLockspace {
     fn name(&self) -> String {
@@ -204,12 +214,7 @@ impl Lockspace for SanlockLockspace {
     }
 
     async fn live_hosts(&self) -> Result<Hosts, LockError> {
-        let hosts = self.ask.get_hosts(&self.name, None).map_err(|error| self.failed(&error))?;
-        // A host's record alone says nothing until it was seen to change, or to stand still for 8N.
-        let is_complete = hosts.iter().all(|host| host.state != HostState::Unknown);
-        let live = hosts.into_iter().filter(|host| host.state == HostState::Live);
-        let live = live.filter_map(|host| HostId::new(u16::try_from(host.host_id).ok()?).ok()).collect();
-        Ok(Hosts { live, is_complete })
+        hosts_of(&self.ask, &self.name).map_err(|error| self.failed(&error))
     }
 
     async fn reset(&self) -> Result<(), LockError> {

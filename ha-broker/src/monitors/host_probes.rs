@@ -7,7 +7,7 @@ use clock::Clock;
 use engine_vm::EngineVm;
 use ha_config::{ConfigError, HaToml, HostedEngineConf};
 
-use super::bridge::{KernelLinks, MgmtBridge};
+use super::bridge::{KernelLinks, Links, MgmtBridge};
 use super::cpu::CpuLoad;
 use super::cpu_no_engine::{CpuLoadNoEngine, Meter};
 use super::engine_health::{EngineHealth, HealthPage, Liveliness, PageOptions};
@@ -17,6 +17,7 @@ use super::network::Network;
 use super::options::MonitorError;
 use super::probe::{Probe, ProbeFactory};
 use super::storage::{Gate, StorageDomain};
+use super::vdsm::{VdsmLinks, VdsmMemory, VdsmStorage};
 use crate::spawner::Spawner;
 use crate::verbs::MonitorOptions;
 
@@ -25,6 +26,8 @@ use crate::verbs::MonitorOptions;
 pub struct Surroundings {
     /// The engine VM on this host.
     pub vm: Arc<dyn EngineVm>,
+    /// VDSM, where it manages the host.
+    pub vdsm: Option<vdsm_client::Client>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// The engine's liveliness page.
@@ -43,11 +46,13 @@ impl Surroundings {
         conf: &HostedEngineConf,
         toml: &HaToml,
         vm: Arc<dyn EngineVm>,
+        vdsm: Option<vdsm_client::Client>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ConfigError> {
         let table = &toml.liveliness;
         Ok(Self {
             vm,
+            vdsm,
             clock,
             liveliness: PageOptions {
                 urls: table.urls_for(conf.fqdn()?),
@@ -96,20 +101,30 @@ impl ProbeFactory for HostProbes {
                 let page: Arc<dyn Liveliness> = Arc::new(HealthPage::new(&at.liveliness)?);
                 Box::new(EngineHealth::new(Arc::clone(&at.vm), page))
             }
-            Kind::MemFree => memory(MemoryResult::FreeMb),
+            Kind::MemFree => match &at.vdsm {
+                Some(vdsm) => Box::new(VdsmMemory(vdsm.clone())),
+                None => memory(MemoryResult::FreeMb),
+            },
             Kind::MemLoad => memory(MemoryResult::Load),
             Kind::MgmtBridge => {
-                Box::new(MgmtBridge::from_options(options, &at.default_bridge, Box::new(KernelLinks))?)
+                let links: Box<dyn Links> = match &at.vdsm {
+                    Some(vdsm) => Box::new(VdsmLinks(vdsm.clone())),
+                    None => Box::new(KernelLinks),
+                };
+                Box::new(MgmtBridge::from_options(options, &at.default_bridge, links)?)
             }
             Kind::Network => Box::new(Network::from_options(options, at.resolv_conf.clone())?),
             Kind::Ping => Box::new(Network::ping(options)?),
-            Kind::StorageDomain => Box::new(StorageDomain::from_options(
-                options,
-                at.storage_file.clone(),
-                Arc::clone(&at.clock),
-                Arc::clone(&self.storage_gate),
-                Arc::clone(&self.spawner),
-            )?),
+            Kind::StorageDomain => match &at.vdsm {
+                Some(vdsm) => Box::new(VdsmStorage::from_options(options, vdsm.clone())?),
+                None => Box::new(StorageDomain::from_options(
+                    options,
+                    at.storage_file.clone(),
+                    Arc::clone(&at.clock),
+                    Arc::clone(&self.storage_gate),
+                    Arc::clone(&self.spawner),
+                )?),
+            },
         })
     }
 }

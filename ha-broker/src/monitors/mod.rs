@@ -16,6 +16,9 @@
 //! | [engine-health](engine_health) | JSON object `vm`, `health`, `detail`, `reason` | – |
 //! | [storage-domain](storage) | `True` when a read succeeds within 10 s | `sd_uuid` |
 //!
+//! On a host that VDSM manages `mem-free`, `mgmt-bridge` and `storage-domain` are VDSM's own figures: the first as it
+//! counts memory for VMs, the last `True` when it finds the domain valid and reads it within 10 s.
+//!
 //! Options that existing clients also send (`address`, `use_ssl`, `vm_uuid`) are taken and not needed.
 
 pub mod bridge;
@@ -33,6 +36,7 @@ mod set;
 pub mod storage;
 #[cfg(test)]
 pub(crate) mod testing;
+mod vdsm;
 
 pub use engine_health::{EngineHealth, Liveliness, PageOptions};
 pub use host_probes::{HostProbes, Surroundings};

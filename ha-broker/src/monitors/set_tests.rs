@@ -12,6 +12,7 @@ use crate::spawner::HostSpawner;
 
 fn set(vm: Arc<FakeVm>) -> MonitorSet {
     let surroundings = Surroundings {
+        vdsm: None,
         vm,
         clock: TokioClock::new(),
         // The discard port of this machine: nobody answers, at once.
@@ -126,7 +127,7 @@ async fn a_configured_hosts_files_say_what_to_look_at() {
                 domainType=nfs\nca_cert=/etc/pki/vdsm/libvirt-spice/ca-cert.pem\n";
     let conf = HostedEngineConf::parse(&paths, text);
     let vm = FakeVm::new(status_of(VmActivity::Down));
-    let found = Surroundings::of_host(&conf, &HaToml::default(), vm, TokioClock::new()).unwrap();
+    let found = Surroundings::of_host(&conf, &HaToml::default(), vm, None, TokioClock::new()).unwrap();
     assert_eq!(found.liveliness.urls[0], "http://engine.test/ovirt-engine/services/health");
     assert_eq!(found.liveliness.expected, "DB Up!Welcome to Health Status!");
     let ca = "/root-of-test/etc/pki/vdsm/libvirt-spice/ca-cert.pem";

@@ -1,5 +1,6 @@
 //! What can go wrong with the shared metadata file, in words that name the file, the cause and what to do.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use rustix::io::Errno;
@@ -85,6 +86,9 @@ pub enum StorageError {
         /// The line's key.
         key: String,
     },
+    /// The storage domain is not connected yet, or not any more. Nothing was tried on the file.
+    #[error("{0}")]
+    Connecting(Connecting),
     /// A request has not come back within its deadline.
     #[error(
         "storage stuck since {since} (seconds since 1970): to {operation} has not come back after \
@@ -98,6 +102,29 @@ pub enum StorageError {
         /// The deadline that passed, in milliseconds.
         deadline_ms: u64,
     },
+}
+
+/// How far the way to storage is, while it cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connecting {
+    /// Wall clock, seconds since 1970, since when.
+    pub since: i64,
+    /// What is waited for; stands after "waiting for".
+    pub step: String,
+    /// Why the last try failed, and what to do.
+    pub error: Option<String>,
+    /// Wall clock, seconds since 1970, of the next try; `None` while one is under way.
+    pub next_try: Option<i64>,
+}
+
+impl fmt::Display for Connecting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "storage is being connected through VDSM, waiting for {}", self.step)?;
+        match &self.error {
+            Some(error) => write!(f, "; the last try failed: {error}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Why a block was not written, or not acknowledged.

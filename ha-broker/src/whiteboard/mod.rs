@@ -9,6 +9,7 @@
 //! - [`plan`] and [`queue`] decide without doing I/O: what to read in a cycle, what to write next.
 //! - [`commit`] is one write from the last look at the lease to the comparison of what was read back.
 //! - [`lane`] runs blocking I/O on a dedicated thread under a deadline, so that stuck storage blocks nobody.
+//! - [`gated`] keeps I/O off the file while the way to storage is being made.
 //! - [`permit`] is asked before each byte that goes to storage.
 //! - [`service`] holds it together, and keeps what was read last.
 //!
@@ -19,6 +20,7 @@ pub mod cluster;
 pub mod commit;
 pub mod direct_io;
 pub mod error;
+pub mod gated;
 pub mod lane;
 pub mod memory;
 pub mod permit;
@@ -30,7 +32,7 @@ pub mod snapshot;
 use async_trait::async_trait;
 use metadata_format::BLOCK_SIZE;
 
-pub use error::{PutError, StorageError};
+pub use error::{Connecting, PutError, StorageError};
 pub use permit::{BlockLease, Permit};
 pub use plan::BlockRange;
 pub use service::{Service, Timing};

@@ -17,7 +17,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::commit::{Payload, commit, read_one};
-use super::error::{PutError, StorageError};
+use super::error::{Connecting, PutError, StorageError};
 use super::lane::{Lane, Stuck};
 use super::permit::{BlockLease, RequestPermit};
 use super::plan::{Planner, cycle_length};
@@ -228,6 +228,11 @@ impl Inner {
         }
         let failures = [&health.read, &health.write];
         if let Some(failure) = failures.into_iter().flatten().min_by_key(|failure| failure.since) {
+            if let StorageError::Connecting(Connecting { since, step, error, next_try }) =
+                failure.error.clone()
+            {
+                return StorageState::Connecting { since, step, error, next_try };
+            }
             return StorageState::Failed { since: failure.since.0, error: failure.error.to_string() };
         }
         if self.snapshot.borrow().read_at.is_none() {
@@ -248,6 +253,8 @@ impl Inner {
         drop(health);
         match &state {
             StorageState::Starting => return,
+            // Whoever connects it tells more about it.
+            StorageState::Connecting { step, .. } => tracing::info!("storage waits for {step}"),
             StorageState::Good { read_ms } => tracing::info!(read_ms, "storage works"),
             StorageState::Stuck { since, operation } => {
                 tracing::warn!(
@@ -410,7 +417,12 @@ impl Inner {
                     // A conflict with another host is not the storage's fault; that a write hangs, the lane says
                     // itself for as long as it does.
                     if let PutError::Storage(error) = error
-                        && !matches!(error, StorageError::Conflict { .. } | StorageError::Stuck { .. })
+                        && !matches!(
+                            error,
+                            StorageError::Conflict { .. }
+                                | StorageError::Stuck { .. }
+                                | StorageError::Connecting(_)
+                        )
                     {
                         note_failure(&mut health.write, error, self.clock.wall());
                     }

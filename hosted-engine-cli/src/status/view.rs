@@ -38,6 +38,17 @@ pub enum Warning {
         /// Which error, and what to do.
         error: String,
     },
+    /// The storage domain is being connected.
+    StorageConnecting {
+        /// Since when.
+        since: i64,
+        /// What is waited for.
+        step: String,
+        /// Why the last try failed, and what to do.
+        error: Option<String>,
+        /// When the next try begins.
+        next_try: Option<i64>,
+    },
     /// The broker has not read the metadata file yet.
     StorageUnread,
     /// The host id lease was lost.
@@ -77,6 +88,20 @@ impl Warning {
                     stamp(*since, zone)
                 )
             }
+            Self::StorageConnecting { since, step, error, next_try } => {
+                let since = stamp(*since, zone);
+                let mut text =
+                    format!("Storage is being connected through VDSM since {since}: waiting for {step}");
+                if let Some(error) = error {
+                    text.push_str("; the last try failed: ");
+                    text.push_str(error);
+                }
+                if let Some(at) = next_try {
+                    text.push_str("; next try at ");
+                    text.push_str(&stamp(*at, zone));
+                }
+                text
+            }
             Self::StorageUnread => "The broker has not read the metadata file yet".to_owned(),
             Self::LeaseLost { since, error } => {
                 format!("This host lost its host id lease at {}: {error}", stamp(*since, zone))
@@ -109,6 +134,12 @@ impl View {
         let storage = match &document.storage {
             StorageState::Good { .. } => None,
             StorageState::Starting => Some(Warning::StorageUnread),
+            StorageState::Connecting { since, step, error, next_try } => Some(Warning::StorageConnecting {
+                since: *since,
+                step: step.clone(),
+                error: error.clone(),
+                next_try: *next_try,
+            }),
             StorageState::Stuck { since, operation } => {
                 Some(Warning::StorageStuck { since: *since, operation: operation.clone() })
             }

@@ -20,6 +20,8 @@ pub struct State {
     /// Has `GET /v1/status`.
     pub ours: bool,
     pub storage: Option<StorageState>,
+    /// Nobody asked it for a host id.
+    pub idle: bool,
     /// Says this instead of writing.
     pub refuse: Option<&'static str>,
     /// Says ok and loses the write.
@@ -130,7 +132,7 @@ fn document(state: &State) -> StatusDocument {
         unknown_global_keys: Vec::new(),
         hosts: view.rows,
         storage: state.storage.clone().unwrap_or(StorageState::Good { read_ms: 1 }),
-        lease: LeaseState::Held { since: 0 },
+        lease: if state.idle { LeaseState::NotRequested } else { LeaseState::Held { since: 0 } },
         lock_manager_live: None,
         monitors: BTreeMap::new(),
         agent: None,

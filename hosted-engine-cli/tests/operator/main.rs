@@ -6,6 +6,7 @@ mod fake_broker;
 mod fake_vm;
 mod maintenance;
 mod status;
+mod storage;
 mod vm;
 
 use std::collections::BTreeMap;

@@ -101,6 +101,17 @@ impl GoodRow {
 pub enum StorageState {
     /// Nothing read yet.
     Starting,
+    /// The storage domain is being connected and its volumes prepared, through VDSM; again and again until it works.
+    Connecting {
+        /// Wall clock, seconds since 1970, since when.
+        since: i64,
+        /// What is waited for now, or what the last try waited for.
+        step: String,
+        /// Why the last try failed, and what to do.
+        error: Option<String>,
+        /// Wall clock, seconds since 1970, of the next try; `None` while one is under way.
+        next_try: Option<i64>,
+    },
     /// The last read was good.
     Good {
         /// How long it took, in milliseconds.

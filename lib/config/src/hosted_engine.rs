@@ -163,6 +163,8 @@ optional_texts! {
     iscsi_user = "user";
     /// iSCSI paths that are not to be used.
     iscsi_paths_blacklist = "iscsi_paths_blacklist";
+    /// File system of a `posixfs` domain, as `mount -t` takes it.
+    vfs_type = "vfs_type";
 }
 
 impl HostedEngineConf {
@@ -355,11 +357,28 @@ fn plain_name<'a>(file: &'a KeyValueFile, key: &str) -> Result<&'a str> {
     Ok(value)
 }
 
-/// The name of the mount directory for a connection: `_` doubled, then `/` turned into `_`.
+/// A connection as VDSM mounts it: empty and `.` parts of its path taken out, `..` resolved, no `/` at the end unless
+/// the path is `/` itself.
+pub fn normal_connection(connection: &str) -> String {
+    // What stands before the path, `server:` or `[address]:`, is nobody's to change.
+    let (server, path) = connection.split_at(connection.find('/').unwrap_or(connection.len()));
+    if path.is_empty() {
+        return server.to_owned();
+    }
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("{server}/{}", parts.join("/"))
+}
+
+/// The name of the mount directory for a connection in its normal form: `_` doubled, then `/` turned into `_`.
 pub fn escape_connection(connection: &str) -> String {
-    let trimmed = connection.trim_end_matches('/');
-    let plain = if trimmed.is_empty() || trimmed.ends_with(':') { connection } else { trimmed };
-    plain.replace('_', "__").replace('/', "_")
+    normal_connection(connection).replace('_', "__").replace('/', "_")
 }
 
 /// ha.conf: local maintenance of this host. Either of the two means local maintenance.

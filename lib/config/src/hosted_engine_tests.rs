@@ -42,6 +42,22 @@ fn gluster_and_block_domains_lie_elsewhere() {
 }
 
 #[test]
+fn a_connection_has_one_normal_form() {
+    for (written, normal, name) in [
+        ("a:/v/", "a:/v", "a:_v"),
+        ("a://exports//x_y/./z/", "a:/exports/x_y/z", "a:_exports_x__y_z"),
+        ("a:/b/../c", "a:/c", "a:_c"),
+        ("a:/", "a:/", "a:_"),
+        ("[fd00::1]:/v", "[fd00::1]:/v", "[fd00::1]:_v"),
+        ("gluster1:vol", "gluster1:vol", "gluster1:vol"),
+        ("/srv/he", "/srv/he", "_srv_he"),
+    ] {
+        assert_eq!(normal_connection(written), normal);
+        assert_eq!(escape_connection(written), name);
+    }
+}
+
+#[test]
 fn configured_needs_an_id_and_no_false() {
     assert!(conf("host_id=1\n").is_configured().unwrap());
     assert!(conf("host_id=1\nconfigured=True\n").is_configured().unwrap());

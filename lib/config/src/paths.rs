@@ -69,6 +69,8 @@ paths! {
     vm_conf = "run/ovirt-hosted-engine-ha/vm.conf";
     /// The description that deploy wrote, for when nothing newer can be had.
     vm_conf_fallback = "run/ovirt-hosted-engine-ha/vm.conf.fallback";
+    /// What `iscsiadm -m iface` said when the broker was started: only root may ask.
+    iscsi_interfaces = "run/ovirt-hosted-engine-ha/iscsi-interfaces";
     /// Sockets, process ids and console of the QEMU that the qemu adapter runs.
     qemu_run_dir = "run/ovirt-hosted-engine-ha/qemu";
     /// Logs of the daemons.

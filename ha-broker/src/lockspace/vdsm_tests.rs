@@ -1,0 +1,130 @@
+use std::sync::atomic::AtomicUsize;
+
+use ha_tests::vdsm::{Answer, FakeVdsm};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::monitors::testing::TokioClock;
+
+const SD: &str = "6c3bca27-8d46-4f95-8f2c-3d7e0a1ff05c";
+
+/// A client of a VDSM that is not there.
+async fn nobody() -> Client {
+    let vdsm = FakeVdsm::start(|_, _| Answer::Silence).await.unwrap();
+    vdsm.stop();
+    vdsm.client()
+}
+
+fn methods(vdsm: &FakeVdsm) -> Vec<String> {
+    vdsm.calls().into_iter().map(|(method, _)| method).collect()
+}
+
+/// The answer of a verb that has no result.
+fn done() -> Answer {
+    Answer::Result(Value::Bool(true))
+}
+
+fn id(id: u16) -> HostId {
+    HostId::new(id).unwrap()
+}
+
+fn lockspace(vdsm: Client) -> VdsmLockspace {
+    VdsmLockspace::new(vdsm, SD, None, TokioClock::new()).unwrap()
+}
+
+/// Monitors the domain once it was told to, and has joined its lockspace at the third look after that.
+async fn vdsm() -> FakeVdsm {
+    let looks = AtomicUsize::new(0);
+    FakeVdsm::start(move |method, params| match method {
+        "Host.startMonitoringDomain" => {
+            assert_eq!(params, &json!({"sdUUID": SD, "hostID": 2}));
+            looks.store(1, Ordering::Relaxed);
+            done()
+        }
+        "Host.stopMonitoringDomain" => {
+            looks.store(0, Ordering::Relaxed);
+            done()
+        }
+        "Host.getStorageRepoStats" => {
+            assert_eq!(params, &json!({"domains": [SD]}));
+            let looked = looks.load(Ordering::Relaxed);
+            if looked == 0 {
+                return Answer::Result(json!({}));
+            }
+            looks.store(looked + 1, Ordering::Relaxed);
+            Answer::Result(json!({SD: {"valid": true, "delay": "0.001", "acquired": looked >= 3}}))
+        }
+        _ => Answer::Error(-32601, "no such verb".to_owned()),
+    })
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn vdsm_joins_and_leaves() {
+    let vdsm = vdsm().await;
+    let lockspace = lockspace(vdsm.client());
+    assert_eq!(lockspace.phase(id(2)).await, Ok(Phase::NotHeld));
+    lockspace.join(id(2)).await.unwrap();
+    assert_eq!(lockspace.phase(id(2)).await, Ok(Phase::Held));
+    lockspace.leave(id(2)).await.unwrap();
+    assert_eq!(lockspace.phase(id(2)).await, Ok(Phase::NotHeld));
+    lockspace.leave(id(2)).await.unwrap();
+    let stops = methods(&vdsm).iter().filter(|method| *method == "Host.stopMonitoringDomain").count();
+    assert_eq!(stops, 1, "what is not monitored is not stopped");
+}
+
+#[tokio::test]
+async fn vdsm_is_not_asked_all_the_time() {
+    let vdsm = vdsm().await;
+    let lockspace = lockspace(vdsm.client());
+    lockspace.join(id(2)).await.unwrap();
+    let before = vdsm.calls().len();
+    for _ in 0..20 {
+        assert_eq!(lockspace.phase(id(2)).await, Ok(Phase::Held));
+    }
+    assert_eq!(vdsm.calls().len(), before + 1);
+}
+
+#[tokio::test]
+async fn a_domain_in_a_pool_is_left_to_the_pool() {
+    let vdsm = FakeVdsm::start(|method, _| match method {
+        "Host.stopMonitoringDomain" => Answer::Error(900, "Storage domain is member of pool".to_owned()),
+        "Host.getStorageRepoStats" => Answer::Result(json!({SD: {"valid": true, "acquired": true}})),
+        _ => done(),
+    })
+    .await
+    .unwrap();
+    let lockspace = lockspace(vdsm.client());
+    assert_eq!(lockspace.phase(id(2)).await, Ok(Phase::Held), "somebody else had it joined");
+    lockspace.leave(id(2)).await.unwrap();
+    assert_eq!(lockspace.phase(id(2)).await, Ok(Phase::NotHeld), "for us it is given up");
+    lockspace.join(id(2)).await.unwrap();
+    assert_eq!(lockspace.phase(id(2)).await, Ok(Phase::Held));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_vdsms_word_nothing_is_held() {
+    let lockspace = lockspace(nobody().await);
+    let error = lockspace.phase(id(2)).await.unwrap_err().to_string();
+    assert!(error.contains(SD) && error.contains("cannot be reached"), "{error}");
+    assert!(matches!(lockspace.join(id(2)).await, Err(LockError::Failed(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_join_that_takes_too_long_says_where_to_look() {
+    let vdsm = FakeVdsm::start(|method, _| match method {
+        "Host.getStorageRepoStats" => Answer::Result(json!({SD: {"valid": true, "acquired": false}})),
+        _ => done(),
+    })
+    .await
+    .unwrap();
+    let error = lockspace(vdsm.client()).join(id(2)).await.unwrap_err().to_string();
+    assert!(error.contains("within 240 s") && error.contains("sanlock client host_status"), "{error}");
+}
+
+#[tokio::test]
+async fn it_is_never_written_anew() {
+    let lockspace = lockspace(nobody().await);
+    assert!(lockspace.reset().await.unwrap_err().to_string().contains("VDSM's"));
+}
