@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ha_config::ha_toml::{self, PolicyTable, RulesTable, ScoreProfile, Timers};
+use ha_config::ha_toml::{self, Hypervisor, PolicyTable, RulesTable, ScoreProfile, Timers};
 use ha_config::{AgentConf, ConfigError, HaToml, HostedEngineConf, NetworkTest, Paths, ScoreOverlay};
 use metadata_format::HostId;
 
@@ -31,6 +31,9 @@ pub struct AgentConfig {
     pub monitors: Vec<MonitorSpec>,
     /// The configuration is on shared storage and in today's form.
     pub conf_on_shared_storage: bool,
+    /// The storage domain's lockspace is left while this host is in local maintenance and the VM is away: VDSM, whose
+    /// lockspace it is, could not disconnect the storage for the engine otherwise.
+    pub leaves_domain_in_maintenance: bool,
 }
 
 /// A monitor to start.
@@ -136,6 +139,7 @@ impl AgentConfig {
             conf_on_shared_storage: conf.conf_volume().is_some()
                 && conf.conf_image().is_some()
                 && conf.sp_uuid() == Some(NO_POOL),
+            leaves_domain_in_maintenance: toml.vm.hypervisor == Hypervisor::Vdsm,
         })
     }
 }

@@ -148,7 +148,7 @@ impl Agent {
         if self.must_stop() {
             return Loop::Stop;
         }
-        let prepared = self.prepare().await;
+        let prepared = self.prepare(vm.now()).await;
         if self.must_stop() {
             return Loop::Stop;
         }

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use broker_api::status::{LeaseState, StatusDocument, StorageState};
+use engine_vm::VmStatus;
 use tracing::{debug, info};
 
 use super::{Agent, CALL_DEADLINE};
@@ -18,7 +19,10 @@ const JOIN_PATIENCE: Duration = Duration::from_secs(3);
 
 impl Agent {
     /// Gets everything running that a look needs. Gives the broker's status, from brokers that have one.
-    pub(super) async fn prepare(&mut self) -> Result<Option<StatusDocument>, BrokerError> {
+    pub(super) async fn prepare(
+        &mut self,
+        vm: Option<&VmStatus>,
+    ) -> Result<Option<StatusDocument>, BrokerError> {
         let status = match self.ask("status", CALL_DEADLINE, self.ports.broker.status()).await {
             Ok(status) => status,
             Err(error) => {
@@ -32,7 +36,11 @@ impl Agent {
             self.monitors.retain(|_, id| running(id));
         }
         self.start_monitors().await?;
-        self.join_domain().await;
+        if self.is_domain_to_be_left(vm) {
+            self.leave_domain().await;
+        } else {
+            self.join_domain().await;
+        }
         self.hold_host_id(status.as_ref()).await;
         if self.wake.is_none() && status.is_some() {
             let wake = self.ask("wake", CALL_DEADLINE, self.ports.broker.wake(0, Duration::ZERO)).await;
@@ -75,6 +83,27 @@ impl Agent {
             }
         }
         Ok(())
+    }
+
+    /// Only for a VM that is known to be away: leaving would end it.
+    fn is_domain_to_be_left(&self, vm: Option<&VmStatus>) -> bool {
+        self.config.leaves_domain_in_maintenance
+            && vm.is_some_and(|vm| !vm.exists())
+            && self.ports.files.local_maintenance().unwrap_or(false)
+    }
+
+    async fn leave_domain(&mut self) {
+        let left = self.ports.broker.stop_domain_monitor();
+        match self.ask("stop_domain_monitor", JOIN_PATIENCE, left).await {
+            Ok(()) => {
+                if std::mem::replace(&mut self.domain_joined, false) {
+                    info!("the storage domain's lockspace is left for the time of local maintenance");
+                }
+            }
+            Err(error) => {
+                self.warnings.push(format!("the storage domain's lockspace is not left: {error}"));
+            }
+        }
     }
 
     async fn join_domain(&mut self) {

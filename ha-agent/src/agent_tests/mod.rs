@@ -49,6 +49,7 @@ fn config() -> AgentConfig {
         .map(spec)
         .to_vec(),
         conf_on_shared_storage: true,
+        leaves_domain_in_maintenance: false,
     }
 }
 

@@ -144,3 +144,28 @@ async fn a_restarted_agent_starts_the_vm_without_a_minute_of_looking_around() {
     assert!(started_at(Some(vec![HostId::new(1).expect("valid")])).await <= 30);
     assert!(started_at(None).await >= 60, "a broker that has only just joined tells nothing");
 }
+
+/// The last request about the storage domain's lockspace.
+fn last_domain_call(world: &World) -> Option<String> {
+    world.lock().calls.iter().rev().find(|call| call.ends_with("_domain_monitor")).cloned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lockspace_of_vdsms_is_left_in_local_maintenance_once_the_vm_is_away() {
+    let world = World::new();
+    world.lock().vm = running_vm();
+    let rig = start_as(&world, AgentConfig { leaves_domain_in_maintenance: true, ..config() });
+    rig.secs_beside(100, 0, &down()).await;
+    world.lock().maintenance = true;
+    rig.secs_beside(50, 0, &down()).await;
+    assert_eq!(rig.actions(), Vec::<&str>::new(), "nobody can take it");
+    assert_eq!(last_domain_call(&world).as_deref(), Some("start_domain_monitor"), "leaving would end the VM");
+
+    world.lock().vm.activity = VmActivity::Down;
+    rig.secs_beside(30, 0, &down()).await;
+    assert_eq!(last_domain_call(&world).as_deref(), Some("stop_domain_monitor"));
+
+    world.lock().maintenance = false;
+    rig.secs_beside(30, 0, &down()).await;
+    assert_eq!(last_domain_call(&world).as_deref(), Some("start_domain_monitor"));
+}

@@ -11,6 +11,8 @@ pub mod file;
 pub mod keeper;
 pub mod memory;
 pub mod sanlock;
+#[cfg(test)]
+mod testing;
 pub mod vdsm;
 
 use async_trait::async_trait;

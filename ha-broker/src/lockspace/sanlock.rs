@@ -4,8 +4,9 @@
 //! host has an id that was refused to us, and whether any host renews before the lockspace is written anew.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -44,6 +45,8 @@ pub struct SanlockLockspace {
     name: LockspaceName,
     path: PathBuf,
     disk: Disk,
+    /// The same place under another path, by which sanlock knows it.
+    joined_as: Mutex<Option<Disk>>,
     io_timeout: u32,
 }
 
@@ -69,13 +72,33 @@ impl SanlockLockspace {
             name: LockspaceName::new(name)?,
             path: path.to_owned(),
             disk: Disk { path: DiskPath::new(path)?, offset: 0 },
+            joined_as: Mutex::default(),
             io_timeout,
         })
     }
 
     fn lockspace(&self, id: HostId) -> sanlock_client::Lockspace {
         let host_id = u64::from(id.get());
-        sanlock_client::Lockspace { name: self.name.clone(), host_id, disk: self.disk.clone() }
+        let disk = self.joined_as().clone().unwrap_or_else(|| self.disk.clone());
+        sanlock_client::Lockspace { name: self.name.clone(), host_id, disk }
+    }
+
+    fn joined_as(&self) -> MutexGuard<'_, Option<Disk>> {
+        self.joined_as.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether sanlock holds our lockspace, with this id, by another path that leads to the same volume: the existing
+    /// release joins by the prepared volume's path, and may have been killed.
+    fn is_ours_by_another_path(&self, own: &LockspaceRecord, id: HostId) -> bool {
+        let same_file = || {
+            let [ours, theirs] =
+                [self.path.as_path(), own.lockspace.disk.path.as_path()].map(std::fs::metadata);
+            ours.is_ok_and(|ours| theirs.is_ok_and(|theirs| place_of(&ours) == place_of(&theirs)))
+        };
+        own.phase == LockspacePhase::Joined
+            && own.lockspace.host_id == u64::from(id.get())
+            && own.lockspace.disk.offset == self.disk.offset
+            && same_file()
     }
 
     fn failed(&self, error: &SanlockError) -> LockError {
@@ -131,6 +154,11 @@ impl SanlockLockspace {
     }
 }
 
+/// Which file or device it is: number of the device, and of the file on it.
+fn place_of(found: &std::fs::Metadata) -> (u64, u64) {
+    if found.file_type().is_block_device() { (found.rdev(), 0) } else { (found.dev(), found.ino()) }
+}
+
 /// What the daemon has seen of the hosts in lockspace `name`.
 pub(super) fn hosts_of(ask: &Client, name: &LockspaceName) -> Result<Hosts, SanlockError> {
     let hosts = ask.get_hosts(name, None)?;
@@ -149,6 +177,7 @@ impl Lockspace for SanlockLockspace {
 
     async fn join(&self, id: HostId) -> Result<(), LockError> {
         let options = AddOptions { io_timeout: Some(self.io_timeout), is_async: false };
+        *self.joined_as() = None;
         let mut waited = Duration::ZERO;
         loop {
             let error = match self.join.add_lockspace(&self.lockspace(id), options) {
@@ -178,6 +207,15 @@ impl Lockspace for SanlockLockspace {
                 None if waited < LEAVING => {
                     pause(LOOK);
                     waited += LOOK;
+                }
+                Some(own) if self.is_ours_by_another_path(&own, id) => {
+                    let path = &own.lockspace.disk.path;
+                    tracing::info!(
+                        "host id {id} of lockspace {} is held already, by the path {path}",
+                        self.name()
+                    );
+                    *self.joined_as() = Some(own.lockspace.disk);
+                    return Ok(());
                 }
                 Some(own) if own.lockspace.host_id != u64::from(id.get()) => {
                     return Err(LockError::OtherId(format!(
@@ -253,5 +291,54 @@ impl Lockspace for SanlockLockspace {
         let options = WriteLockspaceOptions { io_timeout: Some(self.io_timeout), grid: None };
         let client = self.ask.clone().with_deadline(Duration::from_mins(1));
         client.write_lockspace(&self.lockspace(id), 0, options).map_err(|error| self.failed(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::FakeSanlock;
+    use super::*;
+
+    fn id(id: u16) -> HostId {
+        HostId::new(id).unwrap()
+    }
+
+    fn own(path: &Path, host_id: u64) -> sanlock_client::Lockspace {
+        let disk = Disk { path: DiskPath::new(path).unwrap(), offset: 0 };
+        sanlock_client::Lockspace { name: LockspaceName::new("hosted-engine").unwrap(), host_id, disk }
+    }
+
+    #[tokio::test]
+    async fn a_lockspace_that_is_held_by_another_path_is_taken_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let (volume, link) = (dir.path().join("volume"), dir.path().join("link"));
+        std::fs::write(&volume, "").unwrap();
+        std::os::unix::fs::symlink(&volume, &link).unwrap();
+        let sanlock = FakeSanlock::start();
+        sanlock.hold(Some(own(&volume, 2)));
+        let lockspace = SanlockLockspace::new(sanlock.socket(), "hosted-engine", &link, 10, 60).unwrap();
+        assert_eq!(lockspace.phase(id(2)).await, Ok(Phase::NotHeld), "by this path it is not");
+        lockspace.join(id(2)).await.unwrap();
+        assert_eq!(lockspace.phase(id(2)).await, Ok(Phase::Held));
+        lockspace.leave(id(2)).await.unwrap();
+        assert_eq!(lockspace.phase(id(2)).await, Ok(Phase::NotHeld));
+        lockspace.join(id(2)).await.unwrap();
+        assert_eq!(sanlock.held(), Some(own(&link, 2)), "the next time by our own");
+    }
+
+    #[tokio::test]
+    async fn another_volume_of_the_same_name_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (volume, other) = (dir.path().join("volume"), dir.path().join("other"));
+        for file in [&volume, &other] {
+            std::fs::write(file, "").unwrap();
+        }
+        let sanlock = FakeSanlock::start();
+        sanlock.hold(Some(own(&other, 2)));
+        let lockspace = SanlockLockspace::new(sanlock.socket(), "hosted-engine", &volume, 10, 60).unwrap();
+        assert!(matches!(lockspace.join(id(2)).await, Err(LockError::Failed(_))));
+        sanlock.hold(Some(own(&volume, 3)));
+        assert!(matches!(lockspace.join(id(2)).await, Err(LockError::OtherId(_))));
+        assert_eq!(lockspace.phase(id(2)).await, Ok(Phase::NotHeld));
     }
 }

@@ -2,10 +2,10 @@
 //! to. It is never joined, left or written past VDSM.
 //!
 //! Whether the id is held, sanlock itself says where it can be asked: it knows better than VDSM, which looks every ten
-//! seconds and may be restarting, while the lockspace stays joined. Else VDSM's word counts.
+//! seconds and may be restarting, while the lockspace stays joined. Else VDSM's word counts. A VDSM that was restarted has
+//! forgotten what it monitored outside of a storage pool, and is told again.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,6 +13,7 @@ use clock::{Clock, Monotonic};
 use metadata_format::HostId;
 use sanlock_client::{LockspaceName, LockspacePhase, LockspaceRecord, SanlockError};
 use storage_domain::{Left, MonitorError, Monitoring};
+use tokio::time::timeout;
 use vdsm_client::{CallError, Client};
 
 use super::sanlock::hosts_of;
@@ -23,6 +24,12 @@ const JOIN: Duration = Duration::from_mins(4);
 
 /// How old VDSM's word may be; it looks at a domain every ten seconds itself, and logs each question.
 const FRESH: Duration = Duration::from_secs(5);
+
+/// How often VDSM is asked whether it still monitors a domain that is held.
+const REMIND: Duration = Duration::from_secs(10);
+
+/// How long that may take: whether the id is held does not depend on it.
+const REMIND_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a question to sanlock may take; it answers from memory.
 const ASK: Duration = Duration::from_secs(3);
@@ -50,6 +57,17 @@ enum Word {
     Silent,
 }
 
+/// What was asked of us last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    /// To hold the id; also before anything was asked.
+    Hold,
+    /// To give it up.
+    Leave,
+    /// The same, and VDSM keeps it for the storage pool: for us it is given up.
+    LeaveToPool,
+}
+
 /// One storage domain's lockspace.
 pub struct VdsmLockspace {
     vdsm: Client,
@@ -58,8 +76,13 @@ pub struct VdsmLockspace {
     clock: Arc<dyn Clock>,
     /// VDSM's last word.
     heard: Mutex<Option<(Monotonic, Monitoring)>>,
-    /// We gave the id up, and VDSM keeps it for the storage pool.
-    is_the_pools: AtomicBool,
+    wish: Mutex<Wish>,
+    /// When VDSM was last asked whether it still monitors the domain.
+    reminded: Mutex<Option<Monotonic>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl VdsmLockspace {
@@ -77,8 +100,8 @@ impl VdsmLockspace {
         let name = LockspaceName::new(sd)?;
         let sanlock = sanlock
             .map(|socket| Sanlock { ask: sanlock_client::Client::new(socket).with_deadline(ASK), name });
-        let (heard, is_the_pools) = (Mutex::default(), AtomicBool::new(false));
-        Ok(Self { vdsm, sd: sd.to_owned(), sanlock, clock, heard, is_the_pools })
+        let (heard, wish, reminded) = (Mutex::default(), Mutex::new(Wish::Hold), Mutex::default());
+        Ok(Self { vdsm, sd: sd.to_owned(), sanlock, clock, heard, wish, reminded })
     }
 
     fn failed(&self, error: &CallError) -> LockError {
@@ -87,7 +110,7 @@ impl VdsmLockspace {
 
     /// VDSM's word, not older than [`FRESH`].
     async fn monitoring(&self) -> Result<Monitoring, LockError> {
-        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let heard = *lock(&self.heard);
         let now = self.clock.monotonic();
         if let Some((at, monitoring)) = heard
             && now.saturating_since(at) < FRESH
@@ -96,12 +119,33 @@ impl VdsmLockspace {
         }
         let asked = storage_domain::monitoring(&self.vdsm, &self.sd).await;
         let monitoring = asked.map_err(|error| self.failed(&error))?;
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, monitoring));
+        *lock(&self.heard) = Some((now, monitoring));
         Ok(monitoring)
     }
 
     fn forget(&self) {
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.heard) = None;
+    }
+
+    /// Has VDSM monitor the domain that is held: else it would neither tell how storage is, nor join again.
+    async fn remind(&self, id: HostId) {
+        let now = self.clock.monotonic();
+        let lately = |at: Monotonic| now.saturating_since(at) < REMIND;
+        {
+            let mut reminded = lock(&self.reminded);
+            if reminded.is_some_and(lately) {
+                return;
+            }
+            *reminded = Some(now);
+        }
+        let asked = timeout(REMIND_PATIENCE, storage_domain::monitoring(&self.vdsm, &self.sd));
+        let Ok(Ok(Monitoring::None)) = asked.await else { return };
+        tracing::info!("VDSM does not monitor storage domain {}, and is told to", self.sd);
+        match timeout(REMIND_PATIENCE, self.vdsm.start_monitoring_domain(&self.sd, id.get())).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!("VDSM does not monitor storage domain {}: {error}", self.sd),
+            Err(_) => tracing::debug!("VDSM takes its time to monitor storage domain {}", self.sd),
+        }
     }
 
     fn by_sanlock(&self) -> Word {
@@ -138,7 +182,7 @@ impl Lockspace for VdsmLockspace {
     }
 
     async fn join(&self, id: HostId) -> Result<(), LockError> {
-        self.is_the_pools.store(false, Ordering::Relaxed);
+        *lock(&self.wish) = Wish::Hold;
         self.check_id(id)?;
         let held = storage_domain::hold(&self.vdsm, &self.sd, id.get(), JOIN).await;
         self.forget();
@@ -150,13 +194,19 @@ impl Lockspace for VdsmLockspace {
     }
 
     async fn phase(&self, id: HostId) -> Result<Phase, LockError> {
-        if self.is_the_pools.load(Ordering::Relaxed) {
+        let wish = *lock(&self.wish);
+        if wish == Wish::LeaveToPool {
             return Ok(Phase::NotHeld);
         }
         match self.by_sanlock() {
             Word::Has(record) if record.lockspace.host_id != u64::from(id.get()) => Ok(Phase::NotHeld),
             Word::Has(record) => Ok(match record.phase {
-                LockspacePhase::Joined => Phase::Held,
+                LockspacePhase::Joined => {
+                    if wish == Wish::Hold {
+                        self.remind(id).await;
+                    }
+                    Phase::Held
+                }
                 LockspacePhase::Joining | LockspacePhase::Leaving => Phase::Changing,
                 LockspacePhase::NotJoined => Phase::NotHeld,
             }),
@@ -174,13 +224,14 @@ impl Lockspace for VdsmLockspace {
     }
 
     async fn leave(&self, _: HostId) -> Result<(), LockError> {
+        *lock(&self.wish) = Wish::Leave;
         let left = storage_domain::leave(&self.vdsm, &self.sd).await;
         self.forget();
         match left.map_err(|error| self.failed(&error))? {
             Left::Stopped => {}
             Left::Pool => {
                 tracing::info!("storage domain {} is in a storage pool: VDSM goes on monitoring it", self.sd);
-                self.is_the_pools.store(true, Ordering::Relaxed);
+                *lock(&self.wish) = Wish::LeaveToPool;
             }
         }
         Ok(())

@@ -1,8 +1,9 @@
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ha_tests::vdsm::{Answer, FakeVdsm};
 use serde_json::{Value, json};
 
+use super::super::testing::FakeSanlock;
 use super::*;
 use crate::monitors::testing::TokioClock;
 
@@ -127,4 +128,63 @@ async fn a_join_that_takes_too_long_says_where_to_look() {
 async fn it_is_never_written_anew() {
     let lockspace = lockspace(nobody().await);
     assert!(lockspace.reset().await.unwrap_err().to_string().contains("VDSM's"));
+}
+
+/// The domain's lockspace as VDSM joins it.
+fn own(host_id: u64) -> sanlock_client::Lockspace {
+    let path = sanlock_client::DiskPath::new("/dev/sd/ids").unwrap();
+    let disk = sanlock_client::Disk { path, offset: 0 };
+    sanlock_client::Lockspace { name: LockspaceName::new(SD).unwrap(), host_id, disk }
+}
+
+/// A VDSM that says that it monitors the domain and holds the id, and a sanlock that knows better.
+#[tokio::test]
+async fn sanlock_knows_better_than_vdsm() {
+    let vdsm = FakeVdsm::start(|method, _| match method {
+        "Host.getStorageRepoStats" => Answer::Result(json!({SD: {"valid": true, "acquired": true}})),
+        _ => done(),
+    })
+    .await
+    .unwrap();
+    let sanlock = FakeSanlock::start();
+    let lockspace = VdsmLockspace::new(vdsm.client(), SD, Some(sanlock.socket()), TokioClock::new()).unwrap();
+    assert_eq!(lockspace.phase(id(2)).await, Ok(Phase::Changing), "VDSM will join again");
+
+    sanlock.hold(Some(own(2)));
+    assert_eq!(lockspace.phase(id(2)).await, Ok(Phase::Held));
+    lockspace.join(id(2)).await.unwrap();
+
+    sanlock.hold(Some(own(3)));
+    assert_eq!(lockspace.phase(id(2)).await, Ok(Phase::NotHeld));
+    let error = lockspace.join(id(2)).await.unwrap_err();
+    assert!(matches!(&error, LockError::OtherId(text) if text.contains("VDSM holds host id 3")), "{error}");
+
+    sanlock.hold(Some(own(2)));
+    vdsm.stop();
+    assert_eq!(lockspace.phase(id(2)).await, Ok(Phase::Held), "a VDSM that restarts takes nothing away");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restarted_vdsm_is_told_to_monitor_the_domain_again() {
+    let vdsm = FakeVdsm::start(|method, _| match method {
+        "Host.getStorageRepoStats" => Answer::Result(json!({})),
+        _ => done(),
+    })
+    .await
+    .unwrap();
+    let sanlock = FakeSanlock::start();
+    sanlock.hold(Some(own(2)));
+    let lockspace = VdsmLockspace::new(vdsm.client(), SD, Some(sanlock.socket()), TokioClock::new()).unwrap();
+    let told = || methods(&vdsm).iter().filter(|method| *method == "Host.startMonitoringDomain").count();
+    for _ in 0..5 {
+        assert_eq!(lockspace.phase(id(2)).await, Ok(Phase::Held));
+    }
+    assert_eq!(told(), 1, "not each time");
+    tokio::time::sleep(REMIND).await;
+    assert_eq!(lockspace.phase(id(2)).await, Ok(Phase::Held));
+    assert_eq!(told(), 2);
+    lockspace.leave(id(2)).await.unwrap();
+    tokio::time::sleep(REMIND).await;
+    assert_eq!(lockspace.phase(id(2)).await, Ok(Phase::Held), "VDSM has not left yet");
+    assert_eq!(told(), 2, "what is to be left is not asked for");
 }

@@ -135,6 +135,16 @@ fn what_must_be_known_stands_before_the_rows() {
     assert!(
         to_text(&View::from_document(document.clone()), &TimeZone::UTC).contains("!! Storage fails since")
     );
+    document.storage = StorageState::Connecting {
+        since: 0,
+        step: "VDSM to answer".into(),
+        error: Some("VDSM cannot be reached: refused".into()),
+        next_try: Some(60),
+    };
+    let text = to_text(&View::from_document(document.clone()), &TimeZone::UTC);
+    let banner = "!! Storage is being connected through VDSM since Thu Jan  1 00:00:00 1970: waiting for VDSM to answer; \
+                  the last try failed: VDSM cannot be reached: refused; next try at Thu Jan  1 00:01:00 1970";
+    assert!(text.contains(banner), "{text}");
     document.storage = StorageState::Starting;
     assert!(to_text(&View::from_document(document), &TimeZone::UTC).contains("!! The broker has not read"));
 }

@@ -19,6 +19,8 @@ use crate::settings::Settings;
 const EVENTS: usize = 256;
 /// How many calls may wait to be taken by the connection's task.
 const CALLS: usize = 64;
+/// Deadlines beyond are shortened to it; time cannot be reckoned with any length.
+const LONGEST: Duration = Duration::from_hours(10_000);
 
 /// Whether there is a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,13 +73,17 @@ impl Client {
     /// refused to execute it because it is recovering from a restart.
     pub async fn call(&self, method: &str, params: Value, deadline: Duration) -> Result<Value, CallError> {
         let begin = Instant::now();
-        let end = begin + deadline;
+        let end = begin + deadline.min(LONGEST);
         loop {
             let id = Uuid::new_v4().to_string();
             let result = self.once(&id, method, &params, deadline, end).await;
             let took = begin.elapsed();
             match &result {
                 Ok(_) => tracing::debug!(method, id, ?took, "VDSM answered"),
+                // Without the server's words: they may repeat parameters.
+                Err(CallError::Server { code, .. }) => {
+                    tracing::debug!(method, id, ?took, code, "VDSM refused");
+                }
                 Err(error) => tracing::debug!(method, id, ?took, %error, "call of VDSM failed"),
             }
             let again = Instant::now() + self.recovery_pause;

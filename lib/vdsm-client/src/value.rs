@@ -70,3 +70,69 @@ fn whole(number: f64) -> Option<i64> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     (number.fract() == 0.0 && number.abs() <= EXACT).then_some(number as i64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn integers() {
+        for (value, expected) in [
+            (json!(5), Some(5)),
+            (json!("-5"), Some(-5)),
+            (json!(" 5 "), Some(5)),
+            (json!(5.0), Some(5)),
+            (json!("5.0"), Some(5)),
+            (json!(5.5), None),
+            (json!(1e300), None),
+            (json!(u64::MAX), None),
+            (json!("x"), None),
+            (json!("NaN"), None),
+            (json!(true), None),
+            (json!(null), None),
+            (json!([5]), None),
+        ] {
+            assert_eq!(integer(&value), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn floats() {
+        for (value, expected) in [
+            (json!(0.5), Some(0.5)),
+            (json!("0.000312"), Some(0.000_312)),
+            (json!(3), Some(3.0)),
+            (json!("inf"), None),
+            (json!("nan"), None),
+            (json!(""), None),
+            (json!(false), None),
+        ] {
+            assert_eq!(float(&value), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn truth_values() {
+        for (value, expected) in [
+            (json!(true), Some(true)),
+            (json!("true"), Some(true)),
+            (json!("False"), Some(false)),
+            (json!(1), Some(true)),
+            (json!("0"), Some(false)),
+            (json!(2), None),
+            (json!("yes"), None),
+            (json!(null), None),
+        ] {
+            assert_eq!(truth(&value), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn texts() {
+        assert_eq!(text(&json!("a")).as_deref(), Some("a"));
+        assert_eq!(text(&json!(5)).as_deref(), Some("5"));
+        assert_eq!(text(&json!(true)).as_deref(), Some("true"));
+        assert_eq!(text(&json!({})), None);
+    }
+}

@@ -1,5 +1,7 @@
 //! The codec of frames: recorded exchanges with a VDSM, every way to cut them, and bytes of all kinds.
 
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
 use std::mem::{Discriminant, discriminant};
 
 use proptest::prelude::*;

@@ -1,6 +1,7 @@
 //! Making the connection below STOMP: TCP, and TLS on it.
 
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use async_trait::async_trait;
 use thiserror::Error;
@@ -9,6 +10,9 @@ use tokio::net::TcpStream;
 
 use super::tls::{self, TlsError};
 use crate::settings::Settings;
+
+/// The name of the loopback.
+pub(super) const LOCALHOST: &str = "localhost";
 
 /// Bytes in both directions.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -50,13 +54,24 @@ pub(crate) struct Network;
 #[async_trait]
 impl Dial for Network {
     async fn dial(&self, settings: &Settings) -> Result<Box<dyn Stream>, DialError> {
-        let address = (settings.host.as_str(), settings.port);
-        let stream = TcpStream::connect(address).await.map_err(DialError::Tcp)?;
+        let stream = connect(&settings.host, settings.port).await.map_err(DialError::Tcp)?;
         // Requests are small and waited for.
         stream.set_nodelay(true).map_err(DialError::Tcp)?;
         match &settings.tls {
             None => Ok(Box::new(stream)),
             Some(files) => Ok(Box::new(tls::wrap(stream, &settings.host, files).await?)),
         }
+    }
+}
+
+async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+    if host.eq_ignore_ascii_case(LOCALHOST) {
+        // Not looked up: the name is not checked against a certificate, so it must not lead anywhere else. And VDSM may
+        // listen on either.
+        let addresses =
+            [SocketAddr::from((Ipv6Addr::LOCALHOST, port)), SocketAddr::from((Ipv4Addr::LOCALHOST, port))];
+        TcpStream::connect(addresses.as_slice()).await
+    } else {
+        TcpStream::connect((host, port)).await
     }
 }

@@ -44,7 +44,7 @@ pub(super) enum Fault {
     Closed,
     #[error("VDSM was silent for {} s", .0.as_secs_f64())]
     Silent(Duration),
-    #[error("the server speaks another protocol than VDSM: {0}")]
+    #[error("what the server sends is not understood: {0}; check the port, and whether it wants TLS")]
     Frame(#[from] FrameError),
     #[error("the server speaks STOMP {0}; VDSM speaks 1.2")]
     Version(String),

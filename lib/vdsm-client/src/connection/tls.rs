@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::dial::LOCALHOST;
 use crate::settings::TlsFiles;
 
 /// Why there is no TLS.
@@ -56,7 +57,7 @@ pub(crate) enum TlsError {
     Refused { cert: PathBuf, alert: String },
     #[error("TLS failed: {0}; does VDSM speak TLS (ssl in /etc/vdsm/vdsm.conf)?")]
     Protocol(rustls::Error),
-    #[error("TLS failed: {0}")]
+    #[error("TLS failed: {0}; does VDSM speak TLS (ssl in /etc/vdsm/vdsm.conf)?")]
     Io(io::Error),
 }
 
@@ -110,7 +111,7 @@ async fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
 }
 
 fn is_loopback(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost")
+    host.eq_ignore_ascii_case(LOCALHOST)
         || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
@@ -121,7 +122,10 @@ pub(super) fn explain(error: io::Error, files: &TlsFiles) -> TlsError {
     };
     match tls {
         rustls::Error::InvalidCertificate(why) => match why {
-            CertificateError::UnknownIssuer => TlsError::Issuer { ca: files.ca.clone() },
+            // A bad signature is that of an authority that was renewed: the same name, another key.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                TlsError::Issuer { ca: files.ca.clone() }
+            }
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => TlsError::Expired,
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => TlsError::NotYet,
             other => TlsError::ServerCertificate(other.clone()),
@@ -186,5 +190,52 @@ impl ServerCertVerifier for Verifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_loopback_is() {
+        for host in ["localhost", "LOCALHOST", "127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["host1.example", "localhost.example", "10.0.0.1", "fe80::1", "0.0.0.0", ""] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_name_matters_except_on_the_loopback() {
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let authority = rcgen::CertifiedIssuer::self_signed(params, key).unwrap();
+        let host = rcgen::CertificateParams::new(vec!["host1.example".to_owned()]).unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = host.signed_by(&key, &authority).unwrap();
+        let verify = |name: &str| {
+            let mut roots = RootCertStore::empty();
+            roots.add(authority.der().clone()).unwrap();
+            let verifier = Verifier {
+                roots,
+                provider: Arc::new(rustls::crypto::ring::default_provider()),
+                check_name: !is_loopback(name),
+            };
+            let name = ServerName::try_from(name.to_owned()).unwrap();
+            let now = UnixTime::since_unix_epoch(std::time::Duration::from_hours(500_000));
+            verifier.verify_server_cert(certificate.der(), &[], &name, &[], now)
+        };
+        assert!(verify("host1.example").is_ok());
+        assert!(verify("localhost").is_ok());
+        assert!(verify("127.0.0.1").is_ok());
+        let files = TlsFiles { ca: "ca".into(), cert: "cert".into(), key: "key".into() };
+        for other in ["host2.example", "10.0.0.1"] {
+            let error = verify(other).unwrap_err();
+            let said = explain(io::Error::other(error), &files).to_string();
+            assert!(said.contains("not valid for name") && said.contains(other), "{said}");
+        }
     }
 }

@@ -5,6 +5,7 @@ mod events;
 mod heart_beats;
 mod reconnects;
 mod secrets;
+mod storms;
 mod verbs;
 
 use std::sync::Arc;

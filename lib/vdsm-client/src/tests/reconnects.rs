@@ -96,7 +96,7 @@ async fn nonsense_ends_a_connection_with_the_reason() {
             b"MESSAGE\ncontent-length:99999999999\n\n",
             "a MESSAGE frame has a body of 99999999999 bytes; the limit is 16777216",
         ),
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "another protocol than VDSM: not a STOMP frame"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "is not understood: not a STOMP frame"),
         (b"MESSAGE\nx\n", "has no colon"),
     ] {
         let (client, mut place) = Place::with_client();

@@ -45,7 +45,7 @@ async fn a_console_ticket_is_neither_logged_nor_in_errors() {
     let (client, mut place) = Place::with_client();
     let ticket = |client: Client| {
         tokio::spawn(async move {
-            client.vm_set_ticket("vm", ConsoleKind::Vnc, PASSWORD, Duration::from_secs(120)).await
+            client.vm_set_ticket("vm", ConsoleKind::Vnc, PASSWORD, Duration::from_mins(2)).await
         })
     };
     let first = ticket(client.clone());
@@ -62,7 +62,8 @@ async fn a_console_ticket_is_neither_logged_nor_in_errors() {
             "params": {},
         }})
     );
-    server.refuse(&request, 56, "Failed to update device").await;
+    let words = format!("Failed to update device: {}", request["params"]);
+    server.refuse(&request, 56, &words).await;
     let refused = first.await.unwrap().unwrap_err();
 
     let second = ticket(client.clone());

@@ -200,7 +200,7 @@ async fn parameters_of_what_was_not_recorded() {
     );
 
     let (method, params, done) = exchange(
-        |vdsm| async move { vdsm.vm_shutdown(VM, Duration::from_secs(120), "bye").await },
+        |vdsm| async move { vdsm.vm_shutdown(VM, Duration::from_mins(2), "bye").await },
         json!(true),
     )
     .await;

@@ -266,7 +266,17 @@ impl Client {
             "existingConnAction": "keep",
             "params": {},
         });
-        self.of_vm("VM.updateDevice", vm_id, &[("params", device)]).await
+        self.of_vm("VM.updateDevice", vm_id, &[("params", device)]).await.map_err(|error| match error {
+            // In case the server repeats what it was sent.
+            CallError::Server { method, code, message } if !password.is_empty() => {
+                CallError::Server { method, code, message: message.replace(password, "***") }
+            }
+            other @ (CallError::Server { .. }
+            | CallError::Unreachable { .. }
+            | CallError::Deadline { .. }
+            | CallError::Lost { .. }
+            | CallError::Answer { .. }) => other,
+        })
     }
 
     /// A verb whose answer says no more than that it was done.
