@@ -79,11 +79,12 @@ impl Server {
         if delay > Duration::ZERO {
             tokio::time::sleep(delay).await;
         }
-        if self.misbehaviour.closes_in_calls() {
+        let is_closing = self.misbehaviour.closes_in_calls();
+        if is_closing {
             close();
-            return;
         }
-        if is_batch {
+        if is_closing || is_batch {
+            self.hub.forget(&id);
             return;
         }
         let answer = match result {

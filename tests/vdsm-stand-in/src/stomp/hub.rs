@@ -113,6 +113,11 @@ impl Hub {
         }
     }
 
+    /// The request `id` gets no answer.
+    pub fn forget(&self, id: &Value) {
+        lock(&self.tables).awaited.remove(&id.to_string());
+    }
+
     /// Sends the answer to the request `id`.
     pub fn answer(&self, id: &Value, answer: &Value) {
         let mut tables = lock(&self.tables);
