@@ -9,6 +9,8 @@ use ha_tests::sanlock::{LeaseFile, SanlockDaemon, Speed, lab_directory};
 use ha_tests::wait;
 use sanlock_client::{AcquireOptions, AddOptions, HostState, Registration, RemoveOptions};
 
+const SOON: Duration = Duration::from_secs(20);
+
 #[test]
 fn a_lease_is_nobodys_this_hosts_or_anothers() {
     let directory = lab_directory().unwrap();
@@ -38,12 +40,14 @@ fn a_lease_is_nobodys_this_hosts_or_anothers() {
         holder
     };
     let holder = take();
-    assert_eq!(seen_from(&here).owner(), Ok(LeaseOwner::ThisHost));
+    // sanlock knows its own generation from its first renewal on.
+    let is_ours = || seen_from(&here).owner().ok();
+    assert_eq!(wait::until("the owner to be known", SOON, is_ours), LeaseOwner::ThisHost);
     let is_live = || {
         let hosts = there.client().get_hosts(&resource.lockspace, Some(1)).ok()?;
-        hosts.first().map(|host| host.state == HostState::Live)
+        hosts.first().filter(|host| host.state == HostState::Live).copied()
     };
-    assert!(wait::until("the other host to see this one live", Duration::from_secs(20), is_live));
+    wait::until("the other host to see this one live", SOON, is_live);
     let Ok(LeaseOwner::Other { detail }) = seen_from(&there).owner() else { panic!("not another's") };
     assert!(detail.contains("host id 1") && detail.contains("LIVE"), "{detail}");
     // Without an id of its own a host cannot tell whether an owner is itself.
@@ -51,8 +55,8 @@ fn a_lease_is_nobodys_this_hosts_or_anothers() {
     assert!(detail.contains("not in the lockspace space"), "{detail}");
 
     drop(holder);
-    let is_free = || Some(seen_from(&here).owner() == Ok(LeaseOwner::Nobody));
-    assert!(wait::until("the lease to be free", Duration::from_secs(10), is_free));
+    let is_free = || (seen_from(&here).owner() == Ok(LeaseOwner::Nobody)).then_some(());
+    wait::until("the lease to be free", SOON, is_free);
 
     // The same host id in a later life: what the earlier one took is not ours.
     let holder = take();
@@ -60,7 +64,10 @@ fn a_lease_is_nobodys_this_hosts_or_anothers() {
     drop(holder);
     let here = start("a");
     here.client().add_lockspace(&file.lockspace(1), AddOptions::default()).unwrap();
-    let Ok(LeaseOwner::Other { detail }) = seen_from(&here).owner() else { panic!("still ours") };
+    let is_known = || seen_from(&here).owner().ok();
+    let LeaseOwner::Other { detail } = wait::until("the owner to be known", SOON, is_known) else {
+        panic!("still ours")
+    };
     assert!(detail.contains("generation 1 of this host, which is generation 2"), "{detail}");
     for (host, id) in [(&here, 1), (&there, 2)] {
         host.client().remove_lockspace(&file.lockspace(id), RemoveOptions::default()).unwrap();

@@ -1,6 +1,8 @@
 //! A stand-in for one test: a process of its own with a directory of its own.
 #![allow(dead_code, reason = "each test program uses its own part of this")]
 
+pub mod lab;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
