@@ -12,13 +12,13 @@ use rustix::process::Signal;
 
 use super::deploy::GUEST_FILES;
 use super::host::Host;
-use super::init::timestamp;
+use super::init::{VDSM, program_dir, timestamp};
 use super::layout::{ENGINE, ENGINE_FQDN, HostNumber, Layout};
 use super::observer::Observer;
 use super::procs::{self, Process};
 use super::services::Service;
 use super::shell::wait_for;
-use super::state::{Lock, State};
+use super::state::{Hypervisor, Lock, State};
 use super::{cgroup, faultfs, net};
 
 /// What `up` was asked for.
@@ -30,6 +30,8 @@ pub struct UpOptions {
     pub io_timeout: u32,
     /// Directory of the guest's `vmlinuz` and `initramfs`.
     pub guest: PathBuf,
+    /// Who runs the engine VM.
+    pub hypervisor: Hypervisor,
     /// Stop before anything is deployed.
     pub bare: bool,
 }
@@ -49,7 +51,8 @@ pub fn up(layout: &Layout, options: &UpOptions) -> anyhow::Result<()> {
     let _lock = Lock::take(layout)?;
     if let Ok(state) = State::load(layout) {
         let running = procs::inits(layout);
-        if state.hosts == options.hosts && state.numbers().all(|number| running.contains_key(&number)) {
+        let same = state.hosts == options.hosts && state.hypervisor == options.hypervisor;
+        if same && state.numbers().all(|number| running.contains_key(&number)) {
             say(&format!("the sandbox in {} is up already", layout.dir().display()));
             return Ok(());
         }
@@ -62,6 +65,7 @@ pub fn up(layout: &Layout, options: &UpOptions) -> anyhow::Result<()> {
         hosts: options.hosts,
         io_timeout: options.io_timeout,
         guest: options.guest.clone(),
+        hypervisor: options.hypervisor,
         cgroup: cgroup::create(layout),
     };
     state.save(layout)?;
@@ -112,6 +116,15 @@ fn require_programs(options: &UpOptions) -> anyhow::Result<()> {
         anyhow::ensure!(
             places.any(|dir| dir.join(program).is_file()),
             "{program} is missing; install it with: apt-get install {package}"
+        );
+    }
+    if options.hypervisor == Hypervisor::Vdsm {
+        let program = program_dir()?.join(VDSM);
+        anyhow::ensure!(
+            program.is_file(),
+            "{} is missing: it belongs to the tests and is never installed; build it beside the other programs with: \
+             cargo build -p vdsm-stand-in",
+            program.display()
         );
     }
     for file in GUEST_FILES {
@@ -175,7 +188,12 @@ fn remove(layout: &Layout) -> anyhow::Result<()> {
         wait_for(Duration::from_secs(5), Duration::from_millis(20), || Ok(cgroup::remove(groups).ok()))?
             .with_context(|| format!("cannot remove the control groups in {}", groups.display()))?;
     }
-    let mut ours = vec![layout.storage(), layout.state_file(), layout.dir().join("sandbox.json.new")];
+    let mut ours = vec![
+        layout.storage(),
+        layout.authority(),
+        layout.state_file(),
+        layout.dir().join("sandbox.json.new"),
+    ];
     ours.extend((1..=super::layout::MAX_HOSTS).map(|n| layout.host(HostNumber(n)).root().to_owned()));
     for path in ours {
         let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
@@ -252,8 +270,9 @@ impl Cluster {
             }
         }
         for host in self.hosts() {
-            host.set_service(Service::Broker, true)?;
-            host.set_service(Service::Agent, true)?;
+            for service in Service::of_deployed(self.state.hypervisor) {
+                host.set_service(*service, true)?;
+            }
         }
         say("brokers and agents started");
         Ok(())
@@ -320,10 +339,11 @@ impl Cluster {
     /// What is where, for people.
     pub fn status(&self) -> String {
         let mut text = format!(
-            "Sandbox in {}: {} hosts, io_timeout {} s, engine {ENGINE_FQDN} {ENGINE}\n",
+            "Sandbox in {}: {} hosts, io_timeout {} s, hypervisor {}, engine {ENGINE_FQDN} {ENGINE}\n",
             self.layout.dir().display(),
             self.state.hosts,
-            self.state.io_timeout
+            self.state.io_timeout,
+            self.state.hypervisor
         );
         let qemus = self.qemus();
         for host in self.hosts() {
@@ -352,7 +372,10 @@ impl Cluster {
                     let _ = writeln!(text, "  {error:#}");
                 }
                 Ok(services) => {
-                    for status in services.iter().filter(|status| status.service != Service::Storage) {
+                    let is_shown = |service: Service| {
+                        service != Service::Storage && service.exists(self.state.hypervisor)
+                    };
+                    for status in services.iter().filter(|status| is_shown(status.service)) {
                         let state = match (status.pid, &status.last_end) {
                             (Some(pid), _) => format!("runs as {pid}"),
                             (None, Some(end)) => format!("ended: {end}"),
@@ -381,7 +404,10 @@ impl Cluster {
             Some(name) => {
                 vec![Service::named(name).with_context(|| format!("there is no log of \"{name}\""))?.name()]
             }
-            None => std::iter::once("init").chain(Service::ALL.map(Service::name)).collect(),
+            None => {
+                let all = Service::ALL.into_iter().filter(|service| service.exists(self.state.hypervisor));
+                std::iter::once("init").chain(all.map(Service::name)).collect()
+            }
         };
         for name in names {
             let file = self.layout.log(number, name);

@@ -1,6 +1,8 @@
 //! Deploys the cluster on the sandbox's hosts with the product's own set-up. Runs inside a host, where its storage
 //! is mounted.
 
+use std::process::Command;
+
 use anyhow::Context;
 use clock::{Clock, SystemClock};
 use ha_config::{DomainType, Paths};
@@ -11,8 +13,9 @@ use crate::setup::{
     find_cluster,
 };
 
+use super::init::{VDSM, program_dir};
 use super::layout::{BRIDGE, ENGINE, ENGINE_FQDN, GATEWAY, HostNumber, Layout, PREFIX, STORAGE};
-use super::state::State;
+use super::state::{Hypervisor, State};
 
 /// Size of the engine VM's disk.
 const DISK: u64 = 64 << 20;
@@ -26,8 +29,16 @@ pub fn deploy(layout: &Layout, number: HostNumber) -> anyhow::Result<()> {
     let paths = layout.host(number);
     let state = State::load(layout)?;
     install_guest(&state, &paths)?;
+    if state.hypervisor == Hypervisor::Vdsm {
+        make_certificates(layout, number)?;
+    }
     let storage = StorageSpec {
-        domain_type: DomainType::Posixfs,
+        domain_type: match state.hypervisor {
+            // Mounted by somebody else.
+            Hypervisor::Qemu => DomainType::Posixfs,
+            // VDSM's stand-in looks whether it is mounted, by the names that NFS has.
+            Hypervisor::Vdsm => DomainType::Nfs,
+        },
         storage: STORAGE.to_owned(),
         name: "hosted_storage".to_owned(),
         disk: DiskSource::Empty(DISK),
@@ -40,6 +51,22 @@ pub fn deploy(layout: &Layout, number: HostNumber) -> anyhow::Result<()> {
     let cluster = find_cluster(&paths, &storage).context("cannot find the cluster on the storage")?;
     let host = HostSpec { host_id: HostId::new(number.0.into())?, hostname: number.name() };
     configure_host(&paths, &cluster, &host, &Lines).context("cannot configure this host")?;
+    Ok(())
+}
+
+/// The host's certificate, by the authority of all hosts.
+fn make_certificates(layout: &Layout, number: HostNumber) -> anyhow::Result<()> {
+    let program = program_dir()?.join(VDSM);
+    let output = Command::new(&program)
+        .arg("make-certificates")
+        .arg(layout.host(number).root().join("etc/pki/vdsm"))
+        .arg("--authority")
+        .arg(layout.authority())
+        .args(["--name", &number.name(), "--also", &number.address().to_string()])
+        .output()
+        .with_context(|| format!("cannot run {}", program.display()))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "no certificates for host {number}: {}", said.trim());
     Ok(())
 }
 
@@ -75,9 +102,11 @@ fn cluster(state: &State) -> ClusterSpec {
         vm,
         ha_toml: format!(
             "# Written by `hosted-engine sandbox up`.\n\n\
+             [vm]\nhypervisor = \"{}\"\n\n\
              [lease]\nio_timeout = {}\n\n\
              [timers]\nstorage_deadline = {}\nengine_start = {}\n\n\
              [score]\nprofile = \"founding\"\n",
+            state.hypervisor,
             state.io_timeout,
             // As the rules between the times want it, for every io_timeout that the sandbox takes.
             state.io_timeout.saturating_mul(4).min(15),
@@ -95,9 +124,11 @@ mod tests {
     #[test]
     fn the_daemons_accept_the_times_for_every_io_timeout() {
         for io_timeout in 1..=60 {
-            let state = State { hosts: 3, io_timeout, guest: "/guest".into(), cgroup: None };
-            let toml = HaToml::parse(&Paths::default(), &cluster(&state).ha_toml).unwrap();
-            assert_eq!(toml.lease.io_timeout, io_timeout);
+            for hypervisor in [Hypervisor::Qemu, Hypervisor::Vdsm] {
+                let state = State { hosts: 3, io_timeout, guest: "/guest".into(), hypervisor, cgroup: None };
+                let toml = HaToml::parse(&Paths::default(), &cluster(&state).ha_toml).unwrap();
+                assert_eq!(toml.lease.io_timeout, io_timeout);
+            }
         }
     }
 }

@@ -22,6 +22,7 @@ use super::layout::{ENGINE, ENGINE_FQDN, GATEWAY, HostNumber, Layout, MAX_HOSTS}
 use super::net;
 use super::procs::signal_pid;
 use super::services::{Service, Table};
+use super::state::State;
 
 /// Runs until it is killed. Must be process 1 of fresh pid, mount, net, uts and ipc namespaces.
 pub fn run(layout: &Layout, number: HostNumber, cgroup: Option<&Path>) -> anyhow::Result<()> {
@@ -34,14 +35,18 @@ pub fn run(layout: &Layout, number: HostNumber, cgroup: Option<&Path>) -> anyhow
         fs::write(cgroup.join("cgroup.procs"), "0")
             .with_context(|| format!("cannot enter the control group {}", cgroup.display()))?;
     }
-    let host = Host { layout, number, programs: program_dir()? };
+    let host = Host { layout, number, state: State::load(layout)?, programs: program_dir()? };
     host.prepare_files().context("cannot prepare the host's files")?;
     host.prepare_mounts().context("cannot prepare the host's mounts")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(host.live())
 }
 
-fn program_dir() -> anyhow::Result<PathBuf> {
+/// The stand-in for VDSM, which lies beside this program where it was built.
+pub(super) const VDSM: &str = "vdsm-stand-in";
+
+/// Where this program and those beside it are.
+pub(super) fn program_dir() -> anyhow::Result<PathBuf> {
     let this = std::env::current_exe().context("cannot tell where this program is")?;
     Ok(this.parent().unwrap_or(Path::new("/")).to_owned())
 }
@@ -49,6 +54,7 @@ fn program_dir() -> anyhow::Result<PathBuf> {
 struct Host<'a> {
     layout: &'a Layout,
     number: HostNumber,
+    state: State,
     programs: PathBuf,
 }
 
@@ -119,8 +125,9 @@ impl Host<'_> {
         self.wait_for_storage().await?;
         self.start(&mut table, Service::Sanlock);
         if self.layout.host(self.number).hosted_engine_conf().exists() {
-            self.start(&mut table, Service::Broker);
-            self.start(&mut table, Service::Agent);
+            for service in Service::of_deployed(self.state.hypervisor) {
+                self.start(&mut table, *service);
+            }
         }
         loop {
             let now = SystemClock.monotonic();
@@ -196,6 +203,15 @@ impl Host<'_> {
                 // There is no watchdog device behind these hosts: -w 0.
                 command.args(["daemon", "-D", "-w", "0", "-U", "root", "-G", "root"]);
                 command.args(["-e", &self.number.name()]);
+                command
+            }
+            Service::Vdsm => {
+                let mut command = Command::new(self.programs.join(VDSM));
+                command.arg("--root").arg(paths.root());
+                // Like VDSM on all addresses: other hosts' stand-ins come when a VM migrates.
+                command.args(["--listen", "0.0.0.0:54321"]);
+                command.arg("--control").arg(self.layout.vdsm_socket(self.number));
+                command.args(["--io-timeout", &self.state.io_timeout.to_string()]);
                 command
             }
             Service::Broker | Service::Agent => {

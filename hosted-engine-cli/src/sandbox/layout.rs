@@ -3,6 +3,7 @@
 //! ```text
 //! DIR/sandbox.json     what the sandbox is made of
 //! DIR/storage/         the shared folder, as the "file server" has it
+//! DIR/pki/             the authority of the hosts' certificates, where the VM runs by VDSM
 //! DIR/hN/              the root of host N: etc, run, var, rhev (its own view of the storage is mounted there)
 //! ```
 
@@ -122,6 +123,11 @@ impl Layout {
         self.dir.join("storage")
     }
 
+    /// The authority that signs the hosts' certificates.
+    pub fn authority(&self) -> PathBuf {
+        self.dir.join("pki")
+    }
+
     /// A host's paths.
     pub fn host(&self, number: HostNumber) -> Paths {
         Paths::new(self.dir.join(format!("h{number}")))
@@ -136,6 +142,11 @@ impl Layout {
     /// The socket that sets a host's storage faults.
     pub fn fault_socket(&self, number: HostNumber) -> PathBuf {
         self.host(number).root().join("run/storage.sock")
+    }
+
+    /// The socket that tells a host's stand-in for VDSM how to misbehave.
+    pub fn vdsm_socket(&self, number: HostNumber) -> PathBuf {
+        self.host(number).root().join("run/vdsm.sock")
     }
 
     /// The socket of a host's init.

@@ -38,7 +38,7 @@ use faultfs::Mode;
 pub use host::Host;
 pub use layout::{HostNumber, Layout};
 pub use services::Service;
-pub use state::State;
+pub use state::{Hypervisor, State};
 
 /// A whole cluster on this machine, to try out and to break.
 #[derive(Debug, Args)]
@@ -63,6 +63,9 @@ enum Command {
         /// Directory with the guest's vmlinuz and initramfs, made by etc/sandbox/build-guest
         #[arg(long, default_value = "/var/cache/ovirt-ha-sandbox", env = "OVIRT_HA_SANDBOX_GUEST")]
         guest: PathBuf,
+        /// Who runs the engine VM
+        #[arg(long, value_enum, default_value_t)]
+        hypervisor: Hypervisor,
         /// Only hosts, network, storage and sanlock: deploy nothing
         #[arg(long)]
         bare: bool,
@@ -75,7 +78,7 @@ enum Command {
     KillDaemon {
         /// Host
         host: u8,
-        /// ovirt-ha-agent, ovirt-ha-broker or sanlock
+        /// ovirt-ha-agent, ovirt-ha-broker, vdsm or sanlock
         daemon: String,
     },
     /// Power loss: everything on the host ends at once
@@ -139,7 +142,7 @@ enum Command {
     Logs {
         /// Host
         host: u8,
-        /// init, storage, sanlock, ovirt-ha-broker or ovirt-ha-agent; all of them when absent
+        /// init, storage, sanlock, vdsm, ovirt-ha-broker or ovirt-ha-agent; all of them when absent
         service: Option<String>,
         /// Only so many lines of each
         #[arg(long, short = 'n', default_value_t = 40)]
@@ -196,8 +199,8 @@ pub fn run(args: SandboxArgs) -> anyhow::Result<ExitCode> {
 
 fn operate(command: Command, layout: &Layout) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Up { hosts, io_timeout, guest, bare } => {
-            cluster::up(layout, &UpOptions { hosts, io_timeout, guest, bare })?;
+        Command::Up { hosts, io_timeout, guest, hypervisor, bare } => {
+            cluster::up(layout, &UpOptions { hosts, io_timeout, guest, hypervisor, bare })?;
         }
         Command::Down => cluster::down(layout)?,
         Command::Init { .. } | Command::Deploy { .. } | Command::Fs { .. } => {
@@ -226,7 +229,7 @@ fn on_cluster(command: Command, cluster: &Cluster) -> anyhow::Result<ExitCode> {
         }
         Command::KillDaemon { host: number, daemon } => {
             let service = Service::named(&daemon).with_context(|| {
-                format!("\"{daemon}\" is no daemon: ovirt-ha-agent, ovirt-ha-broker or sanlock")
+                format!("\"{daemon}\" is no daemon: ovirt-ha-agent, ovirt-ha-broker, vdsm or sanlock")
             })?;
             let process = host(number)?.service_process(service)?;
             process.with_context(|| format!("{daemon} does not run on host {number}"))?.signal(Signal::KILL);

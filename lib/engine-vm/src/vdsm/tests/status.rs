@@ -156,3 +156,20 @@ async fn processors_are_counted_only_when_they_were_measured() {
     world.set(|scene| scene.vm = Some(ended(6, 0, "bye")));
     assert_eq!(vm.cpu_use().await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn the_next_vms_end_is_its_own() {
+    let world = World::new(Some(stats("Up"))).await;
+    let vm = world.vm();
+    let locked = || Some(ended(1, 1, "Failed to acquire lock: error -243"));
+    vm.status().await.unwrap();
+    world.set(|scene| scene.vm = locked());
+    let exit = vm.status().await.unwrap().exit;
+    assert!(matches!(exit, Some(VmExit::Crashed { .. })), "{exit:?}");
+    // Destroyed, and created again by somebody else: this one never ran, though it ends in the same words.
+    world.set(|scene| scene.vm = None);
+    assert_eq!(vm.status().await.unwrap().exit, exit);
+    world.set(|scene| scene.vm = locked());
+    let exit = vm.status().await.unwrap().exit;
+    assert!(matches!(exit, Some(VmExit::LeaseRefused { .. })), "{exit:?}");
+}

@@ -1,0 +1,184 @@
+//! One storage domain: its description, its images, its leases.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ha_config::{KeyValueFile, Paths};
+use serde_json::{Value, json};
+
+use super::{BLANK, is_plain};
+use crate::Failure;
+
+/// The lease records of an index of external leases begin here; each has 64 bytes (SPEC of VDSM's xlease).
+const INDEX_OFFSET: u64 = 1 << 20;
+/// Bytes of the index' own description.
+const INDEX_HEAD: usize = 512;
+/// Bytes of a record.
+const RECORD: usize = 64;
+/// The first lease of a user lies in this slot.
+const FIRST_LEASE_SLOT: u64 = 3;
+/// Most records of an index.
+const RECORDS: usize = 4000;
+
+/// A domain that is mounted now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Domain {
+    pub(super) id: String,
+    pub(super) directory: PathBuf,
+}
+
+impl Domain {
+    /// Looks through all mounts.
+    pub(crate) fn find(paths: &Paths, id: &str) -> Result<Self, Failure> {
+        let mounts = paths.storage_mounts();
+        let roots = [mounts.clone(), mounts.join("glusterSD")];
+        let entries = roots.iter().filter_map(|root| fs::read_dir(root).ok()).flatten().flatten();
+        let mut candidates: Vec<PathBuf> = entries.map(|entry| entry.path().join(id)).collect();
+        candidates.sort();
+        let found = candidates.into_iter().find(|directory| directory.join("dom_md/metadata").is_file());
+        match found {
+            Some(directory) if is_plain(id) => Ok(Self { id: id.to_owned(), directory }),
+            _ => Err(Failure::no_such_domain(id)),
+        }
+    }
+
+    pub(super) fn metadata_file(&self) -> PathBuf {
+        self.directory.join("dom_md/metadata")
+    }
+
+    /// The domain's lockspace.
+    pub(super) fn ids_file(&self) -> PathBuf {
+        self.directory.join("dom_md/ids")
+    }
+
+    fn metadata(&self) -> Result<KeyValueFile, Failure> {
+        KeyValueFile::load(self.metadata_file()).map_err(|error| Failure::domain_action(&error.to_string()))
+    }
+
+    /// The format's version.
+    pub(super) fn version(&self) -> Result<i64, Failure> {
+        let metadata = self.metadata()?;
+        Ok(metadata.get("VERSION").and_then(|text| text.parse().ok()).unwrap_or(-1))
+    }
+
+    /// `StorageDomain.getInfo`.
+    pub(crate) fn info(&self) -> Result<Value, Failure> {
+        let metadata = self.metadata()?;
+        let text = |key: &str| metadata.get(key).unwrap_or_default().to_owned();
+        let number =
+            |key: &str, default: u64| metadata.get(key).and_then(|t| t.parse().ok()).unwrap_or(default);
+        let pool = Some(text("POOL_UUID")).filter(|pool| !pool.is_empty() && pool != BLANK);
+        Ok(json!({
+            "uuid": self.id,
+            "type": text("TYPE"),
+            "class": text("CLASS"),
+            "name": text("DESCRIPTION"),
+            "role": text("ROLE"),
+            "pool": pool.into_iter().collect::<Vec<_>>(),
+            "version": text("VERSION"),
+            "remotePath": text("REMOTE_PATH"),
+            "block_size": number("BLOCK_SIZE", 512),
+            "alignment": number("ALIGNMENT", 1 << 20),
+        }))
+    }
+
+    /// `StorageDomain.getStats`.
+    pub(crate) fn stats(&self) -> Result<Value, Failure> {
+        let space = rustix::fs::statvfs(&self.directory)
+            .map_err(|error| Failure::domain_action(&format!("sdUUID={}: {error}", self.id)))?;
+        Ok(json!({
+            "mdasize": 0,
+            "mdathreshold": true,
+            "mdavalid": true,
+            "diskfree": (space.f_bavail * space.f_frsize).to_string(),
+            "disktotal": (space.f_blocks * space.f_frsize).to_string(),
+            "mdafree": 0,
+        }))
+    }
+
+    /// `StorageDomain.getImages`.
+    pub(crate) fn images(&self) -> Result<Vec<String>, Failure> {
+        let entries = fs::read_dir(self.directory.join("images"))
+            .map_err(|error| Failure::domain_action(&format!("sdUUID={}: {error}", self.id)))?;
+        let names = entries.flatten().filter(|entry| entry.path().is_dir());
+        let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+        Ok(names
+            .filter(|name| uuid::Uuid::parse_str(name).is_ok())
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect())
+    }
+
+    /// `StorageDomain.getVolumes`: of one image, or of all when `image` is blank.
+    pub(crate) fn volumes(&self, image: &str) -> Result<Vec<String>, Failure> {
+        let images = if image == BLANK || image.is_empty() { self.images()? } else { vec![image.to_owned()] };
+        let mut found = BTreeSet::new();
+        for image in images.iter().filter(|image| is_plain(image)) {
+            for entry in
+                fs::read_dir(self.directory.join("images").join(image)).into_iter().flatten().flatten()
+            {
+                let path = entry.path();
+                if path.extension().is_some_and(|extension| extension == "meta")
+                    && let Some(name) = path.file_stem().and_then(|name| name.to_str())
+                {
+                    found.insert(name.to_owned());
+                }
+            }
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    /// The directory of an image that exists.
+    pub(crate) fn image_path(&self, image: &str) -> Result<PathBuf, Failure> {
+        let path = self.directory.join("images").join(image);
+        if is_plain(image) && path.is_dir() {
+            Ok(path)
+        } else {
+            Err(Failure::image_path(&path.display().to_string()))
+        }
+    }
+
+    /// The file of a volume that exists.
+    pub(crate) fn volume_path(&self, image: &str, volume: &str) -> Result<PathBuf, Failure> {
+        let path = self.directory.join("images").join(image).join(volume);
+        if is_plain(image) && is_plain(volume) && path.is_file() {
+            Ok(path)
+        } else {
+            Err(Failure::no_such_volume(volume))
+        }
+    }
+
+    /// Path and offset of a lease.
+    pub(super) fn lease(&self, lease: &str) -> Result<(PathBuf, u64), Failure> {
+        if !is_plain(lease) {
+            return Err(Failure::invalid_parameter("lease", lease));
+        }
+        let images = self.images()?;
+        let own = images
+            .iter()
+            .map(|image| self.directory.join("images").join(image).join(format!("{lease}.lease")));
+        if let Some(path) = own.into_iter().find(|path| path.is_file()) {
+            return Ok((path, 0));
+        }
+        let index = self.directory.join("dom_md/xleases");
+        let slot = external_lease(&index, lease).ok_or_else(|| {
+            Failure::domain_action(&format!("there is no lease {lease} in the domain {}", self.id))
+        })?;
+        Ok((index, slot << 20))
+    }
+}
+
+/// The slot of an external lease, of 1 MiB as with sectors of 512 bytes.
+fn external_lease(index: &Path, lease: &str) -> Option<u64> {
+    use std::os::unix::fs::FileExt;
+    let file = fs::File::open(index).ok()?;
+    let mut records = vec![0; RECORD * RECORDS];
+    let got = file.read_at(&mut records, INDEX_OFFSET + INDEX_HEAD as u64).ok()?;
+    let place = records[..got].chunks_exact(RECORD).position(|record| {
+        let name = record[..48].split(|byte| matches!(byte, 0 | b' ')).next();
+        // After the name, a blank and the offset of 11 digits stands the flag of an unfinished change.
+        name == Some(lease.as_bytes()) && record.get(61) != Some(&b'u')
+    })?;
+    Some(FIRST_LEASE_SLOT + place as u64)
+}

@@ -1,0 +1,258 @@
+//! Storage domains on mounted folders, as VDSM serves them. Block storage is refused by name.
+//!
+//! Blocking, and hangs with its storage as VDSM's threads do: callers put it on blocking threads.
+
+mod domain;
+mod monitor;
+mod volume;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use clock::Monotonic;
+use ha_config::Paths;
+use ha_config::hosted_engine::escape_connection;
+use sanlock_client::Client;
+use serde_json::{Value, json};
+
+use crate::{Failure, lock};
+use domain::Domain;
+use monitor::Monitor;
+pub(crate) use volume::NewVolume;
+
+/// VDSM's answer for a connection whose storage cannot be mounted.
+const MOUNT_ERROR: i64 = 477;
+/// VDSM's answer for a connection that it cannot make for another reason.
+const CONNECTION_ERROR: i64 = 451;
+/// The id of "no pool" and of "any image".
+const BLANK: &str = "00000000-0000-0000-0000-000000000000";
+/// Finished tasks that are remembered.
+const TASKS: usize = 256;
+
+/// What the storage side is given.
+#[derive(Debug, Clone)]
+pub struct StorageSettings {
+    /// The host's paths.
+    pub paths: Paths,
+    /// sanlock's I/O time-out in seconds for joining; `None` for the daemon's own.
+    pub io_timeout: Option<u32>,
+    /// Pause between two looks at a monitored domain.
+    pub interval: Duration,
+}
+
+/// The storage side of one host.
+#[derive(Debug)]
+pub struct Storage {
+    settings: StorageSettings,
+    sanlock: Client,
+    monitors: Mutex<BTreeMap<String, Monitor>>,
+    /// Tasks of this life, all of them finished, oldest first.
+    tasks: Mutex<Vec<String>>,
+}
+
+impl Storage {
+    /// Nothing is touched yet.
+    pub fn new(settings: StorageSettings) -> Self {
+        let sanlock = Client::new(settings.paths.sanlock_socket());
+        Self { settings, sanlock, monitors: Mutex::default(), tasks: Mutex::default() }
+    }
+
+    /// The host's paths.
+    pub fn paths(&self) -> &Paths {
+        &self.settings.paths
+    }
+
+    /// `StoragePool.connectStorageServer`: the sandbox mounts its storage itself, so this only looks whether it is there.
+    pub(crate) fn connect(&self, domain_type: i64, connections: &[Value]) -> Result<Value, Failure> {
+        if connections.is_empty() {
+            return Err(Failure::invalid_parameter("conList", "[]"));
+        }
+        self.statuses(domain_type, connections, |path| if is_mounted(path) { 0 } else { MOUNT_ERROR })
+    }
+
+    /// `StoragePool.disconnectStorageServer`: nothing is unmounted.
+    pub(crate) fn disconnect(&self, domain_type: i64, connections: &[Value]) -> Result<Value, Failure> {
+        self.statuses(domain_type, connections, |_| 0)
+    }
+
+    fn statuses(
+        &self,
+        domain_type: i64,
+        all: &[Value],
+        status: impl Fn(&Path) -> i64,
+    ) -> Result<Value, Failure> {
+        let mounts = self.settings.paths.storage_mounts();
+        let parent = match domain_type {
+            1 | 6 => mounts,
+            7 => mounts.join("glusterSD"),
+            // This stand-in has no block devices.
+            2 | 3 => {
+                return Ok(all
+                    .iter()
+                    .map(|one| json!({"id": one["id"], "status": CONNECTION_ERROR}))
+                    .collect());
+            }
+            other => return Err(Failure::invalid_parameter("domType", &other.to_string())),
+        };
+        Ok(all
+            .iter()
+            .map(|one| {
+                let connection = one["connection"].as_str().unwrap_or_default();
+                let is_name = !connection.is_empty() && !connection.contains("..");
+                let status = if is_name {
+                    status(&parent.join(escape_connection(connection)))
+                } else {
+                    CONNECTION_ERROR
+                };
+                json!({"id": one["id"], "status": status})
+            })
+            .collect())
+    }
+
+    /// A domain that is mounted now.
+    pub(crate) fn domain(&self, id: &str) -> Result<Domain, Failure> {
+        Domain::find(&self.settings.paths, id)
+    }
+
+    /// `Image.prepare`: links the image where VDSM's clients look for it. Gives the volume's path there.
+    pub(crate) fn prepare(&self, domain: &str, image: &str, volume: &str) -> Result<PathBuf, Failure> {
+        let found = self.domain(domain)?;
+        found.volume_path(image, volume)?;
+        let directory = self.settings.paths.prepared_volumes().join(domain);
+        let link = directory.join(image);
+        let target = found.image_path(image)?;
+        let make = || -> std::io::Result<()> {
+            std::fs::create_dir_all(&directory)?;
+            match std::fs::read_link(&link) {
+                Ok(present) if present == target => return Ok(()),
+                Ok(_) => std::fs::remove_file(&link)?,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+            match std::os::unix::fs::symlink(&target, &link) {
+                // Another call was quicker.
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+                other => other,
+            }
+        };
+        make().map_err(|_| Failure::image_path(&link.display().to_string()))?;
+        Ok(link.join(volume))
+    }
+
+    /// `Image.teardown`.
+    pub(crate) fn teardown(&self, domain: &str, image: &str) -> Result<(), Failure> {
+        self.domain(domain)?.image_path(image)?;
+        let link = self.settings.paths.prepared_volumes().join(domain).join(image);
+        match std::fs::remove_file(&link) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Failure::image_path(&link.display().to_string()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// `Volume.create`. Gives the task's id; the task has ended already.
+    pub(crate) fn create_volume(&self, new: &NewVolume) -> Result<String, Failure> {
+        self.domain(&new.domain)?.create_volume(new, &self.sanlock)?;
+        let id = uuid::Uuid::new_v4().to_string();
+        let mut tasks = lock(&self.tasks);
+        if tasks.len() == TASKS {
+            tasks.remove(0);
+        }
+        tasks.push(id.clone());
+        Ok(id)
+    }
+
+    /// `Host.getAllTasksStatuses`.
+    pub(crate) fn tasks(&self) -> Value {
+        lock(&self.tasks)
+            .iter()
+            .map(|id| (id.clone(), finished(id)))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    }
+
+    /// `Task.getStatus`.
+    pub(crate) fn task(&self, id: &str) -> Result<Value, Failure> {
+        if lock(&self.tasks).iter().any(|known| known == id) {
+            Ok(finished(id))
+        } else {
+            Err(Failure::no_such_task(id))
+        }
+    }
+
+    /// `Task.clear`.
+    pub(crate) fn clear_task(&self, id: &str) -> Result<(), Failure> {
+        let mut tasks = lock(&self.tasks);
+        let place = tasks.iter().position(|known| known == id).ok_or_else(|| Failure::no_such_task(id))?;
+        tasks.remove(place);
+        Ok(())
+    }
+
+    /// `Host.startMonitoringDomain`: joins the domain's lockspace, in the background. One that is monitored already
+    /// stays as it is.
+    pub(crate) fn start_monitoring(self: &Arc<Self>, domain: &str, host_id: u16) {
+        let mut monitors = lock(&self.monitors);
+        if !monitors.contains_key(domain) {
+            let settings = self.settings.clone();
+            monitors
+                .insert(domain.to_owned(), Monitor::start(settings, self.sanlock.clone(), domain, host_id));
+        }
+    }
+
+    /// `Host.stopMonitoringDomain`: leaves the lockspace, in the background.
+    pub(crate) fn stop_monitoring(&self, domain: &str) -> Result<(), Failure> {
+        let Some(monitor) = lock(&self.monitors).remove(domain) else { return Ok(()) };
+        monitor.leave(&self.sanlock)
+    }
+
+    /// `Host.getStorageRepoStats`: the monitored ones among `domains`; all of them when none is named.
+    pub(crate) fn repo_stats(&self, domains: &[String]) -> Value {
+        let monitors = lock(&self.monitors);
+        let wanted = monitors.iter().filter(|(id, _)| domains.is_empty() || domains.contains(id));
+        wanted.map(|(id, monitor)| (id.clone(), monitor.stats())).collect::<serde_json::Map<_, _>>().into()
+    }
+
+    /// Whether a look at a monitored domain after `then` found it readable.
+    pub(crate) fn is_well_since(&self, domain: &str, then: Monotonic) -> bool {
+        lock(&self.monitors).get(domain).is_some_and(|monitor| monitor.is_well_since(then))
+    }
+
+    /// Where the lease `lease` of `domain` is: a volume's own one, else an external one (a VM's).
+    pub(crate) fn lease(&self, domain: &str, lease: &str) -> Result<(PathBuf, u64), Failure> {
+        self.domain(domain)?.lease(lease)
+    }
+
+    /// Where a volume is that somebody names by VDSM's path through the pool, or any other path of this host.
+    pub(crate) fn resolve(&self, path: &Path) -> PathBuf {
+        let resolved = self.settings.paths.resolve(path);
+        let parts: Vec<&str> = resolved.iter().rev().take(4).filter_map(|part| part.to_str()).collect();
+        if let [volume, image, "images", domain] = parts.as_slice()
+            && !resolved.exists()
+            && let Ok(found) = self.domain(domain).and_then(|found| found.volume_path(image, volume))
+        {
+            return found;
+        }
+        resolved
+    }
+}
+
+fn finished(id: &str) -> Value {
+    json!({"code": 0, "message": "1 jobs completed successfully", "taskID": id, "taskState": "finished", "taskResult": "success"})
+}
+
+/// Whether something is mounted exactly there.
+fn is_mounted(path: &Path) -> bool {
+    let marker = format!(" {} ", path.display());
+    std::fs::read_to_string("/proc/self/mounts").is_ok_and(|mounts| mounts.contains(&marker))
+}
+
+/// Whether a text can be one component of a path.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && !name.contains('/') && name != "." && name != ".."
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+use std::fs;
+
+use tempfile::TempDir;
+
+use super::*;
+
+const SD: &str = "ce880525-a44b-4248-8b63-d9e11b2f123a";
+const IMAGE: &str = "11111111-1111-4111-8111-111111111101";
+const VOLUME: &str = "11111111-1111-4111-8111-111111111102";
+
+fn storage() -> (TempDir, Arc<Storage>) {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = Paths::new(dir.path());
+    let domain = paths.storage_mounts().join("127.0.0.1:_exports_he").join(SD);
+    let image = domain.join("images").join(IMAGE);
+    fs::create_dir_all(domain.join("dom_md")).unwrap();
+    fs::create_dir_all(&image).unwrap();
+    fs::write(
+        domain.join("dom_md/metadata"),
+        "ALIGNMENT=1048576\nBLOCK_SIZE=512\nCLASS=Data\nDESCRIPTION=hosted_storage\nPOOL_UUID=\n\
+         REMOTE_PATH=127.0.0.1:/exports/he\nROLE=Regular\nTYPE=NFS\nVERSION=5\n",
+    )
+    .unwrap();
+    fs::write(image.join(VOLUME), [0; 4096]).unwrap();
+    fs::write(image.join(VOLUME).with_extension("lease"), "").unwrap();
+    fs::write(
+        image.join(VOLUME).with_extension("meta"),
+        "CAP=4096\nCTIME=1700000000\nDESCRIPTION=hosted-engine.metadata\nFORMAT=RAW\nLEGALITY=LEGAL\nEOF\n",
+    )
+    .unwrap();
+    let settings = StorageSettings { paths, io_timeout: None, interval: Duration::from_secs(10) };
+    (dir, Arc::new(Storage::new(settings)))
+}
+
+#[test]
+fn a_domain_is_described_as_recorded() {
+    let (_dir, storage) = storage();
+    let domain = storage.domain(SD).unwrap();
+    assert_eq!(
+        domain.info().unwrap(),
+        json!({"uuid": SD, "type": "NFS", "class": "Data", "name": "hosted_storage", "role": "Regular", "pool": [],
+               "version": "5", "remotePath": "127.0.0.1:/exports/he", "block_size": 512, "alignment": 1_048_576})
+    );
+    assert_eq!(domain.images().unwrap(), [IMAGE]);
+    assert_eq!(domain.volumes(IMAGE).unwrap(), [VOLUME]);
+    assert_eq!(domain.volumes(BLANK).unwrap(), [VOLUME]);
+    let info = domain.volume_info(IMAGE, VOLUME).unwrap();
+    assert_eq!(
+        (&info["description"], &info["capacity"], &info["status"]),
+        (&json!("hosted-engine.metadata"), &json!("4096"), &json!("OK"))
+    );
+    assert!(domain.stats().unwrap()["diskfree"].as_str().unwrap().parse::<u64>().is_ok());
+    assert_eq!(domain.volume_info(IMAGE, IMAGE).unwrap_err().code, 201);
+    for unknown in [BLANK, "../etc", ""] {
+        assert_eq!(storage.domain(unknown).unwrap_err().code, 358, "{unknown}");
+    }
+}
+
+#[test]
+fn a_volume_is_prepared_and_torn_down() {
+    let (_dir, storage) = storage();
+    let path = storage.prepare(SD, IMAGE, VOLUME).unwrap();
+    assert_eq!(path, storage.paths().prepared_volumes().join(SD).join(IMAGE).join(VOLUME));
+    assert_eq!(fs::metadata(&path).unwrap().len(), 4096);
+    assert_eq!(storage.prepare(SD, IMAGE, VOLUME).unwrap(), path, "again");
+    assert_eq!(storage.prepare(SD, BLANK, VOLUME).unwrap_err().code, 201);
+    storage.teardown(SD, IMAGE).unwrap();
+    assert!(!path.exists());
+    storage.teardown(SD, IMAGE).unwrap();
+    assert_eq!(storage.teardown(SD, BLANK).unwrap_err().code, 254);
+}
+
+#[test]
+fn leases_and_paths_through_the_pool_are_found() {
+    let (_dir, storage) = storage();
+    let volume = storage.domain(SD).unwrap().volume_path(IMAGE, VOLUME).unwrap();
+    assert_eq!(storage.lease(SD, VOLUME), Ok((volume.with_extension("lease"), 0)));
+    assert!(storage.lease(SD, IMAGE).is_err());
+    let pool = format!("/rhev/data-center/{BLANK}/{SD}/images/{IMAGE}/{VOLUME}");
+    assert_eq!(storage.resolve(Path::new(&pool)), volume);
+}
+
+#[test]
+fn only_mounted_files_can_be_connected() {
+    let (_dir, storage) = storage();
+    let one = [json!({"id": "c1", "connection": "127.0.0.1:/exports/he"})];
+    // It is a directory, not a mount.
+    assert_eq!(storage.connect(1, &one), Ok(json!([{"id": "c1", "status": MOUNT_ERROR}])));
+    assert_eq!(storage.connect(3, &one), Ok(json!([{"id": "c1", "status": CONNECTION_ERROR}])));
+    assert_eq!(storage.disconnect(1, &one), Ok(json!([{"id": "c1", "status": 0}])));
+    assert_eq!(storage.connect(9, &one).unwrap_err().code, 1000);
+    assert_eq!(storage.connect(1, &[]).unwrap_err().code, 1000);
+}
+
+#[test]
+fn a_domain_that_nobody_monitors_has_no_statistics() {
+    let (_dir, storage) = storage();
+    assert_eq!(storage.repo_stats(&[SD.to_owned()]), json!({}));
+    assert_eq!(storage.stop_monitoring(SD), Ok(()));
+    assert_eq!(storage.clear_task(SD).unwrap_err().code, 401);
+}

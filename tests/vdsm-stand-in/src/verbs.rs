@@ -1,0 +1,351 @@
+//! The verbs: their names, their parameters in order, and who carries them out.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use crate::Failure;
+use crate::host_stats;
+use crate::rpc::Server;
+use crate::storage::{NewVolume, Storage};
+
+/// What can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Call {
+    Ping,
+    HostStats,
+    VmList,
+    AllVmStats,
+    VmStats,
+    VmCreate,
+    VmDestroy,
+    VmShutdown,
+    VmPause,
+    VmCont,
+    VmUpdateDevice,
+    VmMigrate,
+    VmMigrationStatus,
+    VmMigrationCreate,
+    Storage(StorageCall),
+}
+
+/// What can be asked of storage, and may hang with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StorageCall {
+    TasksStatuses,
+    RepoStats,
+    StartMonitoring,
+    StopMonitoring,
+    Connect,
+    Disconnect,
+    DomainInfo,
+    DomainStats,
+    Images,
+    Volumes,
+    VolumeInfo,
+    VolumeCreate,
+    ImagePrepare,
+    ImageTeardown,
+    TaskStatus,
+    TaskClear,
+}
+
+/// A verb by its name on the wire.
+#[derive(Debug)]
+pub(crate) struct Verb {
+    name: &'static str,
+    /// For requests whose parameters have no names.
+    pub parameters: &'static [&'static str],
+    call: Call,
+}
+
+const fn verb(name: &'static str, parameters: &'static [&'static str], call: Call) -> Verb {
+    Verb { name, parameters, call }
+}
+
+const VERBS: &[Verb] = &[
+    verb("Host.ping", &[], Call::Ping),
+    verb("Host.ping2", &[], Call::Ping),
+    verb("Host.getStats", &[], Call::HostStats),
+    verb("Host.getVMList", &["fullStatus", "vmList", "onlyUUID"], Call::VmList),
+    verb("Host.getAllVmStats", &[], Call::AllVmStats),
+    verb("Host.getAllTasksStatuses", &[], Call::Storage(StorageCall::TasksStatuses)),
+    verb("Host.getStorageRepoStats", &["domains"], Call::Storage(StorageCall::RepoStats)),
+    verb("Host.startMonitoringDomain", &["sdUUID", "hostID"], Call::Storage(StorageCall::StartMonitoring)),
+    verb("Host.stopMonitoringDomain", &["sdUUID"], Call::Storage(StorageCall::StopMonitoring)),
+    verb(
+        "StoragePool.connectStorageServer",
+        &["storagepoolID", "domainType", "connectionParams"],
+        Call::Storage(StorageCall::Connect),
+    ),
+    verb(
+        "StoragePool.disconnectStorageServer",
+        &["storagepoolID", "domainType", "connectionParams"],
+        Call::Storage(StorageCall::Disconnect),
+    ),
+    verb("StorageDomain.getInfo", &["storagedomainID"], Call::Storage(StorageCall::DomainInfo)),
+    verb("StorageDomain.getStats", &["storagedomainID"], Call::Storage(StorageCall::DomainStats)),
+    verb("StorageDomain.getImages", &["storagedomainID"], Call::Storage(StorageCall::Images)),
+    verb(
+        "StorageDomain.getVolumes",
+        &["storagedomainID", "storagepoolID", "imageID"],
+        Call::Storage(StorageCall::Volumes),
+    ),
+    verb(
+        "Volume.getInfo",
+        &["volumeID", "storagepoolID", "storagedomainID", "imageID"],
+        Call::Storage(StorageCall::VolumeInfo),
+    ),
+    verb(
+        "Volume.create",
+        &[
+            "volumeID",
+            "storagepoolID",
+            "storagedomainID",
+            "imageID",
+            "size",
+            "volFormat",
+            "preallocate",
+            "diskType",
+            "desc",
+            "srcImgUUID",
+            "srcVolUUID",
+            "initialSize",
+        ],
+        Call::Storage(StorageCall::VolumeCreate),
+    ),
+    verb(
+        "Image.prepare",
+        &["storagepoolID", "storagedomainID", "imageID", "volumeID", "allowIllegal"],
+        Call::Storage(StorageCall::ImagePrepare),
+    ),
+    verb(
+        "Image.teardown",
+        &["storagepoolID", "storagedomainID", "imageID", "volumeID"],
+        Call::Storage(StorageCall::ImageTeardown),
+    ),
+    verb("Task.getStatus", &["taskID"], Call::Storage(StorageCall::TaskStatus)),
+    verb("Task.clear", &["taskID"], Call::Storage(StorageCall::TaskClear)),
+    verb("VM.getStats", &["vmID"], Call::VmStats),
+    verb("VM.create", &["vmID", "vmParams"], Call::VmCreate),
+    verb("VM.destroy", &["vmID", "gracefulAttempts"], Call::VmDestroy),
+    verb("VM.shutdown", &["vmID", "delay", "message", "reboot", "timeout", "force"], Call::VmShutdown),
+    verb("VM.pause", &["vmID"], Call::VmPause),
+    verb("VM.cont", &["vmID"], Call::VmCont),
+    verb("VM.updateDevice", &["vmID", "params"], Call::VmUpdateDevice),
+    verb("VM.migrate", &["vmID", "params"], Call::VmMigrate),
+    verb("VM.getMigrationStatus", &["vmID"], Call::VmMigrationStatus),
+    verb("VM.migrationCreate", &["vmID", "params", "incomingLimit"], Call::VmMigrationCreate),
+];
+
+/// The verb of this name.
+pub(crate) fn find(name: &str) -> Option<&'static Verb> {
+    VERBS.iter().find(|verb| verb.name == name)
+}
+
+/// The parameters of one call, by name.
+#[derive(Debug)]
+pub(crate) struct Arguments(pub Map<String, Value>);
+
+impl Arguments {
+    fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name).filter(|value| !value.is_null())
+    }
+
+    /// What VDSM says when Python misses an argument.
+    fn missing(name: &str) -> Failure {
+        match name {
+            "vmID" => Failure::internal("VM.__init__() missing 1 required positional argument: 'UUID'"),
+            "storagedomainID" => {
+                Failure::internal("StorageDomain.__init__() missing 1 required positional argument: 'UUID'")
+            }
+            _ => Failure::internal(&format!("missing 1 required positional argument: '{name}'")),
+        }
+    }
+
+    fn require(&self, name: &str) -> Result<&Value, Failure> {
+        self.get(name).ok_or_else(|| Self::missing(name))
+    }
+
+    fn text(&self, name: &str) -> Result<String, Failure> {
+        let value = self.require(name)?;
+        let text = value.as_str().ok_or_else(|| Failure::invalid_parameter(name, &value.to_string()))?;
+        Ok(text.to_owned())
+    }
+
+    /// A number, or its text.
+    fn number(&self, name: &str) -> Result<i64, Failure> {
+        let value = self.require(name)?;
+        let number = value.as_i64().or_else(|| value.as_str()?.trim().parse().ok());
+        number.ok_or_else(|| Failure::invalid_parameter(name, &value.to_string()))
+    }
+
+    fn list(&self, name: &str) -> Result<Vec<Value>, Failure> {
+        let value = self.require(name)?;
+        value.as_array().cloned().ok_or_else(|| Failure::invalid_parameter(name, &value.to_string()))
+    }
+
+    /// A list of texts; empty when it is not there.
+    fn texts(&self, name: &str) -> Result<Vec<String>, Failure> {
+        let Some(value) = self.get(name) else { return Ok(Vec::new()) };
+        serde_json::from_value(value.clone())
+            .map_err(|_| Failure::invalid_parameter(name, &value.to_string()))
+    }
+
+    fn object(&self, name: &str) -> Result<Map<String, Value>, Failure> {
+        let value = self.require(name)?;
+        // Not shown: it may hold a password.
+        value.as_object().cloned().ok_or_else(|| Failure::invalid_parameter(name, "(no object)"))
+    }
+}
+
+/// Carries a verb out.
+pub(crate) async fn call(server: &Server, verb: &Verb, arguments: Arguments) -> Result<Value, Failure> {
+    let vms = &server.vms;
+    match verb.call {
+        Call::Ping => Ok(Value::Null),
+        Call::HostStats => {
+            let count = vms.count();
+            on_storage(server, move |storage| Ok(host_stats::read(&storage.repo_stats(&[]), count))).await
+        }
+        Call::VmList => {
+            let is_full = arguments.get("onlyUUID").and_then(Value::as_bool) == Some(false);
+            Ok(if is_full { vms.statuses() } else { json!(vms.ids()) })
+        }
+        Call::AllVmStats => Ok(vms.all_stats()),
+        Call::VmStats => Ok(json!([vms.find(&arguments.text("vmID")?)?.stats()])),
+        Call::VmCreate => {
+            let params = arguments.object("vmParams")?;
+            let id = arguments.get("vmID").and_then(Value::as_str).map(str::to_owned);
+            vms.create(id, params).await
+        }
+        Call::VmDestroy => vms.destroy(&arguments.text("vmID")?).await,
+        Call::VmShutdown => vms.find(&arguments.text("vmID")?)?.shutdown(),
+        Call::VmPause => vms.find(&arguments.text("vmID")?)?.pause().await,
+        Call::VmCont => vms.find(&arguments.text("vmID")?)?.cont().await,
+        Call::VmUpdateDevice => {
+            vms.find(&arguments.text("vmID")?)?.update_device(&arguments.object("params")?).await
+        }
+        Call::VmMigrate => vms.migrate(&arguments.text("vmID")?, &arguments.object("params")?),
+        Call::VmMigrationStatus => Ok(vms.find(&arguments.text("vmID")?)?.migration_status()),
+        Call::VmMigrationCreate => {
+            vms.migration_create(&arguments.text("vmID")?, arguments.object("params")?).await
+        }
+        Call::Storage(call) => storage(server, call, arguments).await,
+    }
+}
+
+/// Runs something that may hang with the storage.
+async fn on_storage(
+    server: &Server,
+    work: impl FnOnce(&Arc<Storage>) -> Result<Value, Failure> + Send + 'static,
+) -> Result<Value, Failure> {
+    let storage = server.storage.clone();
+    let joined = tokio::task::spawn_blocking(move || work(&storage)).await;
+    joined.unwrap_or_else(|error| Err(Failure::internal(&error.to_string())))
+}
+
+async fn storage(server: &Server, call: StorageCall, arguments: Arguments) -> Result<Value, Failure> {
+    let runtime = tokio::runtime::Handle::current();
+    on_storage(server, move |storage| {
+        let text = |name: &str| arguments.text(name);
+        let domain = || storage.domain(&arguments.text("storagedomainID")?);
+        match call {
+            StorageCall::TasksStatuses => Ok(storage.tasks()),
+            StorageCall::RepoStats => Ok(storage.repo_stats(&arguments.texts("domains")?)),
+            StorageCall::StartMonitoring => {
+                let host_id = arguments.number("hostID")?;
+                let known = u16::try_from(host_id).ok().filter(|id| (1..=2000).contains(id));
+                let known =
+                    known.ok_or_else(|| Failure::invalid_parameter("hostID", &host_id.to_string()))?;
+                let _entered = runtime.enter();
+                storage.start_monitoring(&text("sdUUID")?, known);
+                Ok(Value::Null)
+            }
+            StorageCall::StopMonitoring => storage.stop_monitoring(&text("sdUUID")?).map(|()| Value::Null),
+            StorageCall::Connect => {
+                storage.connect(domain_type(&arguments)?, &arguments.list("connectionParams")?)
+            }
+            StorageCall::Disconnect => {
+                storage.disconnect(domain_type(&arguments)?, &arguments.list("connectionParams")?)
+            }
+            StorageCall::DomainInfo => domain()?.info(),
+            StorageCall::DomainStats => domain()?.stats(),
+            StorageCall::Images => Ok(json!(domain()?.images()?)),
+            StorageCall::Volumes => {
+                let image = arguments.get("imageID").map(|_| text("imageID")).transpose()?;
+                Ok(json!(domain()?.volumes(&image.unwrap_or_default())?))
+            }
+            StorageCall::VolumeInfo => domain()?.volume_info(&text("imageID")?, &text("volumeID")?),
+            StorageCall::VolumeCreate => Ok(json!(storage.create_volume(&new_volume(&arguments)?)?)),
+            StorageCall::ImagePrepare => {
+                let path =
+                    storage.prepare(&text("storagedomainID")?, &text("imageID")?, &text("volumeID")?)?;
+                Ok(json!({"path": path}))
+            }
+            StorageCall::ImageTeardown => {
+                storage.teardown(&text("storagedomainID")?, &text("imageID")?).map(|()| Value::Null)
+            }
+            StorageCall::TaskStatus => storage.task(&text("taskID")?),
+            StorageCall::TaskClear => storage.clear_task(&text("taskID")?).map(|()| Value::Null),
+        }
+    })
+    .await
+}
+
+/// VDSM takes the number or its name.
+fn domain_type(arguments: &Arguments) -> Result<i64, Failure> {
+    match arguments.require("domainType")?.as_str() {
+        Some("NFS") => Ok(1),
+        Some("FCP") => Ok(2),
+        Some("ISCSI") => Ok(3),
+        Some("POSIXFS") => Ok(6),
+        Some("GLUSTERFS") => Ok(7),
+        _ => arguments.number("domainType"),
+    }
+}
+
+fn new_volume(arguments: &Arguments) -> Result<NewVolume, Failure> {
+    let named = |name: &str, known: &[(&str, i64)]| match arguments.get(name).and_then(Value::as_str) {
+        Some(word) => match known.iter().find(|(known, _)| *known == word) {
+            Some((_, number)) => Ok(*number),
+            None => arguments.number(name),
+        },
+        None => arguments.number(name),
+    };
+    let size = arguments.number("size")?;
+    Ok(NewVolume {
+        domain: arguments.text("storagedomainID")?,
+        image: arguments.text("imageID")?,
+        volume: arguments.text("volumeID")?,
+        capacity: u64::try_from(size).map_err(|_| Failure::invalid_parameter("size", &size.to_string()))?,
+        format: named("volFormat", &[("COW", 4), ("RAW", 5)])?,
+        allocation: named("preallocate", &[("PREALLOCATED", 1), ("SPARSE", 2)])?,
+        description: arguments.text("desc")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_come_as_numbers_and_as_text() {
+        let Value::Object(map) = json!({"size": "1048576", "hostID": 3, "bad": [], "none": null}) else {
+            panic!()
+        };
+        let arguments = Arguments(map);
+        assert_eq!(arguments.number("size"), Ok(1 << 20));
+        assert_eq!(arguments.number("hostID"), Ok(3));
+        assert_eq!(arguments.number("bad").unwrap_err().code, 1000);
+        assert!(arguments.text("none").unwrap_err().message.contains("'none'"));
+        assert!(arguments.text("vmID").unwrap_err().message.contains("VM.__init__()"));
+    }
+
+    #[test]
+    fn no_verb_stands_twice() {
+        for (place, verb) in VERBS.iter().enumerate() {
+            assert!(VERBS[place + 1..].iter().all(|other| other.name != verb.name), "{}", verb.name);
+        }
+    }
+}
