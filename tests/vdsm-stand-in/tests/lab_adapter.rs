@@ -14,6 +14,7 @@ use engine_vm::{
     EngineVm, LeaseHolding, MigrationProgress, MigrationTarget, StartMode, VmActivity, VmError, VmEvent,
     VmExit, VmStatus,
 };
+use ha_config::ha_toml::LeaseTable;
 use ha_config::{HostedEngineConf, Paths};
 use support::SOON;
 use support::lab::{IMAGE, Lab, SD, VM, VOLUME, start, until};
@@ -32,7 +33,7 @@ fn adapter(lab: &Lab, host: usize) -> VdsmVm {
          vm_disk_vol_id={VOLUME}\n"
     );
     let conf = HostedEngineConf::parse(&paths, &conf);
-    VdsmVm::new(lab.hosts[host].client.clone(), &conf, QmpRole::Agent).unwrap()
+    VdsmVm::new(lab.hosts[host].client.clone(), &conf, &LeaseTable::default(), QmpRole::Agent).unwrap()
 }
 
 async fn status_when(vm: &VdsmVm, what: &str, is_it: impl Fn(&VmStatus) -> bool) -> VmStatus {

@@ -159,6 +159,7 @@ impl Vm {
     fn settings(&self, lease: LeaseSpec, machine: MachineSource) -> QemuSettings {
         let settings = &self.context.settings;
         QemuSettings {
+            watchdog: Duration::from_mins(1),
             run_dir: std::path::absolute(&self.directory).unwrap_or_else(|_| self.directory.clone()),
             program: settings.qemu.clone(),
             accel: settings.accel,
