@@ -55,6 +55,8 @@ pub struct VmSettings {
 pub(crate) struct Vms {
     context: Arc<Context>,
     all: Mutex<BTreeMap<String, Arc<Vm>>>,
+    /// Held while a VM is taken in: two of the same id must not share a directory.
+    taking_in: tokio::sync::Mutex<()>,
     is_recovering: AtomicBool,
 }
 
@@ -81,7 +83,12 @@ impl Vms {
     pub fn new(settings: VmSettings, storage: Arc<Storage>, hub: Arc<Hub>) -> Self {
         let context = Arc::new(Context { settings, storage, hub });
         let has_any = std::fs::read_dir(context.directory()).is_ok_and(|mut all| all.next().is_some());
-        Self { context, all: Mutex::default(), is_recovering: AtomicBool::new(has_any) }
+        Self {
+            context,
+            all: Mutex::default(),
+            taking_in: tokio::sync::Mutex::default(),
+            is_recovering: AtomicBool::new(has_any),
+        }
     }
 
     /// True until the VMs of an earlier life were found.
@@ -153,21 +160,15 @@ impl Vms {
         if id.as_deref().is_some_and(|id| id != described) {
             tracing::warn!("VM.create for {id:?} describes {described}");
         }
-        let known = || lock(&self.all).contains_key(&described);
-        if known() {
+        let _taking_in = self.taking_in.lock().await;
+        if lock(&self.all).contains_key(&described) {
             return Err(Failure::vm_exists());
         }
         let vm = Vm::new(&self.context, &described, description).await.map_err(|error| {
             tracing::warn!("cannot make VM {described}: {error:#}");
             Failure::cannot_create(&format!("{error:#}"))
         })?;
-        {
-            let mut all = lock(&self.all);
-            if all.contains_key(&described) {
-                return Err(Failure::vm_exists());
-            }
-            all.insert(described, vm.clone());
-        }
+        lock(&self.all).insert(described, vm.clone());
         begin(&vm);
         Ok(vm)
     }
