@@ -16,10 +16,8 @@ use sanlock_client::{
     SanlockError,
 };
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
-use crate::outlook::{self, OwnerWatch};
-use crate::port::{LeaseHolding, LeaseOutlook};
+use crate::port::LeaseHolding;
 
 /// How long sanlock may take to answer. An acquire of a free lease is a few small writes; on storage that needs
 /// longer than this the VM cannot live anyway.
@@ -100,7 +98,8 @@ impl Holding {
 }
 
 impl LeaseSpec {
-    fn client(&self) -> Option<(Client, Result<Resource, LeaseError>)> {
+    /// The daemon and the resource; `None` for a file lock.
+    pub(crate) fn client(&self) -> Option<(Client, Result<Resource, LeaseError>)> {
         match self {
             Self::File { .. } => None,
             Self::Sanlock { socket, lockspace, resource, path, offset } => {
@@ -171,36 +170,6 @@ impl LeaseSpec {
         let owners =
             client.read_resource_owners(&resource).map_err(|e| LeaseError::Unavailable(e.to_string()))?;
         Ok(owners.lver)
-    }
-
-    /// Who holds the lease, for a start. A file lock tells only by taking it.
-    pub fn outlook(&self, watch: &OwnerWatch, watchdog: Duration) -> Result<LeaseOutlook, LeaseError> {
-        let Some((client, resource)) = self.client() else { return Ok(LeaseOutlook::Free) };
-        let resource = resource?;
-        let unavailable = |e: SanlockError| LeaseError::Unavailable(e.to_string());
-        let owners = client.read_resource_owners(&resource).map_err(unavailable)?;
-        let owner = owners.owners.first().copied();
-        let host = match owner {
-            Some(owner) => {
-                let hosts =
-                    client.get_hosts(&resource.lockspace, Some(owner.host_id)).map_err(unavailable)?;
-                hosts.into_iter().find(|host| host.host_id == owner.host_id)
-            }
-            None => None,
-        };
-        Ok(watch.judge(&resource.lockspace, owner, host, watchdog, Instant::now()))
-    }
-
-    /// Whether the owner that was seen last has given way; `None` when none was seen.
-    pub fn owner_gives_way(&self, watch: &OwnerWatch) -> Result<Option<bool>, LeaseError> {
-        let (Some((client, _)), Some((lockspace, owner))) = (self.client(), watch.owner()) else {
-            return Ok(None);
-        };
-        let hosts = client
-            .get_hosts(&lockspace, Some(owner.host_id))
-            .map_err(|e| LeaseError::Unavailable(e.to_string()))?;
-        let host = hosts.into_iter().find(|host| host.host_id == owner.host_id);
-        Ok(Some(outlook::gives_way(owner, host)))
     }
 
     /// The version that process `pid` holds; `None` when it does not hold the lease.

@@ -7,10 +7,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sanlock_client::{HostState, HostStatus, LockspaceName, Owner};
+use sanlock_client::{HostState, HostStatus, LockspaceName, Owner, SanlockError};
 use tokio::time::Instant;
 
-use crate::lease::LeaseSpec;
+use crate::lease::{LeaseError, LeaseSpec};
 
 use crate::port::{LeaseOutlook, OwnerLife};
 
@@ -76,6 +76,38 @@ impl OwnerWatch {
         let dead = failing.map_or(dead, |since| dead.min(since + watchdog));
         let free_in = (life != OwnerLife::Live).then(|| dead.saturating_duration_since(now));
         LeaseOutlook::Held { host_id: owner.host_id, life, free_in }
+    }
+}
+
+impl LeaseSpec {
+    /// Who holds the lease, for a start. A file lock tells only by taking it.
+    pub fn outlook(&self, watch: &OwnerWatch, watchdog: Duration) -> Result<LeaseOutlook, LeaseError> {
+        let Some((client, resource)) = self.client() else { return Ok(LeaseOutlook::Free) };
+        let resource = resource?;
+        let unavailable = |e: SanlockError| LeaseError::Unavailable(e.to_string());
+        let owners = client.read_resource_owners(&resource).map_err(unavailable)?;
+        let owner = owners.owners.first().copied();
+        let host = match owner {
+            Some(owner) => {
+                let hosts =
+                    client.get_hosts(&resource.lockspace, Some(owner.host_id)).map_err(unavailable)?;
+                hosts.into_iter().find(|host| host.host_id == owner.host_id)
+            }
+            None => None,
+        };
+        Ok(watch.judge(&resource.lockspace, owner, host, watchdog, Instant::now()))
+    }
+
+    /// Whether the owner that was seen last has given way; `None` when none was seen.
+    pub fn owner_gives_way(&self, watch: &OwnerWatch) -> Result<Option<bool>, LeaseError> {
+        let (Some((client, _)), Some((lockspace, owner))) = (self.client(), watch.owner()) else {
+            return Ok(None);
+        };
+        let hosts = client
+            .get_hosts(&lockspace, Some(owner.host_id))
+            .map_err(|e| LeaseError::Unavailable(e.to_string()))?;
+        let host = hosts.into_iter().find(|host| host.host_id == owner.host_id);
+        Ok(Some(gives_way(owner, host)))
     }
 }
 
