@@ -23,11 +23,11 @@ async fn block_after(said: &[Value]) -> (VmState, Health, String, Option<String>
     let vm = VdsmVm::new(vdsm.client(), &conf, QmpRole::Cli).unwrap();
     let mut before = VmState::Down;
     let mut status = None;
-    for stats in said {
-        let stats = stats.clone();
-        vdsm.rescript(move |method, _| match (method, &stats) {
+    for words in said {
+        let words = words.clone();
+        vdsm.rescript(move |method, _| match (method, &words) {
             ("VM.getStats", Value::Null) => Answer::refusal(1),
-            ("VM.getStats", stats) => Answer::Result(json!([stats])),
+            ("VM.getStats", words) => Answer::Result(json!([words])),
             _ => Answer::refusal(-32601),
         });
         let seen = vm.status().await;
