@@ -12,7 +12,7 @@ use sanlock_client::{
     PAXOS_RECORD_BYTES, PaxosRecord,
 };
 use serde::Serialize;
-use xleases::{LeaseName, LeasesVolume, Resources, Storage, VolumeError};
+use xleases::{IndexError, LeaseName, LeasesVolume, Resources, Storage, VolumeError};
 
 use crate::delta_lease;
 use crate::setup::LOCKSPACE_NAME;
@@ -295,6 +295,7 @@ fn vm_leases(conf: &HostedEngineConf, hosts: &[HostRow]) -> Result<Vec<LeaseView
     let grid = if sector == 4096 { GridSize::Sector4kAlign8M } else { GridSize::Sector512Align1M };
     let volume = match LeasesVolume::open(Reading(file), NoResources, grid) {
         Ok(volume) => volume,
+        Err(VolumeError::Index(IndexError::Blank)) => return Ok(Vec::new()),
         Err(error @ (VolumeError::Interrupted | VolumeError::Index(_) | VolumeError::Io { .. })) => {
             return Err(format!("{}: {error}", path.display()));
         }

@@ -157,6 +157,9 @@ pub enum IndexError {
         "the lease index has {0} bytes instead of {INDEX_BYTES}: the volume is cut off, or is not an xleases volume"
     )]
     Short(usize),
+    /// Nothing but zeros.
+    #[error("the xleases volume has never been formatted: it holds no leases")]
+    Blank,
     /// Not an index, or a damaged one.
     #[error(
         "the head of the lease index is damaged ({0}): format it anew, or rebuild it from the leases on the volume"
@@ -332,6 +335,9 @@ fn text(field: &[u8]) -> Option<&str> {
 }
 
 fn parse_metadata(head: &[u8]) -> Result<Metadata, IndexError> {
+    if head.iter().all(|byte| *byte == 0) {
+        return Err(IndexError::Blank);
+    }
     if head[..4] != MAGIC.to_be_bytes() {
         return Err(IndexError::BadHead("it does not begin with the magic number"));
     }

@@ -63,7 +63,8 @@ fn a_half_made_and_a_damaged_record_cost_one_lease() {
 #[test]
 fn what_is_no_index_is_named() {
     assert_eq!(Index::parse(&[0; 10]), Err(IndexError::Short(10)));
-    assert!(matches!(Index::parse(&vec![0; INDEX_BYTES]), Err(IndexError::BadHead(_))));
+    assert_eq!(Index::parse(&vec![0; INDEX_BYTES]), Err(IndexError::Blank));
+    assert!(matches!(Index::parse(&vec![1; INDEX_BYTES]), Err(IndexError::BadHead(_))));
     let mut bytes = Index::empty(metadata()).unwrap().bytes().to_vec();
     bytes[8] = b'2';
     assert_eq!(Index::parse(&bytes), Err(IndexError::TooNew { found: 2 }));

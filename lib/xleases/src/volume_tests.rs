@@ -178,5 +178,5 @@ fn an_interrupted_index_must_be_rebuilt_first() {
 #[test]
 fn what_is_no_index_is_refused() {
     let memory = Memory::new();
-    assert!(matches!(open(&memory), Err(VolumeError::Index(IndexError::BadHead(_)))));
+    assert!(matches!(open(&memory), Err(VolumeError::Index(IndexError::Blank))));
 }
