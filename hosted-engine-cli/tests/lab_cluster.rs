@@ -25,6 +25,7 @@ fn a_cluster_keeps_one_vm_alive_and_explains_what_is_wrong() {
     let sandbox = Sandbox::new();
     sandbox.ok(&["up"]);
     all_hosts_are_live_and_one_runs_the_engine(&sandbox);
+    every_lease_and_its_owner_is_shown(&sandbox);
     faults_end_with_a_good_engine_and_never_two_vms(&sandbox);
     bad_blocks_cost_only_their_own_rows(&sandbox);
     a_truncated_metadata_file_is_said_and_survived(&sandbox);
@@ -73,6 +74,22 @@ fn all_hosts_are_live_and_one_runs_the_engine(sandbox: &Sandbox) {
         let well = rows.iter().all(|row| row["live-data"] == true) && rows.iter().filter(good).count() == 1;
         (well && status["global_maintenance"] == false).then_some(())
     });
+}
+
+fn every_lease_and_its_owner_is_shown(sandbox: &Sandbox) {
+    let json = sandbox.ok(&["exec", "3", "hosted-engine", "--lease-status", "--json"]);
+    let shown: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(shown["problems"], serde_json::json!([]), "{json}");
+    for lockspace in shown["lockspaces"].as_array().expect("lockspaces") {
+        let live = |host: &Value| host["state"] == "LIVE";
+        let hosts = lockspace["hosts"].as_array().expect("hosts");
+        assert!(hosts.len() == 3 && hosts.iter().all(live), "{json}");
+    }
+    let runs = ["1", "2", "3"].map(|id| id.parse::<u64>().expect("a number"));
+    let status = status(sandbox, "3");
+    let runs = runs.into_iter().find(|id| status[id.to_string()]["engine-status"]["vm"] == "up");
+    let engine = &shown["leases"][0]["status"];
+    assert_eq!((engine["status"].as_str(), engine["host_id"].as_u64()), (Some("EXCLUSIVE"), runs), "{json}");
 }
 
 /// What a fault may do to the engine.
