@@ -12,6 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ha_config::{HostedEngineConf, Paths, conf_archive};
 use ha_tests::wait;
 use metadata_format::{BLOCK_SIZE, block_offset};
 use sandbox::Sandbox;
@@ -53,8 +54,43 @@ fn a_cluster_on_vdsm_keeps_one_vm_alive() {
     assert!(first.is_some_and(|seconds| seconds > 20.0), "{story}");
     play(&sandbox, "kill-host", Harm::Sure);
     all_hosts_are_live_and_one_runs_the_engine(&sandbox);
+    the_engines_own_description_of_its_vm_is_brought(&sandbox);
     sandbox.ok(&["down"]);
     assert_eq!(sandbox.left_overs(), [""; 0]);
+}
+
+/// As the engine does it: an `OVF_STORE` volume appears in the storage domain. An agent looks for it at its start.
+fn the_engines_own_description_of_its_vm_is_brought(sandbox: &Sandbox) {
+    const IMAGE: &str = "0d2f7c9b-e113-4b1d-9a0e-93c44f578a6e";
+    const VOLUME: &str = "1e3a8dac-f224-4c2e-8b1f-a4d55a689b7f";
+    let conf = HostedEngineConf::load(&Paths::new(sandbox.dir().join("h1"))).expect("host 1 is deployed");
+    let (domain, vm) = (conf.sd_uuid().expect("a domain"), conf.vmid().expect("a VM"));
+    let ovf = include_str!("fixtures/engine.ovf")
+        .replace("@VM@", vm)
+        .replace("@DOMAIN@", domain)
+        .replace("@IMAGE@", conf.file().get("vm_disk_id").expect("an image"))
+        .replace("@VOLUME@", conf.vm_disk_vol_id().expect("a volume"));
+    let archive = conf_archive::write(&[(&format!("{vm}.ovf"), ovf.as_bytes())], 0).expect("an archive");
+    let description = format!(
+        r#"{{"Updated":true,"Disk Description":"OVF_STORE","Storage Domains":[{{"uuid":"{domain}"}}],"Last Updated":"Sat Nov 21 10:11:12 UTC 2026","Size":20480}}"#
+    );
+    let meta = format!(
+        "CAP=134217728\nCTIME=1\nDESCRIPTION={description}\nDISKTYPE=OVFS\nDOMAIN={domain}\nFORMAT=RAW\nGEN=0\n\
+         IMAGE={IMAGE}\nLEGALITY=LEGAL\nPUUID=00000000-0000-0000-0000-000000000000\nTYPE=PREALLOCATED\nVOLTYPE=LEAF\nEOF\n"
+    );
+    let folder = sandbox.dir().join("storage").join(domain).join("images").join(IMAGE);
+    fs::create_dir(&folder).expect("the image's folder");
+    fs::write(folder.join(VOLUME), archive).expect("the volume");
+    fs::write(folder.join(VOLUME).with_extension("meta"), meta).expect("its description");
+
+    let before = fs::read_to_string(conf.vm_conf_path()).expect("vm.conf");
+    assert!(before.contains("memSize=128"), "{before}");
+    sandbox.ok(&["kill-daemon", "1", "ovirt-ha-agent"]);
+    let brought = wait::until("vm.conf from the OVF_STORE", Duration::from_mins(1), || {
+        let now = fs::read_to_string(conf.vm_conf_path()).expect("vm.conf");
+        (now != before).then_some(now)
+    });
+    assert!(brought.contains("memSize=160") && brought.contains(&format!("vmId={vm}")), "{brought}");
 }
 
 fn status(sandbox: &Sandbox, host: &str) -> Value {
