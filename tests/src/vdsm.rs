@@ -27,6 +27,11 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// Of a verb that has no result.
+    pub fn done() -> Self {
+        Self::Result(Value::Bool(true))
+    }
+
     /// A refusal without a text that matters.
     pub fn refusal(code: i64) -> Self {
         Self::Error(code, format!("refused with {code}"))
@@ -95,6 +100,18 @@ impl FakeVdsm {
     /// The requests so far, as methods and parameters.
     pub fn calls(&self) -> Vec<(String, Value)> {
         self.shared.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The verbs that were called so far, in their order.
+    pub fn methods(&self) -> Vec<String> {
+        self.calls().into_iter().map(|(method, _)| method).collect()
+    }
+
+    /// A client of a VDSM that is not there.
+    pub async fn absent() -> std::io::Result<Client> {
+        let vdsm = Self::start(|_, _| Answer::Silence).await?;
+        vdsm.stop();
+        Ok(vdsm.client())
     }
 
     /// How often a verb was called so far.

@@ -1,29 +1,13 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ha_tests::vdsm::{Answer, FakeVdsm};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::super::testing::FakeSanlock;
 use super::*;
 use crate::monitors::testing::TokioClock;
 
 const SD: &str = "6c3bca27-8d46-4f95-8f2c-3d7e0a1ff05c";
-
-/// A client of a VDSM that is not there.
-async fn nobody() -> Client {
-    let vdsm = FakeVdsm::start(|_, _| Answer::Silence).await.unwrap();
-    vdsm.stop();
-    vdsm.client()
-}
-
-fn methods(vdsm: &FakeVdsm) -> Vec<String> {
-    vdsm.calls().into_iter().map(|(method, _)| method).collect()
-}
-
-/// The answer of a verb that has no result.
-fn done() -> Answer {
-    Answer::Result(Value::Bool(true))
-}
 
 fn id(id: u16) -> HostId {
     HostId::new(id).unwrap()
@@ -40,11 +24,11 @@ async fn vdsm() -> FakeVdsm {
         "Host.startMonitoringDomain" => {
             assert_eq!(params, &json!({"sdUUID": SD, "hostID": 2}));
             looks.store(1, Ordering::Relaxed);
-            done()
+            Answer::done()
         }
         "Host.stopMonitoringDomain" => {
             looks.store(0, Ordering::Relaxed);
-            done()
+            Answer::done()
         }
         "Host.getStorageRepoStats" => {
             assert_eq!(params, &json!({"domains": [SD]}));
@@ -71,7 +55,7 @@ async fn vdsm_joins_and_leaves() {
     lockspace.leave(id(2)).await.unwrap();
     assert_eq!(lockspace.phase(id(2)).await, Ok(Phase::NotHeld));
     lockspace.leave(id(2)).await.unwrap();
-    let stops = methods(&vdsm).iter().filter(|method| *method == "Host.stopMonitoringDomain").count();
+    let stops = vdsm.methods().iter().filter(|method| *method == "Host.stopMonitoringDomain").count();
     assert_eq!(stops, 1, "what is not monitored is not stopped");
 }
 
@@ -92,7 +76,7 @@ async fn a_domain_in_a_pool_is_left_to_the_pool() {
     let vdsm = FakeVdsm::start(|method, _| match method {
         "Host.stopMonitoringDomain" => Answer::Error(900, "Storage domain is member of pool".to_owned()),
         "Host.getStorageRepoStats" => Answer::Result(json!({SD: {"valid": true, "acquired": true}})),
-        _ => done(),
+        _ => Answer::done(),
     })
     .await
     .unwrap();
@@ -106,7 +90,7 @@ async fn a_domain_in_a_pool_is_left_to_the_pool() {
 
 #[tokio::test(start_paused = true)]
 async fn without_vdsms_word_nothing_is_held() {
-    let lockspace = lockspace(nobody().await);
+    let lockspace = lockspace(FakeVdsm::absent().await.unwrap());
     let error = lockspace.phase(id(2)).await.unwrap_err().to_string();
     assert!(error.contains(SD) && error.contains("cannot be reached"), "{error}");
     assert!(matches!(lockspace.join(id(2)).await, Err(LockError::Failed(_))));
@@ -116,7 +100,7 @@ async fn without_vdsms_word_nothing_is_held() {
 async fn a_join_that_takes_too_long_says_where_to_look() {
     let vdsm = FakeVdsm::start(|method, _| match method {
         "Host.getStorageRepoStats" => Answer::Result(json!({SD: {"valid": true, "acquired": false}})),
-        _ => done(),
+        _ => Answer::done(),
     })
     .await
     .unwrap();
@@ -126,7 +110,7 @@ async fn a_join_that_takes_too_long_says_where_to_look() {
 
 #[tokio::test]
 async fn it_is_never_written_anew() {
-    let lockspace = lockspace(nobody().await);
+    let lockspace = lockspace(FakeVdsm::absent().await.unwrap());
     assert!(lockspace.reset().await.unwrap_err().to_string().contains("VDSM's"));
 }
 
@@ -142,7 +126,7 @@ fn own(host_id: u64) -> sanlock_client::Lockspace {
 async fn sanlock_knows_better_than_vdsm() {
     let vdsm = FakeVdsm::start(|method, _| match method {
         "Host.getStorageRepoStats" => Answer::Result(json!({SD: {"valid": true, "acquired": true}})),
-        _ => done(),
+        _ => Answer::done(),
     })
     .await
     .unwrap();
@@ -168,14 +152,14 @@ async fn sanlock_knows_better_than_vdsm() {
 async fn a_restarted_vdsm_is_told_to_monitor_the_domain_again() {
     let vdsm = FakeVdsm::start(|method, _| match method {
         "Host.getStorageRepoStats" => Answer::Result(json!({})),
-        _ => done(),
+        _ => Answer::done(),
     })
     .await
     .unwrap();
     let sanlock = FakeSanlock::start();
     sanlock.hold(Some(own(2)));
     let lockspace = VdsmLockspace::new(vdsm.client(), SD, Some(sanlock.socket()), TokioClock::new()).unwrap();
-    let told = || methods(&vdsm).iter().filter(|method| *method == "Host.startMonitoringDomain").count();
+    let told = || vdsm.methods().iter().filter(|method| *method == "Host.startMonitoringDomain").count();
     for _ in 0..5 {
         assert_eq!(lockspace.phase(id(2)).await, Ok(Phase::Held));
     }

@@ -12,26 +12,9 @@ use ha_config::{HostedEngineConf, Paths};
 use ha_tests::vdsm::{Answer, FakeVdsm};
 use serde_json::{Value, json};
 use storage_domain::{DomainError, Ready, Step, StorageDomain, Volume};
-use vdsm_client::Client;
 
 const SD: &str = "sd-1";
 const BLANK: &str = "00000000-0000-0000-0000-000000000000";
-
-/// A client of a VDSM that is not there.
-async fn nobody() -> Client {
-    let vdsm = FakeVdsm::start(|_, _| Answer::Silence).await.unwrap();
-    vdsm.stop();
-    vdsm.client()
-}
-
-fn methods(vdsm: &FakeVdsm) -> Vec<String> {
-    vdsm.calls().into_iter().map(|(method, _)| method).collect()
-}
-
-/// The answer of a verb that has no result.
-fn done() -> Answer {
-    Answer::Result(Value::Bool(true))
-}
 
 /// A host with its files; its storage is "mounted".
 struct Host {
@@ -72,7 +55,7 @@ impl Host {
     /// What VDSM does on this host when all is well.
     fn answer(root: &Path, method: &str, params: &Value) -> Answer {
         Answer::Result(match method {
-            "Host.ping2" => return done(),
+            "Host.ping2" => return Answer::done(),
             "StoragePool.connectStorageServer" | "StoragePool.disconnectStorageServer" => {
                 let list = params["connectionParams"].as_array().unwrap();
                 list.iter().map(|connection| json!({"id": connection["id"], "status": 0})).collect()
@@ -225,7 +208,7 @@ async fn storage_is_not_mounted_a_second_time_under_another_name() {
     let vdsm = host.vdsm(elsewhere).await;
     let error = bring_up(&vdsm, host.conf()).await.0.unwrap_err();
     assert!(matches!(error, DomainError::OtherMount { .. }), "{error}");
-    assert!(!methods(&vdsm).contains(&"StoragePool.connectStorageServer".to_owned()));
+    assert!(!vdsm.methods().contains(&"StoragePool.connectStorageServer".to_owned()));
 }
 
 const ISCSI: &str = "domainType=iscsi\nstorage=10.0.0.1,10.0.0.2\nport=3260,3260\niqn=iqn.x\nportal=1\nuser=joe\n\
@@ -269,7 +252,7 @@ async fn fibre_channel_is_only_looked_at() {
     let host = Host::new();
     let vdsm = host.vdsm(|_, _| None).await;
     StorageDomain::new(vdsm.client(), host.conf_with("domainType=fc\n")).connect(&|_| {}).await.unwrap();
-    assert_eq!(methods(&vdsm), ["Host.ping2", "StorageDomain.getStats"]);
+    assert_eq!(vdsm.methods(), ["Host.ping2", "StorageDomain.getStats"]);
 }
 
 #[tokio::test]
@@ -282,7 +265,7 @@ async fn a_recovering_vdsm_is_waited_for() {
     };
     let vdsm = host.vdsm(recovering).await;
     bring_up(&vdsm, host.conf()).await.0.unwrap();
-    assert_eq!(methods(&vdsm).iter().filter(|method| *method == "Host.ping2").count(), 4);
+    assert_eq!(vdsm.methods().iter().filter(|method| *method == "Host.ping2").count(), 4);
 }
 
 #[tokio::test]
@@ -301,7 +284,7 @@ async fn a_connection_that_ends_is_an_error_that_can_be_tried_again() {
 #[tokio::test(start_paused = true)]
 async fn a_vdsm_that_is_away_is_said_so() {
     let host = Host::new();
-    let nobody = nobody().await;
+    let nobody = FakeVdsm::absent().await.unwrap();
     let error = StorageDomain::new(nobody, host.conf()).connect(&|_| {}).await.unwrap_err().to_string();
     assert!(error.starts_with("waited for VDSM to answer: VDSM cannot be reached"), "{error}");
 }
@@ -311,7 +294,7 @@ async fn disconnecting_tells_what_stays() {
     let host = Host::new();
     let vdsm = host.vdsm(|_, _| None).await;
     StorageDomain::new(vdsm.client(), host.conf()).disconnect(&|_| {}).await.unwrap();
-    assert_eq!(methods(&vdsm), ["Host.ping2", "StoragePool.disconnectStorageServer"]);
+    assert_eq!(vdsm.methods(), ["Host.ping2", "StoragePool.disconnectStorageServer"]);
 
     let busy = |method: &str, _: &Value| {
         let answer = json!([{"id": "c-1", "status": 477}]);
