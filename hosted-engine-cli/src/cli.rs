@@ -18,7 +18,7 @@ use crate::maintenance::{self, Mode};
 use crate::status::{self, Format};
 use crate::terminal::{Exit, Terminal};
 use crate::{
-    console, fence, lease_status, liveliness, password, repair, sandbox, setup, shared_config, simulate,
+    console, fence, lease_status, leases, liveliness, password, repair, sandbox, setup, shared_config, simulate,
     storage, vm,
 };
 
@@ -161,6 +161,9 @@ pub enum SiteCommand {
     ReinitializeLockspace(repair::ReinitializeLockspaceArgs),
     #[allow(missing_docs, reason = "the words of its arguments are the help")]
     LeaseStatus(lease_status::LeaseStatusArgs),
+    #[allow(missing_docs, reason = "its variants are the commands, and their words are the help")]
+    #[command(flatten)]
+    Leases(leases::LeaseCommand),
     #[allow(missing_docs, reason = "the words of its arguments are the help")]
     Sandbox(sandbox::SandboxArgs),
     #[allow(missing_docs, reason = "the words of its arguments are the help")]
@@ -175,6 +178,7 @@ impl SiteCommand {
             Self::CleanMetadata(args) => repair::clean_metadata(&args, paths),
             Self::ReinitializeLockspace(args) => repair::reinitialize_lockspace(&args, paths),
             Self::LeaseStatus(args) => Ok(lease_status::show(&args, paths, &mut Terminal::default())),
+            Self::Leases(command) => Ok(leases::run(&command, paths, &mut Terminal::default()).into()),
             Self::Sandbox(args) => sandbox::run(args),
             Self::Simulate(args) => Ok(simulate::run(&args, paths, &mut Terminal::default()).into()),
         }

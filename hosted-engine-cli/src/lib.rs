@@ -12,6 +12,7 @@ pub mod delta_lease;
 pub mod deployed;
 pub mod fence;
 pub mod lease_status;
+pub mod leases;
 pub mod liveliness;
 pub mod maintenance;
 pub mod password;

@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use ha_config::AlignedBuffer;
 use metadata_format::HostId;
 use sanlock_client::{
     AddOptions, Client, DeltaRecord, Disk, DiskPath, HostState, LockspaceName, LockspacePhase,
@@ -17,7 +18,6 @@ use sanlock_client::{
 };
 
 use super::{Hosts, LockError, Lockspace, Phase};
-use crate::whiteboard::aligned::AlignedBuffer;
 
 /// How long a question to the daemon may take; it answers them from memory.
 const ASK: Duration = Duration::from_secs(3);

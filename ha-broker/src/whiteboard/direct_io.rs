@@ -15,11 +15,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
+use ha_config::AlignedBuffer;
 use metadata_format::{BLOCK_SIZE, CRITICAL_SIZE, block_offset};
 use rustix::fs::{FileType, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
-use super::aligned::AlignedBuffer;
 use super::error::{PutError, StorageError};
 use super::{Block, BlockRange, Identity, Permit, Reading, Whiteboard};
 

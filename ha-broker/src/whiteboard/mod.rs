@@ -15,7 +15,6 @@
 //!
 //! It never parses a host's record, never decides, never extends or truncates the file, and never exits.
 
-pub mod aligned;
 pub mod cluster;
 pub mod commit;
 pub mod direct_io;

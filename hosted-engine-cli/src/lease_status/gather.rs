@@ -1,18 +1,17 @@
 //! Looking: at the daemon's socket and at the volumes.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ha_config::HostedEngineConf;
+use ha_config::{HaToml, HostedEngineConf};
 use metadata_format::HostId;
 use sanlock_client::{
     Client, DeltaRecord, GridSize, HostState, LockspaceName, LockspacePhase, LockspaceRecord, Owner,
     PAXOS_RECORD_BYTES, PaxosRecord,
 };
 use serde::Serialize;
-use xleases::{IndexError, LeaseName, LeasesVolume, Resources, Storage, VolumeError};
+use xleases::{IndexError, VolumeError};
 
 use crate::delta_lease;
 use crate::setup::LOCKSPACE_NAME;
@@ -20,6 +19,12 @@ use crate::shared_file::{SharedFile, UNIT};
 
 /// How long the daemon may take for an answer; it has them in memory.
 const DEADLINE: Duration = Duration::from_secs(5);
+
+/// What the storage domain's lockspace is for.
+const DOMAIN_PURPOSE: &str = "the VMs' leases";
+
+/// What the engine VM's lease protects.
+const ENGINE_VM: &str = "engine VM";
 
 /// Everything that is shown.
 #[derive(Debug, Serialize)]
@@ -133,7 +138,7 @@ pub fn picture(conf: &HostedEngineConf) -> Picture {
     let mut lockspaces = Vec::new();
     for (name, purpose, path) in [
         (Ok(LOCKSPACE_NAME), "the hosts' blocks", conf.lockspace_path()),
-        (conf.sd_uuid(), "the VMs' leases", conf.ids_path()),
+        (conf.sd_uuid(), DOMAIN_PURPOSE, conf.ids_path()),
     ] {
         match (name, path) {
             (Ok(name), Ok(path)) => {
@@ -149,7 +154,11 @@ pub fn picture(conf: &HostedEngineConf) -> Picture {
         Err(error) => keep(format!("the engine VM's lease: {error}")),
     }
     match vm_leases(conf, hosts) {
-        Ok(more) => leases.extend(more),
+        Ok(more) => {
+            let is_known = |lease: &LeaseView| leases.iter().any(|known| known.name == lease.name);
+            let more: Vec<_> = more.into_iter().filter(|lease| !is_known(lease)).collect();
+            leases.extend(more);
+        }
         Err(error) => keep(format!("the leases of other VMs: {error}")),
     }
     Picture { sanlock, lockspaces, leases, problems }
@@ -212,11 +221,17 @@ fn rows(records: &BTreeMap<HostId, DeltaRecord>, verdicts: &BTreeMap<u64, HostSt
 /// The lease that protects the engine VM.
 fn engine_lease(conf: &HostedEngineConf, hosts: &[HostRow]) -> Result<LeaseView, String> {
     let text = |error: ha_config::ConfigError| error.to_string();
+    let named = HaToml::load(conf.paths()).map_err(text)?.lease.vm;
+    if let Some(name) = named {
+        let lease = vm_leases(conf, hosts)?.into_iter().find(|lease| lease.name == name);
+        let missing = || format!("ha.toml has [lease] vm = {name:?}, and there is no such lease: --lease-create {name}");
+        return lease.map(|lease| LeaseView { purpose: ENGINE_VM, ..lease }).ok_or_else(missing);
+    }
     let path = conf.vm_lease_path().map_err(text)?;
     let record = read_lease(&path, 0)?;
     Ok(LeaseView {
         name: conf.vm_lease_name().map_err(text)?.to_owned(),
-        purpose: "engine VM",
+        purpose: ENGINE_VM,
         lockspace: conf.sd_uuid().map_err(text)?.to_owned(),
         path,
         offset: 0,
@@ -247,63 +262,22 @@ fn state(owner: Option<Owner>, hosts: &[HostRow]) -> LeaseState {
     }
 }
 
-/// The xleases volume, opened to read it.
-struct Reading(SharedFile);
-
-impl Storage for Reading {
-    fn size(&self) -> io::Result<u64> {
-        self.0.size().map_err(io::Error::other)
-    }
-
-    fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        let mut bytes = self.0.read(offset, len).map_err(io::Error::other)?;
-        bytes.truncate(len);
-        Ok(bytes)
-    }
-
-    fn write(&self, _offset: u64, _bytes: &[u8]) -> io::Result<()> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-}
-
-/// Nothing is made or cleared here.
-struct NoResources;
-
-impl Resources for NoResources {
-    fn write(&self, _lockspace: &str, _name: &LeaseName, _offset: u64) -> Result<(), String> {
-        Err("opened to read only".to_owned())
-    }
-
-    fn clear(&self, _lockspace: &str, _offset: u64) -> Result<(), String> {
-        Err("opened to read only".to_owned())
-    }
-
-    fn may_hold(&self, _lockspace: &str, _owner: Owner) -> Result<bool, String> {
-        Ok(true)
-    }
-}
-
-/// The leases of the domain's xleases volume; none when it has no such volume.
-fn vm_leases(conf: &HostedEngineConf, hosts: &[HostRow]) -> Result<Vec<LeaseView>, String> {
-    let text = |error: &dyn std::error::Error| error.to_string();
-    let path = conf.xleases_path().map_err(|error| text(&error))?;
+/// The leases of the domain's xleases volume; none when it has no such volume, or one that was never formatted.
+pub(crate) fn vm_leases(conf: &HostedEngineConf, hosts: &[HostRow]) -> Result<Vec<LeaseView>, String> {
+    let path = conf.xleases_path().map_err(|error| error.to_string())?;
     if !path.exists() {
         return Ok(Vec::new());
     }
-    let file = SharedFile::open(&path, false).map_err(|error| text(&error))?;
-    let sector = file.sector_size().map_err(|error| text(&error))?;
-    let grid = if sector == 4096 { GridSize::Sector4kAlign8M } else { GridSize::Sector512Align1M };
-    let volume = match LeasesVolume::open(Reading(file), NoResources, grid) {
+    let named = |error: VolumeError| format!("{}: {error}", path.display());
+    let volume = match xleases::open_to_read(&path, domain_grid(conf)) {
         Ok(volume) => volume,
         Err(VolumeError::Index(IndexError::Blank)) => return Ok(Vec::new()),
-        Err(error @ (VolumeError::Interrupted | VolumeError::Index(_) | VolumeError::Io { .. })) => {
-            return Err(format!("{}: {error}", path.display()));
-        }
-        Err(error) => return Err(error.to_string()),
+        Err(error) => return Err(named(error)),
     };
-    let (leases, damaged) = volume.list().map_err(|error| text(&error))?;
+    let (leases, damaged) = volume.list().map_err(named)?;
     if let Some(first) = damaged.first() {
-        return Err(format!("{}: {first} ({} such records)", path.display(), damaged.len()));
+        let (path, all) = (path.display(), damaged.len());
+        return Err(format!("{path}: {first} ({all} such records): hosted-engine --lease-rebuild mends it"));
     }
     let view = |lease: xleases::Lease| LeaseView {
         name: lease.name.to_string(),
@@ -314,6 +288,33 @@ fn vm_leases(conf: &HostedEngineConf, hosts: &[HostRow]) -> Result<Vec<LeaseView
         status: state(lease.owner, hosts),
     };
     Ok(leases.into_iter().map(view).collect())
+}
+
+/// The grid of the storage domain's lockspace, which its VM leases share; `None` when it cannot be read.
+pub(crate) fn domain_grid(conf: &HostedEngineConf) -> Option<GridSize> {
+    let file = SharedFile::open(&conf.ids_path().ok()?, false).ok()?;
+    DeltaRecord::parse(&file.read(0, UNIT).ok()?).map(|record| record.grid())
+}
+
+/// The hosts of the storage domain's lockspace, and what could not be found out about them.
+pub(crate) fn domain_hosts(conf: &HostedEngineConf) -> (Vec<HostRow>, Vec<String>) {
+    let client = Client::new(conf.paths().sanlock_socket()).with_deadline(DEADLINE);
+    let mut problems = Vec::new();
+    let joined = client.get_lockspaces().unwrap_or_else(|error| {
+        problems.push(error.to_string());
+        Vec::new()
+    });
+    let mut keep = |error: String| problems.push(error);
+    let hosts = match (conf.sd_uuid(), conf.ids_path()) {
+        (Ok(name), Ok(path)) => {
+            lockspace(&client, &joined, name.to_owned(), DOMAIN_PURPOSE, path, &mut keep).hosts
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            keep(error.to_string());
+            Vec::new()
+        }
+    };
+    (hosts, problems)
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 //! Only looks. It needs neither broker nor agent: what is asked of the sanlock daemon and what stands on storage is put
 //! side by side, so that it answers while the services are down, which is when it is wanted.
 
-mod gather;
-mod render;
+pub(crate) mod gather;
+pub(crate) mod render;
 
 use std::process::ExitCode;
 

@@ -28,14 +28,19 @@ pub fn text(picture: &Picture) -> String {
     }
     if !picture.leases.is_empty() {
         out.push_str("\nLeases\n");
-        let head = ["of", "name", "status", "owner", "generation", "taken at"].map(ToOwned::to_owned);
-        out.push_str(&table(std::iter::once(head).chain(picture.leases.iter().map(lease_cells))));
+        out.push_str(&leases(&picture.leases));
         out.push_str("Renewals and takings are in seconds of the owner's own clock since it booted.\n");
     }
     for problem in &picture.problems {
         let _ = writeln!(out, "\n!! {problem}");
     }
     out
+}
+
+/// A table of leases.
+pub fn leases(leases: &[LeaseView]) -> String {
+    let head = ["of", "name", "status", "owner", "generation", "taken at"].map(ToOwned::to_owned);
+    table(std::iter::once(head).chain(leases.iter().map(lease_cells)))
 }
 
 fn host_cells(host: &HostRow) -> [String; 6] {

@@ -7,6 +7,7 @@ mod check;
 mod fencing;
 mod keys;
 mod layers;
+mod lease;
 mod relations;
 mod rules;
 mod vdsm;
@@ -21,6 +22,7 @@ use crate::paths::Paths;
 use crate::text::host_in_url;
 
 pub use fencing::{FencingHost, FencingTable, OptionText, check_option_value, is_secret_option};
+pub use lease::{LeaseAdapter, LeaseTable, RecoveryProfile, profile_table};
 pub use relations::Relation;
 pub use rules::{RulesTable, SickEngine};
 pub use vdsm::{HostPort, HostPortError, VdsmTable};
@@ -76,48 +78,6 @@ pub struct VmTable {
     pub hypervisor: Hypervisor,
 }
 
-/// Who keeps the leases.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LeaseAdapter {
-    /// The sanlock daemon: leases on shared storage, for any number of hosts.
-    #[default]
-    Sanlock,
-    /// File locks of one kernel: for a single machine only.
-    File,
-}
-
-/// `[lease]`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LeaseTable {
-    /// Default `"sanlock"`.
-    pub adapter: LeaseAdapter,
-    /// sanlock's I/O time-out N in whole seconds, 1 to 60, the same on all hosts; default 10, sanlock's own.
-    pub io_timeout: u32,
-    /// Watchdog fire time-out W in whole seconds, the same on all hosts; default 60, sanlock's own. Only read, to
-    /// reckon when a silent host's lease is free.
-    pub watchdog_timeout: u32,
-}
-
-impl Default for LeaseTable {
-    fn default() -> Self {
-        Self { adapter: LeaseAdapter::default(), io_timeout: 10, watchdog_timeout: 60 }
-    }
-}
-
-impl LeaseTable {
-    /// 8N: so long after its last renewal sanlock starts to kill a lease's holders.
-    pub const fn lost_after(&self) -> Duration {
-        Duration::from_secs(8 * self.io_timeout as u64)
-    }
-
-    /// 8N + W: so long after its last renewal a lease can be taken by another host.
-    pub const fn dead_after(&self) -> Duration {
-        Duration::from_secs(8 * self.io_timeout as u64 + self.watchdog_timeout as u64)
-    }
-}
-
 /// Which score rules this cluster uses; they must be the same on all its hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 pub enum ScoreProfile {
@@ -143,7 +103,7 @@ pub struct ScoreTable {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Timers {
-    /// Pause between two loops of the agent, 0.1 to 60; default 10.
+    /// Pause between two loops of the agent, 0.1 to 60; default 10, and 4 with the times of the profile `aggressive`.
     #[serde(rename = "loop", with = "seconds")]
     pub loop_interval: Duration,
     /// A host whose timestamp stood still for so long is not alive, 1 to 600; default 60.
@@ -179,6 +139,11 @@ pub struct Timers {
     /// Storage that has not answered a read or write by then is called stuck, 0.1 to 600; default 15.
     #[serde(with = "seconds")]
     pub storage_deadline: Duration,
+}
+
+impl Timers {
+    /// The default of `loop` with the times of the profile `aggressive`.
+    pub(crate) const AGGRESSIVE_LOOP: Duration = Duration::from_secs(4);
 }
 
 #[allow(clippy::duration_suboptimal_units, reason = "in seconds, as the file has them")]
@@ -386,7 +351,8 @@ impl HaToml {
     pub fn parse(paths: &Paths, text: &str) -> Result<Self> {
         let path = paths.ha_toml();
         keys::refuse_unknown(&path, text)?;
-        let this: Self = toml::from_str(text).map_err(|error| keys::syntax(&path, text, &error))?;
+        let mut this: Self = toml::from_str(text).map_err(|error| keys::syntax(&path, text, &error))?;
+        this.follow_profile(keys::sets(text, "timers", "loop"));
         this.validate().map_err(|reason| ConfigError::Relation { path, reason })?;
         Ok(this)
     }
@@ -394,6 +360,7 @@ impl HaToml {
     /// Checks ranges and the relations between the times; the error says which rule is broken and what to do.
     pub fn validate(&self) -> Result<(), String> {
         check::ranges(self)?;
+        self.lease.check(self.vm.hypervisor)?;
         self.rules.check(&self.timers)?;
         self.fencing.check()?;
         check::together(self)

@@ -11,6 +11,7 @@
 //! Nothing here decides anything or talks to anybody.
 
 pub mod agent_conf;
+mod aligned;
 pub mod atomic;
 pub mod broker_conf;
 mod cached;
@@ -33,6 +34,7 @@ pub mod text;
 pub mod vm_conf;
 
 pub use agent_conf::{AgentConf, ScoreOverlay};
+pub use aligned::AlignedBuffer;
 pub use broker_conf::{BrokerConf, EmailConf};
 pub use device::{Device, DeviceValue};
 pub use error::{ConfigError, Result};

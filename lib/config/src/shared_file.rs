@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Gid, Uid};
 
+use crate::aligned::{ALIGNMENT, AlignedBuffer};
 use crate::error::ConfigError;
 
 /// Everything is read and written in multiples of this; it suits sectors of 512 and of 4096 bytes.
-pub const UNIT: usize = 4096;
+pub const UNIT: usize = ALIGNMENT;
 
 /// A volume or a part of one could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -46,26 +47,6 @@ pub enum Lock {
 pub struct SharedFile {
     file: File,
     path: PathBuf,
-}
-
-/// Bytes that start at a multiple of [`UNIT`] in memory.
-struct Aligned {
-    bytes: Vec<u8>,
-    start: usize,
-    len: usize,
-}
-
-impl Aligned {
-    fn zeroed(len: usize) -> Self {
-        let bytes = vec![0; len + UNIT];
-        // `align_offset` may decline to answer; direct I/O then fails with a clear error of the kernel.
-        let start = bytes.as_ptr().align_offset(UNIT).min(UNIT);
-        Self { bytes, start, len }
-    }
-
-    fn as_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..self.start + self.len]
-    }
 }
 
 impl SharedFile {
@@ -121,11 +102,13 @@ impl SharedFile {
         }
     }
 
-    /// Reads up to `len` bytes (rounded up to [`UNIT`]) from `offset`, a multiple of [`UNIT`]; fewer at the end.
+    /// Reads up to `len` bytes (rounded up to [`UNIT`]) from `offset`, a multiple of the storage's sector; fewer at the
+    /// end.
     pub fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>, SharedFileError> {
-        let mut buffer = Aligned::zeroed(len.next_multiple_of(UNIT));
+        let wanted = len.next_multiple_of(UNIT);
+        let mut buffer = AlignedBuffer::zeroed(wanted);
         let mut have = 0;
-        while have < buffer.len {
+        while have < wanted {
             let got = self.file.read_at(&mut buffer.as_mut()[have..], offset + have as u64);
             match got.map_err(|source| self.error("read", source))? {
                 0 => break,
@@ -140,14 +123,25 @@ impl SharedFile {
 
     /// Writes `bytes`, padded with zeros to a multiple of [`UNIT`], at `offset`, and reads them back.
     pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), SharedFileError> {
-        let mut buffer = Aligned::zeroed(bytes.len().next_multiple_of(UNIT));
+        let mut buffer = AlignedBuffer::zeroed(bytes.len().next_multiple_of(UNIT));
         buffer.as_mut()[..bytes.len()].copy_from_slice(bytes);
+        self.write_aligned(offset, &buffer)
+    }
+
+    /// Writes `bytes`, whole sectors of the storage, at `offset`, a multiple of the sector, and reads them back. What lies
+    /// beside them is not touched: one sector is one atomic write.
+    pub fn write_sectors(&self, offset: u64, bytes: &[u8]) -> Result<(), SharedFileError> {
+        self.write_aligned(offset, &AlignedBuffer::copy_of(bytes))
+    }
+
+    fn write_aligned(&self, offset: u64, buffer: &AlignedBuffer) -> Result<(), SharedFileError> {
+        let len = buffer.as_ref().len();
         self.file
-            .write_all_at(buffer.as_mut(), offset)
+            .write_all_at(buffer.as_ref(), offset)
             .and_then(|()| self.file.sync_data())
             .map_err(|source| self.error("write", source))?;
-        let back = self.read(offset, buffer.len)?;
-        if back == buffer.as_mut() {
+        let back = self.read(offset, len)?;
+        if back.get(..len) == Some(buffer.as_ref()) {
             return Ok(());
         }
         let source = io::Error::other("what was read back is not what was written");
@@ -156,7 +150,7 @@ impl SharedFile {
 
     /// Sector size of the storage, 512 or 4096: whether it takes reads of 512 bytes.
     pub fn sector_size(&self) -> Result<u32, SharedFileError> {
-        let mut buffer = Aligned::zeroed(512);
+        let mut buffer = AlignedBuffer::zeroed(512);
         match self.file.read_at(buffer.as_mut(), 512) {
             Ok(_) => Ok(512),
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => Ok(4096),
@@ -204,6 +198,22 @@ mod tests {
         assert_eq!(&all[UNIT..UNIT + 4], b"abc\0");
         assert!(all[..UNIT].iter().chain(&all[2 * UNIT..]).all(|byte| *byte == 0xff));
         assert!(matches!(file.sector_size().unwrap(), 512 | 4096));
+    }
+
+    #[test]
+    fn a_sector_is_written_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("volume");
+        std::fs::write(&path, vec![0xff; 2 * UNIT]).unwrap();
+        let file = SharedFile::open(&path, true).unwrap();
+        let sector = file.sector_size().unwrap() as usize;
+        file.write_sectors(sector as u64, &vec![1; sector]).unwrap();
+        let all = file.read(0, 2 * UNIT).unwrap();
+        assert!(all[sector..2 * sector].iter().all(|byte| *byte == 1));
+        assert!(all[..sector].iter().chain(&all[2 * sector..]).all(|byte| *byte == 0xff));
+        let last = 2 * UNIT - sector;
+        file.write_sectors(last as u64, &vec![2; sector]).unwrap();
+        assert_eq!(file.read(last as u64, sector).unwrap()[0], 2, "a read up to the end of the file");
     }
 
     #[test]

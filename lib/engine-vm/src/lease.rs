@@ -9,6 +9,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ha_config::ha_toml::LeaseAdapter;
+use ha_config::{ConfigError, HaToml, HostedEngineConf};
 use rustix::fs::FlockOperation;
 use rustix::io::FdFlags;
 use sanlock_client::{
@@ -17,7 +19,9 @@ use sanlock_client::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::port::LeaseHolding;
+use crate::domain_xml::{self, LeaseTarget};
+use crate::indexed_lease::IndexedLease;
+use crate::port::{LeaseHolding, VmError};
 
 /// How long sanlock may take to answer. An acquire of a free lease is a few small writes; on storage that needs
 /// longer than this the VM cannot live anyway.
@@ -57,6 +61,9 @@ pub enum LeaseSpec {
         /// Byte offset of the resource.
         offset: u64,
     },
+    /// By sanlock, in the storage domain's volume of VM leases. Where the lease is there, the volume's index says, anew at
+    /// each use.
+    Indexed(Box<IndexedLease>),
     /// By a lock on a file: for one machine (one kernel) only.
     File {
         /// The file; made when it is not there.
@@ -98,10 +105,70 @@ impl Holding {
 }
 
 impl LeaseSpec {
-    /// The daemon and the resource; `None` for a file lock.
+    /// The lease that protects the engine VM on a host without VDSM.
+    ///
+    /// # Errors
+    /// A key of hosted-engine.conf that the paths need.
+    pub fn of_engine_vm(conf: &HostedEngineConf, toml: &HaToml) -> Result<Self, VmError> {
+        let unusable = |error: ConfigError| VmError::Config { detail: error.to_string() };
+        // QEMU and sanlock work in directories of their own.
+        let absolute = |path: PathBuf| {
+            std::path::absolute(&path).map_err(|e| VmError::Config {
+                detail: format!("cannot make {} absolute: {e}", path.display()),
+            })
+        };
+        let of_disk = || conf.vm_lease_path().map_err(unusable).and_then(absolute);
+        if toml.lease.adapter == LeaseAdapter::File {
+            return Ok(Self::File { path: of_disk()? });
+        }
+        let socket = absolute(conf.paths().sanlock_socket())?;
+        let lockspace = conf.sd_uuid().map_err(unusable)?.to_owned();
+        let Some(name) = &toml.lease.vm else {
+            let resource = conf.vm_lease_name().map_err(unusable)?.to_owned();
+            return Ok(Self::Sanlock { socket, lockspace, resource, path: of_disk()?, offset: 0 });
+        };
+        Ok(Self::Indexed(Box::new(IndexedLease {
+            socket,
+            lockspace,
+            resource: name.clone(),
+            volume: absolute(conf.xleases_path().map_err(unusable)?)?,
+            ids: absolute(conf.ids_path().map_err(unusable)?)?,
+            // On block storage a disk has no lease file.
+            of_disk: of_disk().ok(),
+        })))
+    }
+
+    /// The lease as a `<lease>` of a domain's description, in the place where it is now.
+    ///
+    /// # Errors
+    /// [`LeaseError::Unsupported`] for a file lock; the index cannot be read, or has no such lease.
+    pub fn as_element(&self) -> Result<domain_xml::Lease, LeaseError> {
+        let (_, resource) = self.sanlock()?;
+        let disk = resource.disks.first().ok_or(LeaseError::Unsupported)?;
+        let target = LeaseTarget::At { path: disk.path.as_path().to_owned(), offset: disk.offset };
+        let (key, lockspace) = (resource.name.to_string(), resource.lockspace.to_string());
+        Ok(domain_xml::Lease { key, lockspace, target })
+    }
+
+    /// The daemon and the resource by its names, for what asks nothing of storage: its place may be a wrong one. `None`
+    /// for a file lock.
+    pub(crate) fn known(&self) -> Option<(Client, Result<Resource, LeaseError>)> {
+        match self {
+            Self::Indexed(lease) => Some(lease.client(|| Ok(0))),
+            Self::Sanlock { .. } | Self::File { .. } => self.client(),
+        }
+    }
+
+    fn by_name(&self) -> Result<(Client, Resource), LeaseError> {
+        let (client, resource) = self.known().ok_or(LeaseError::Unsupported)?;
+        Ok((client, resource?))
+    }
+
+    /// The daemon and the resource; `None` for a file lock. Reads the index where there is one.
     pub(crate) fn client(&self) -> Option<(Client, Result<Resource, LeaseError>)> {
         match self {
             Self::File { .. } => None,
+            Self::Indexed(lease) => Some(lease.client(|| lease.offset())),
             Self::Sanlock { socket, lockspace, resource, path, offset } => {
                 let build = || -> Result<Resource, SanlockError> {
                     Ok(Resource {
@@ -144,7 +211,7 @@ impl LeaseSpec {
 
     /// Registers this process, so that the lease can be taken for it later.
     pub fn register(&self) -> Result<Holding, LeaseError> {
-        let (client, _) = self.sanlock()?;
+        let (client, _) = self.by_name()?;
         Ok(Holding::Sanlock(register(&client)?))
     }
 
@@ -158,7 +225,7 @@ impl LeaseSpec {
 
     /// Gives up the lease of process `pid`, whose guest must be stopped.
     pub fn release_for(&self, pid: u32) -> Result<(), LeaseError> {
-        let (client, resource) = self.sanlock()?;
+        let (client, resource) = self.by_name()?;
         client
             .release_for_pid(pid, std::slice::from_ref(&resource))
             .map_err(|e| LeaseError::Unavailable(e.to_string()))
@@ -174,7 +241,7 @@ impl LeaseSpec {
 
     /// The version that process `pid` holds; `None` when it does not hold the lease.
     pub fn held_version(&self, pid: u32) -> Result<Option<u64>, LeaseError> {
-        let (client, resource) = self.sanlock()?;
+        let (client, resource) = self.by_name()?;
         let held = client.inquire_pid(pid).map_err(|e| LeaseError::Unavailable(e.to_string()))?;
         Ok(held.into_iter().find(|held| same(&held.resource, &resource)).and_then(|held| held.lver))
     }
@@ -219,7 +286,7 @@ impl LeaseSpec {
     /// Whether process `pid` holds the lease now.
     pub fn holding(&self, pid: u32) -> LeaseHolding {
         let Self::File { path } = self else {
-            return match self.sanlock() {
+            return match self.by_name() {
                 Ok((client, resource)) => sanlock_holding(&client, &resource, pid),
                 Err(e) => LeaseHolding::Unknown { detail: e.to_string() },
             };

@@ -5,6 +5,7 @@
 //! either true or an error, never a guess.
 
 pub mod domain_xml;
+pub mod indexed_lease;
 pub mod lease;
 mod of_host;
 mod outlook;

@@ -100,7 +100,7 @@ impl LeaseSpec {
 
     /// Whether the owner that was seen last has given way; `None` when none was seen.
     pub fn owner_gives_way(&self, watch: &OwnerWatch) -> Result<Option<bool>, LeaseError> {
-        let (Some((client, _)), Some((lockspace, owner))) = (self.client(), watch.owner()) else {
+        let (Some((client, _)), Some((lockspace, owner))) = (self.known(), watch.owner()) else {
             return Ok(None);
         };
         let hosts = client

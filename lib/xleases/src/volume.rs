@@ -29,6 +29,10 @@ pub trait Resources {
     fn clear(&self, lockspace: &str, offset: u64) -> Result<(), String>;
     /// Whether the owner that a lease's record names may still hold it. True when that cannot be told.
     fn may_hold(&self, lockspace: &str, owner: Owner) -> Result<bool, String>;
+    /// Takes the lease `name` at `offset` for this process, without waiting: until [`Self::give_back`] nobody else has it.
+    fn take(&self, lockspace: &str, name: &LeaseName, offset: u64) -> Result<(), String>;
+    /// Gives a lease back that [`Self::take`] took.
+    fn give_back(&self, lockspace: &str, name: &LeaseName, offset: u64) -> Result<(), String>;
 }
 
 /// Why something was not done.
@@ -58,10 +62,17 @@ pub enum VolumeError {
     #[error("the xleases volume has no free place: enlarge it, or remove leases")]
     Full,
     /// A host may hold the lease that would be overwritten.
-    #[error("host {host_id} may hold the lease in place {slot} ({name}): stop its holder first", slot = slot.number(), host_id = owner.host_id)]
+    #[error(
+        "host {host_id} may hold the lease {name:?} in place {slot} (offset {offset}): stop its holder first, or wait until \
+         that host's leases are free (see --lease-status)",
+        slot = slot.number(),
+        host_id = owner.host_id
+    )]
     Held {
         /// Its place.
         slot: Slot,
+        /// Its byte offset in the volume.
+        offset: u64,
         /// The name in its record.
         name: String,
         /// Who.
@@ -118,11 +129,11 @@ impl<S: Storage, R: Resources> LeasesVolume<S, R> {
         Ok(Self { storage, resources, grid, index })
     }
 
-    /// Writes an index without leases, whatever is there: the caller has made sure that it is not used. `now` in
-    /// seconds since 1970.
+    /// Writes an index without leases, whatever index is there. `now` in seconds since 1970.
     ///
     /// # Errors
-    /// When the lockspace's name does not fit, or the volume cannot be written.
+    /// [`VolumeError::Held`] before anything is written; the lockspace's name does not fit, or the volume cannot be
+    /// written.
     pub fn format(
         storage: S,
         resources: R,
@@ -132,6 +143,10 @@ impl<S: Storage, R: Resources> LeasesVolume<S, R> {
     ) -> Result<Self, VolumeError> {
         let metadata = Metadata { lockspace: lockspace.to_owned(), modified: now, is_updating: true };
         let mut volume = Self { storage, resources, grid, index: Index::empty(metadata)? };
+        let size = volume.size()?;
+        for slot in Slot::all().take_while(|slot| slot.fits(size, grid)) {
+            volume.refuse_held(slot)?;
+        }
         volume.write_all(now)?;
         Ok(volume)
     }
@@ -185,14 +200,23 @@ impl<S: Storage, R: Resources> LeasesVolume<S, R> {
         self.lease(slot, name.clone())
     }
 
-    /// Removes a lease.
+    /// Removes a lease. It is held while its record goes, so that nobody takes it between the look and the removal.
     ///
     /// # Errors
     /// [`VolumeError::Missing`], [`VolumeError::Held`], or storage or the lock manager failed.
     pub fn remove(&mut self, name: &LeaseName) -> Result<(), VolumeError> {
         let (slot, _) = self.index.find(name).ok_or_else(|| VolumeError::Missing(name.clone()))?;
         self.refuse_held(slot)?;
-        self.write_record(slot, None)?;
+        let is_its_own = self.record_of(slot)?.is_some_and(|record| record.resource == name.as_str());
+        let (lockspace, offset) = (self.index.metadata().lockspace.clone(), slot.lease_offset(self.grid));
+        if is_its_own {
+            self.resources.take(&lockspace, name, offset).map_err(VolumeError::Resources)?;
+        }
+        let written = self.write_record(slot, None);
+        if is_its_own {
+            self.resources.give_back(&lockspace, name, offset).map_err(VolumeError::Resources)?;
+        }
+        written?;
         self.clear_resource(slot)
     }
 
@@ -263,7 +287,7 @@ impl<S: Storage, R: Resources> LeasesVolume<S, R> {
         let Some(owner) = record.owner else { return Ok(()) };
         let lockspace = &self.index.metadata().lockspace;
         if self.resources.may_hold(lockspace, owner).map_err(VolumeError::Resources)? {
-            return Err(VolumeError::Held { slot, name: record.resource, owner });
+            return Err(VolumeError::Held { slot, offset: slot.lease_offset(self.grid), name: record.resource, owner });
         }
         Ok(())
     }

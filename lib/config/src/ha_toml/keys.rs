@@ -12,7 +12,7 @@ use crate::text::nearest;
 /// All tables with their keys; a test holds this against the types.
 pub(super) const KNOWN: &[(&str, &[&str])] = &[
     ("vm", &["hypervisor"]),
-    ("lease", &["adapter", "io_timeout", "watchdog_timeout"]),
+    ("lease", &["adapter", "profile", "io_timeout", "watchdog_timeout", "vm"]),
     ("score", &["profile"]),
     (
         "timers",
@@ -87,6 +87,12 @@ pub(super) const POLICY: &[&str] = &[
     "stop_needs_cause",
     "lease_aware_start",
 ];
+
+/// Whether a text that can be read sets this key.
+pub(super) fn sets(text: &str, table: &str, key: &str) -> bool {
+    let read = toml::from_str::<toml::Table>(text);
+    read.is_ok_and(|tables| tables.get(table).and_then(|table| table.get(key)).is_some())
+}
 
 /// Refuses the first key that is not in [`KNOWN`].
 pub(super) fn refuse_unknown(path: &Path, text: &str) -> Result<()> {

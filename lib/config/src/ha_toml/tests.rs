@@ -43,7 +43,7 @@ fn unknown_keys_are_refused_with_the_nearest_name_and_the_line() {
     assert!(text.contains("\"io_timout = 5\""), "{text}");
     assert!(error("[timer]\n").contains("did you mean [timers]?"));
     assert!(error("io_timeout = 5\n").contains("io_timeout belongs into the table [lease]"));
-    assert!(error("[vm]\nprofile = \"x\"\n").contains("it belongs into the table [score]"));
+    assert!(error("[vm]\naccel = \"x\"\n").contains("it belongs into the table [qemu]"));
     assert!(error("[metrics]\nfast = true\n").contains("no keys yet"));
     assert!(error("[zebra]\n").contains("its tables are vm, lease"));
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ha_config::ha_toml::{Accel, LeaseAdapter};
+use ha_config::ha_toml::Accel;
 use ha_config::{HaToml, HostedEngineConf, Paths};
 
 use super::from_conf::machine_from_conf;
@@ -63,10 +63,6 @@ pub struct QemuSettings {
     pub launcher: Launcher,
 }
 
-fn unusable(error: &ha_config::ConfigError) -> VmError {
-    VmError::Config { detail: error.to_string() }
-}
-
 impl QemuSettings {
     /// The settings of this host, from its configuration files.
     pub fn from_config(
@@ -75,7 +71,6 @@ impl QemuSettings {
         toml: &HaToml,
         role: QmpRole,
     ) -> Result<Self, VmError> {
-        let unusable = |error| unusable(&error);
         let run_dir = paths.qemu_run_dir();
         // QEMU and sanlock work in directories of their own.
         let absolute = |path: PathBuf| {
@@ -83,17 +78,7 @@ impl QemuSettings {
                 detail: format!("cannot make {} absolute: {e}", path.display()),
             })
         };
-        let path = absolute(conf.vm_lease_path().map_err(unusable)?)?;
-        let lease = match toml.lease.adapter {
-            LeaseAdapter::Sanlock => LeaseSpec::Sanlock {
-                socket: absolute(paths.sanlock_socket())?,
-                lockspace: conf.sd_uuid().map_err(unusable)?.to_owned(),
-                resource: conf.vm_lease_name().map_err(unusable)?.to_owned(),
-                path,
-                offset: 0,
-            },
-            LeaseAdapter::File => LeaseSpec::File { path },
-        };
+        let lease = LeaseSpec::of_engine_vm(conf, toml)?;
         let machine = {
             let (paths, conf, toml) = (paths.clone(), conf.clone(), toml.clone());
             MachineSource::new(move || {

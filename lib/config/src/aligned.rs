@@ -1,9 +1,7 @@
 //! A byte buffer that starts on a 4096-byte boundary, as `O_DIRECT` wants it. No I/O here.
 
-use metadata_format::BLOCK_SIZE;
-
-/// Alignment in bytes; enough for every sector size that the metadata file supports.
-pub const ALIGNMENT: usize = BLOCK_SIZE;
+/// Alignment in bytes: enough for sectors of 512 and of 4096 bytes.
+pub const ALIGNMENT: usize = 4096;
 
 /// The buffer. It is a little larger inside, so that no unsafe code is needed to align it.
 #[derive(Debug)]
