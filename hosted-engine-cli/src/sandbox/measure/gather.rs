@@ -19,6 +19,8 @@ pub struct Evidence<'a> {
     pub scenario: String,
     /// When the fault was injected.
     pub fault: Monotonic,
+    /// The agents had nothing new to say before it.
+    pub at_rest: bool,
     /// When the engine was good again; `None` when it was never disturbed.
     pub good: Option<Monotonic>,
     /// Where the VM was, and where it is now.
@@ -38,19 +40,19 @@ pub fn timeline(cluster: &Cluster, evidence: &Evidence<'_>) -> Timeline {
     let state = cluster.state();
     let said = agents::read(cluster, SystemClock.wall_lead());
     let changes: Vec<_> = evidence.observed.changes_since(evidence.fault).copied().collect();
-    let parts = match evidence.good {
-        Some(good) => parts::of(&Seen {
+    let parts = if let Some(good) = evidence.good {
+        parts::of(&Seen {
             fault: evidence.fault,
             good,
+            at_rest: evidence.at_rest,
             from: evidence.hosts.0,
             changes: &changes,
             said: &said,
             looked: evidence.looked,
-        }),
-        None => Parts {
-            noticed: agents::first_news(&said, evidence.fault).map(|news| seconds(evidence.fault, news.at)),
-            ..Parts::default()
-        },
+        })
+    } else {
+        let news = evidence.at_rest.then(|| agents::first_news(&said, evidence.fault)).flatten();
+        Parts { noticed: news.map(|news| seconds(evidence.fault, news.at)), ..Parts::default() }
     };
     let wall = jiff::Timestamp::from_second(SystemClock.wall().0).unwrap_or_default();
     let run = Run {

@@ -83,6 +83,8 @@ pub struct Seen<'a> {
     pub fault: Monotonic,
     /// When the engine was good again.
     pub good: Monotonic,
+    /// The agents had nothing new to say before the fault; else nobody can tell what their news are about.
+    pub at_rest: bool,
     /// Where the VM was at the fault.
     pub from: HostNumber,
     /// QEMUs and the engine's answers.
@@ -179,7 +181,7 @@ impl Moments {
         let ends: Vec<Monotonic> =
             changes().filter_map(|(at, change)| matches!(change, Change::Ended(_)).then_some(*at)).collect();
         let gone = start.and_then(|(start, _)| ends.iter().rev().copied().find(|end| *end <= start));
-        let news = agents::first_news(seen.said, seen.fault);
+        let news = seen.at_rest.then(|| agents::first_news(seen.said, seen.fault)).flatten();
         let asks = Reason::ShuttingDown.to_string();
         let asked = seen.said.iter().find(|one| {
             let before_end = gone.is_some_and(|gone| one.at <= gone);
@@ -323,7 +325,8 @@ mod tests {
         let changes =
             [(AT(100), Change::Ended(ONE)), (AT(182), Change::Started(TWO)), (AT(186), Change::Good)];
         let (fault, good) = (AT(100), AT(186));
-        let seen = Seen { fault, good, from: ONE, changes: &changes, said: &said, looked: &looked };
+        let seen =
+            Seen { fault, good, at_rest: true, from: ONE, changes: &changes, said: &said, looked: &looked };
         let parts = check(&seen, &[(Part::LockManager, 80.0), (Part::Ours, 2.0), (Part::Boot, 4.0)]);
         assert_eq!((parts.noticed, parts.lease), (Some(70.0), Some(80.0)));
         assert_eq!(parts.ours, [("EngineDown".to_owned(), 1.0), ("EngineStart".to_owned(), 1.0)].into());
@@ -346,7 +349,8 @@ mod tests {
             (AT(160), Change::Good),
         ];
         let (fault, good) = (AT(100), AT(160));
-        let seen = Seen { fault, good, from: ONE, changes: &changes, said: &said, looked: &looked };
+        let seen =
+            Seen { fault, good, at_rest: true, from: ONE, changes: &changes, said: &said, looked: &looked };
         let expected =
             [(Part::Detection, 30.0), (Part::Ours, 25.0), (Part::Shutdown, 2.0), (Part::Boot, 3.0)];
         let parts = check(&seen, &expected);
@@ -359,7 +363,7 @@ mod tests {
         let changes =
             [(AT(100), Change::Ended(ONE)), (AT(120), Change::Started(TWO)), (AT(125), Change::Good)];
         let (fault, good) = (AT(100), AT(125));
-        let seen = Seen { fault, good, from: ONE, changes: &changes, said: &[], looked: &[] };
+        let seen = Seen { fault, good, at_rest: true, from: ONE, changes: &changes, said: &[], looked: &[] };
         check(&seen, &[(Part::Unknown, 20.0), (Part::Boot, 5.0)]);
         let seen = Seen { changes: &[], ..seen };
         check(&seen, &[(Part::Unknown, 25.0)]);
@@ -373,7 +377,8 @@ mod tests {
             90 1 EngineUp the engine VM runs on this host
             105 1 EngineMigratingAway it moves");
         let (fault, good) = (AT(100), AT(113));
-        let seen = Seen { fault, good, from: ONE, changes: &changes, said: &said, looked: &[] };
+        let seen =
+            Seen { fault, good, at_rest: true, from: ONE, changes: &changes, said: &said, looked: &[] };
         check(&seen, &[(Part::Detection, 5.0), (Part::Ours, 5.0), (Part::Move, 3.0)]);
     }
 }

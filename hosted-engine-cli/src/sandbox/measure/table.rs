@@ -31,6 +31,12 @@ impl Row {
         format!("{}, {} hosts, io_timeout {} s", run.hypervisor, run.hosts, run.io_timeout)
     }
 
+    /// The most QEMUs at once in any run, and whether two guests ever wrote at the same time.
+    pub fn qemus(&self) -> String {
+        let most = self.runs.iter().map(|run| run.most_qemus).max().unwrap_or_default();
+        if self.runs.iter().any(|run| run.mixed) { format!("{most}, MIXED WRITES") } else { most.to_string() }
+    }
+
     /// How many runs.
     pub fn count(&self) -> usize {
         self.runs.len()
@@ -71,13 +77,13 @@ fn table(kind: &str, rows: &[&Row]) -> String {
     let is_there = |part: &Part| rows.iter().any(|row| row.median().parts.of(*part) >= 0.05);
     let parts: Vec<Part> = Part::ALL.into_iter().filter(is_there).collect();
     let mut text = format!(
-        "### {kind}\n\n| what | runs | seconds until good again | noticed after | lease free after |"
+        "### {kind}\n\n| what | runs | seconds until good again | most QEMUs at once | noticed after | lease free after |"
     );
     for part in &parts {
         // Writing to a string cannot fail.
         let _ = write!(text, " {} |", part.title());
     }
-    text += "\n| --- | --: | --: | --: | --: |";
+    text += "\n| --- | --: | --: | --: | --: | --: |";
     text += &" --: |".repeat(parts.len());
     text.push('\n');
     for row in rows {
@@ -85,10 +91,11 @@ fn table(kind: &str, rows: &[&Row]) -> String {
         let moment = |at: Option<f64>| at.map_or("–".to_owned(), |at| format!("{at:.1}"));
         let _ = write!(
             text,
-            "| {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} |",
             run.scenario,
             row.count(),
             row.seconds(),
+            row.qemus(),
             moment(run.parts.noticed),
             moment(run.parts.lease)
         );
@@ -134,19 +141,20 @@ mod tests {
     fn each_kind_of_sandbox_has_its_table_with_the_parts_that_occur() {
         let mut slow = run("kill-vm", Some(8.0));
         slow.io_timeout = 10;
+        slow.mixed = true;
         slow.parts.ours.insert("EngineStart".to_owned(), 7.9);
         let text = markdown(&rows(&[run("kill-vm", Some(4.0)), slow, run("kill-agent", None)]));
         assert_eq!(
             text,
             "### qemu, 3 hosts, io_timeout 3 s\n\n\
-             | what | runs | seconds until good again | noticed after | lease free after | ours |\n\
-             | --- | --: | --: | --: | --: | --: |\n\
-             | kill-vm | 1 | 4.0 | – | – | 4.0 |\n\
-             | kill-agent | 1 | undisturbed | – | – | – |\n\n\
+             | what | runs | seconds until good again | most QEMUs at once | noticed after | lease free after | ours |\n\
+             | --- | --: | --: | --: | --: | --: | --: |\n\
+             | kill-vm | 1 | 4.0 | 1 | – | – | 4.0 |\n\
+             | kill-agent | 1 | undisturbed | 1 | – | – | – |\n\n\
              ### qemu, 3 hosts, io_timeout 10 s\n\n\
-             | what | runs | seconds until good again | noticed after | lease free after | ours |\n\
-             | --- | --: | --: | --: | --: | --: |\n\
-             | kill-vm | 1 | 8.0 | – | – | 8.0 (EngineStart 7.9) |\n"
+             | what | runs | seconds until good again | most QEMUs at once | noticed after | lease free after | ours |\n\
+             | --- | --: | --: | --: | --: | --: | --: |\n\
+             | kill-vm | 1 | 8.0 | 1, MIXED WRITES | – | – | 8.0 (EngineStart 7.9) |\n"
         );
     }
 }
