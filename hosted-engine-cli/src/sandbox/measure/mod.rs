@@ -280,4 +280,39 @@ mod tests {
         assert_eq!(between_marks(&new, "| new |\n").unwrap(), new);
         assert_eq!(between_marks("no marks", ""), None);
     }
+
+    #[test]
+    fn newer_runs_replace_those_of_their_kind_and_leave_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let write = |name: &str, runs: &[Run]| {
+            for run in runs {
+                Timeline { run: run.clone(), events: Vec::new() }.append(&path(name)).unwrap();
+            }
+        };
+        write("kept.jsonl", &[run("kill-vm", Some(9.0)), run("kill-host", Some(80.0))]);
+        write("new.jsonl", &[run("kill-vm", Some(4.0)), run("kill-vm", Some(5.0))]);
+        fs::write(path("doc.md"), format!("{BEGIN}\n{END}\n")).unwrap();
+        let args = TimelinesArgs {
+            files: vec![path("kept.jsonl"), path("new.jsonl")],
+            markdown: Some(path("doc.md")),
+            svg: Some(path("doc.svg")),
+            keep: Some(path("kept.jsonl")),
+            lanes: false,
+        };
+        show(&args).unwrap();
+        let kept: Vec<Option<f64>> =
+            read(&path("kept.jsonl")).unwrap().iter().map(|one| one.run.recovery).collect();
+        assert_eq!(kept, [Some(80.0), Some(4.0), Some(5.0)]);
+        let doc = fs::read_to_string(path("doc.md")).unwrap();
+        assert!(
+            doc.contains("| kill-vm | 2 | 4.0 (4.0 to 5.0) |") && doc.contains("| kill-host | 1 | 80.0 |"),
+            "{doc}"
+        );
+        assert!(fs::read_to_string(path("doc.svg")).unwrap().contains("kill-host (qemu, N = 3 s)"));
+
+        fs::write(path("doc.md"), "no marks").unwrap();
+        let error = show(&args).unwrap_err().to_string();
+        assert!(error.contains("doc.md") && error.contains(BEGIN), "{error}");
+    }
 }

@@ -122,7 +122,7 @@ pub struct Parts {
 impl Parts {
     /// Seconds of a part.
     pub fn of(&self, part: Part) -> f64 {
-        self.stretches.iter().filter(|one| one.part == part).map(|one| one.to - one.from).sum()
+        self.stretches.iter().filter(|one| one.part == part).fold(0.0, |sum, one| sum + one.to - one.from)
     }
 
     /// As files have it.

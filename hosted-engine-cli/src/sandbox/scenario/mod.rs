@@ -26,7 +26,7 @@ use super::layout::HostNumber;
 use super::measure::leases::LeaseWatch;
 use super::measure::{self, agents, gather};
 use super::observer::Observer;
-use super::shell::wait_for;
+use super::shell::{pause, wait_for};
 use super::state::State;
 use stage::{STEADY, Stage};
 
@@ -199,8 +199,8 @@ pub fn play(cluster: &Cluster, scenario: Scenario, rest: bool) -> anyhow::Result
     observer.wait_good(begin, STEADY, Duration::from_mins(5)).with_context(|| {
         format!("{} cannot begin: the engine is not good\n{}", scenario.name(), cluster.status())
     })?;
-    let at_rest = wait_for_rest(cluster, if rest { REST_PATIENCE } else { Duration::ZERO })?;
     let leases = LeaseWatch::start(cluster)?;
+    let at_rest = wait_for_rest(cluster, if rest { REST_PATIENCE } else { Duration::ZERO })?;
     let from = where_now(&observer)?;
     say(&format!("{}: the VM is on host {from}; injecting the fault", scenario.name()));
     let stage = Stage {
@@ -245,9 +245,15 @@ fn wait_for_rest(cluster: &Cluster, patience: Duration) -> anyhow::Result<bool> 
     let rest = wait_for(patience, Duration::from_secs(1), || {
         Ok(agents::at_rest(&agents::read(cluster, SystemClock.wall_lead()), &hosts).then_some(()))
     })?;
-    if rest.is_none() && !patience.is_zero() {
+    if patience.is_zero() {
+        return Ok(rest.is_some());
+    }
+    if rest.is_none() {
         say("the agents do not come to rest: when they notice the fault cannot be told");
     }
+    // The rest begins with the step of some agent. The fault is to come at any moment between two steps.
+    let chance = SystemClock.monotonic().since_start().subsec_nanos() % 10_000;
+    pause(Duration::from_millis(chance.into()));
     Ok(rest.is_some())
 }
 
