@@ -8,8 +8,8 @@ use metadata_format::HostId;
 use metadata_format::python::{bool_word, to_json};
 use metadata_format::text::printable;
 
-use super::{View, Warning};
 use super::view::safe;
+use super::{View, Warning};
 
 const GLOBAL_BANNER: &str = "\n\n!! Cluster is in GLOBAL MAINTENANCE mode !!\n\n";
 
