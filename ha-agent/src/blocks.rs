@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::tz::TimeZone;
 use metadata_format::{EncodeError, EngineStatus, GlobalBlock, HostBlock, HostId, HostRecord, ctime};
 
-use crate::core::{Core, Limits, Profile, RemoteBlock, RemoteHost, Secs, Weights};
+use crate::core::{Core, Profile, RemoteBlock, RemoteHost, Secs, Settings, Weights};
 
 /// Line for people that names the score profile, written by hosts that do not use the existing release's.
 const PROFILE_KEY: &str = "score_profile";
@@ -150,9 +150,9 @@ pub struct Own<'a> {
 }
 
 /// The bytes of this host's block. `None` before the first look.
-pub fn write(core: &Core, limits: &Limits, own: &Own<'_>) -> Option<Result<Vec<u8>, EncodeError>> {
+pub fn write(core: &Core, decides_by: &Settings, own: &Own<'_>) -> Option<Result<Vec<u8>, EncodeError>> {
     let look = &core.view.as_ref()?.look;
-    let metadata = core.metadata(limits);
+    let metadata = core.metadata(&decides_by.limits);
     let seconds = |at: Secs| i64::try_from(at.0).unwrap_or(i64::MAX);
     let text = |at: Secs| ctime(at.on_wall(look.wall_offset), own.zone);
     let mut notes = BTreeMap::new();
@@ -167,7 +167,7 @@ pub fn write(core: &Core, limits: &Limits, own: &Own<'_>) -> Option<Result<Vec<u
         host_ts: seconds(look.started),
         host_time: text(look.started),
         host_id: own.host_id,
-        score: core.score.total,
+        score: core.claimed_score(decides_by.policy).total,
         engine_status: look
             .local
             .engine

@@ -3,12 +3,13 @@
 
 use broker_api::status::{AgentReport, ScoreTerm};
 
-use crate::core::{Core, LeaseOwner, Limits, Reason};
+use crate::core::{Core, LeaseOwner, Reason, Settings};
 
 /// The report for `PUT /v1/agent`.
-pub fn report(core: &Core, reasons: &[Reason], warnings: Vec<String>, limits: &Limits) -> AgentReport {
+pub fn report(core: &Core, reasons: &[Reason], warnings: Vec<String>, settings: &Settings) -> AgentReport {
     let offset = core.view.as_ref().map_or(0, |view| view.look.wall_offset);
-    let terms = core.score.terms.iter().map(|term| ScoreTerm {
+    let score = core.claimed_score(settings.policy);
+    let terms = score.terms.iter().map(|term| ScoreTerm {
         name: term.factor.name().to_owned(),
         points: term.points,
         reason: term.factor.to_string(),
@@ -20,10 +21,10 @@ pub fn report(core: &Core, reasons: &[Reason], warnings: Vec<String>, limits: &L
     let lease_free = core.view.as_ref().zip(lease_free).map(|(view, left)| view.look.finished.plus(left));
     AgentReport {
         state: core.state.name().to_owned(),
-        score: core.score.total,
+        score: score.total,
         score_terms: terms.collect(),
         reasons: reasons.iter().map(ToString::to_string).collect(),
-        timeout_at: core.deadline(limits).or(lease_free).map(|at| at.on_wall(offset)),
+        timeout_at: core.deadline(&settings.limits).or(lease_free).map(|at| at.on_wall(offset)),
         warnings,
         migration: None,
     }

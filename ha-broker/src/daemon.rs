@@ -102,12 +102,7 @@ impl Setup {
     fn timing(&self) -> Timing {
         let usual = Timing::default();
         let deadline = self.toml.timers.storage_deadline;
-        Timing {
-            cycle: usual.cycle.min(self.toml.timers.loop_interval / 2),
-            deadline,
-            settle: usual.settle,
-            try_anew: deadline * 2,
-        }
+        Timing { cycle: self.toml.timers.poll(), deadline, settle: usual.settle, try_anew: deadline * 2 }
     }
 
     fn lockspace(&self, name: &str, path: PathBuf) -> Result<Arc<dyn Lockspace>, SetupError> {

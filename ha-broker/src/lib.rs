@@ -5,6 +5,7 @@ pub mod broker;
 pub mod daemon;
 pub mod lockspace;
 pub mod monitors;
+mod news;
 pub mod notify;
 pub mod socket;
 pub mod spawner;

@@ -18,8 +18,8 @@ use crate::maintenance::{self, Mode};
 use crate::status::{self, Format};
 use crate::terminal::{Exit, Terminal};
 use crate::{
-    console, fence, lease_status, leases, liveliness, password, repair, sandbox, setup, shared_config, simulate,
-    storage, vm,
+    console, doctor, fence, lease_status, leases, liveliness, password, repair, sandbox, setup, shared_config,
+    simulate, storage, vm,
 };
 
 /// Shows and handles a highly available engine VM.
@@ -165,6 +165,8 @@ pub enum SiteCommand {
     #[command(flatten)]
     Leases(leases::LeaseCommand),
     #[allow(missing_docs, reason = "the words of its arguments are the help")]
+    Doctor(doctor::DoctorArgs),
+    #[allow(missing_docs, reason = "the words of its arguments are the help")]
     Sandbox(sandbox::SandboxArgs),
     #[allow(missing_docs, reason = "the words of its arguments are the help")]
     Simulate(simulate::SimulateArgs),
@@ -179,6 +181,7 @@ impl SiteCommand {
             Self::ReinitializeLockspace(args) => repair::reinitialize_lockspace(&args, paths),
             Self::LeaseStatus(args) => Ok(lease_status::show(&args, paths, &mut Terminal::default())),
             Self::Leases(command) => Ok(leases::run(&command, paths, &mut Terminal::default()).into()),
+            Self::Doctor(doctor::DoctorArgs {}) => Ok(doctor::run(paths, &mut Terminal::default())),
             Self::Sandbox(args) => sandbox::run(args),
             Self::Simulate(args) => Ok(simulate::run(&args, paths, &mut Terminal::default()).into()),
         }

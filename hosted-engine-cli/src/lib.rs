@@ -10,6 +10,7 @@ pub mod cli;
 pub mod console;
 pub mod delta_lease;
 pub mod deployed;
+pub mod doctor;
 pub mod fence;
 pub mod lease_status;
 pub mod leases;

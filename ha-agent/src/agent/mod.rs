@@ -36,6 +36,10 @@ const CALL_DEADLINE: Duration = Duration::from_secs(10);
 const ATTEND_EVERY: Duration = Duration::from_secs(5);
 /// Shortest pause between two loops, when a loop takes longer than the interval.
 const SHORTEST_REST: Duration = Duration::from_millis(100);
+/// An event within the second of the last look is looked at so long after that look, once in that second. A further one
+/// waits for the next second, which is then less than a second away: events follow at once, and a storm of them costs two
+/// looks a second.
+const EARLY_LOOK: Duration = Duration::from_millis(200);
 /// Longest time that the agent lets a started action go on after it was told to stop.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 
@@ -55,6 +59,12 @@ pub struct Agent {
     host_lease: Option<bool>,
     /// The broker's wake counter; `None` when it has none or has not said it yet.
     wake: Option<u64>,
+    /// When the last look was complete.
+    looked: Monotonic,
+    /// The second in which a look came early, because of an event.
+    early: Option<Secs>,
+    /// The next step looks afresh, although the last look is of this very second.
+    look_afresh: bool,
     /// When the own block was last written and read back; when the agent started, before.
     last_acknowledged: Secs,
     /// When vm.conf was last compared with shared storage.
@@ -85,7 +95,7 @@ enum Loop {
 impl Agent {
     /// An agent that has done nothing yet. It runs until `stop` becomes true (or its sender is gone).
     pub fn new(ports: Ports, config: AgentConfig, zone: TimeZone, stop: watch::Receiver<bool>) -> Self {
-        let now = Secs::from(ports.clock.monotonic());
+        let now = ports.clock.monotonic();
         Self {
             ports,
             config,
@@ -96,7 +106,10 @@ impl Agent {
             lease_unknown_since: None,
             host_lease: None,
             wake: None,
-            last_acknowledged: now,
+            looked: now,
+            early: None,
+            look_afresh: false,
+            last_acknowledged: Secs::from(now),
             vm_conf_refreshed: None,
             vm_memory: 0,
             global_maintenance: false,
@@ -154,14 +167,16 @@ impl Agent {
         }
         self.ports.service.alive();
         let now = Secs::from(self.ports.clock.monotonic());
+        let looks = std::mem::take(&mut self.look_afresh) || self.core.needs_look(now);
         let input = match prepared {
-            Ok(status) if self.core.needs_look(now) => {
-                self.look(status, &vm).await.map(|look| Input::Look(Box::new(look)))
-            }
+            Ok(status) if looks => self.look(status, &vm).await.map(|look| Input::Look(Box::new(look))),
             Ok(_) => Ok(Input::SameLook),
             Err(error) => Err(error),
         };
         self.ports.service.alive();
+        if looks {
+            self.looked = self.ports.clock.monotonic();
+        }
         let ended = match input {
             Ok(input) => match self.step(input).await {
                 Some(decision) => {
@@ -223,7 +238,7 @@ impl Agent {
         if let Some(rested) = rested {
             return rested;
         }
-        self.until_next_second().await;
+        self.until_next_look().await;
         !self.must_stop()
     }
 
@@ -248,7 +263,7 @@ impl Agent {
                 }
                 Some(Ok(Ok(Some(wake)))) => {
                     self.wake = Some(wake.counter);
-                    self.until_next_second().await;
+                    self.until_next_look().await;
                     return !self.must_stop();
                 }
                 Some(Err(_)) | None => {}
@@ -259,12 +274,24 @@ impl Agent {
         false
     }
 
-    /// The core looks afresh once a second; a wake within the same second would see nothing new.
-    async fn until_next_second(&mut self) {
+    /// Waits until the world may be looked at again after an event: less than a second. Without events the core looks
+    /// afresh once a second at most.
+    async fn until_next_look(&mut self) {
         let now = self.ports.clock.monotonic();
-        if !self.core.needs_look(Secs::from(now)) {
+        let second = Secs::from(now);
+        if self.core.needs_look(second) {
+            return;
+        }
+        if self.early == Some(second) {
             let next = Duration::from_secs(now.as_secs() + 1);
             self.sleep(next.saturating_sub(now.since_start())).await;
+            return;
+        }
+        self.sleep(self.looked.plus(EARLY_LOOK).saturating_since(now)).await;
+        let second = Secs::from(self.ports.clock.monotonic());
+        if !self.core.needs_look(second) {
+            self.early = Some(second);
+            self.look_afresh = true;
         }
     }
 

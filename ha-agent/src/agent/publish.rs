@@ -18,28 +18,30 @@ const END_DEADLINE: Duration = Duration::from_secs(3);
 
 impl Agent {
     pub(super) async fn publish(&mut self, decision: &Decision) {
+        self.log();
+        // The other hosts first: they wait for it.
+        self.write_block(CALL_DEADLINE).await;
         if decision.from != self.core.state {
             self.notify(decision.from, self.core.state).await;
         }
-        self.log();
-        self.write_block(CALL_DEADLINE).await;
         self.push_alive(CALL_DEADLINE).await;
         self.report().await;
-        let (state, score) = (self.core.state, self.core.score.total);
+        let (state, score) = (self.core.state, self.core.claimed_score(self.config.settings.policy).total);
         let reasons = explain::one_line(&self.reasons);
         self.ports.service.status(&format!("{state} (score {score}): {reasons}"));
     }
 
     /// One line for each loop; the reasons when they or the state change.
     fn log(&mut self) {
-        let (state, score) = (self.core.state, self.core.score.total);
+        let claimed = self.core.claimed_score(self.config.settings.policy);
+        let (state, score) = (self.core.state, claimed.total);
         let reasons = explain::one_line(&self.reasons);
         let now = (state, reasons);
         if self.logged.as_ref() == Some(&now) {
             info!("Current state {state} (score: {score})");
         } else {
             info!("Current state {state} (score: {score}): {}", now.1);
-            for term in &self.core.score.terms {
+            for term in &claimed.terms {
                 debug!("score {:+} {}: {}", term.points, term.factor.name(), term.factor);
             }
         }
@@ -69,7 +71,7 @@ impl Agent {
             vm_conf_refreshed: self.vm_conf_refreshed.unwrap_or_default(),
             zone: &self.zone,
         };
-        let bytes = match blocks::write(&self.core, &settings.limits, &own) {
+        let bytes = match blocks::write(&self.core, settings, &own) {
             None => return,
             Some(Ok(bytes)) => bytes,
             Some(Err(error)) => {
@@ -117,8 +119,8 @@ impl Agent {
 
     /// Hands the explanation to the broker. Best effort: a broker that cannot take it is met again in the next loop.
     pub(super) async fn report(&self) {
-        let limits = &self.config.settings.limits;
-        let report = explain::report(&self.core, &self.reasons, self.warnings.clone(), limits);
+        let settings = &self.config.settings;
+        let report = explain::report(&self.core, &self.reasons, self.warnings.clone(), settings);
         let put = tokio::time::timeout(REPORT_DEADLINE, self.ports.broker.put_agent_report(&report));
         if let Ok(Err(error)) = put.await {
             debug!("the explanation was not handed over: {error}");

@@ -317,6 +317,7 @@ impl Broker for World {
             storage,
             lease: inner.lease.clone(),
             lock_manager_live: inner.lock_manager_live.clone(),
+            watchdog: None,
             monitors: inner.monitors.iter().map(|(id, value)| row(id, value)).collect(),
             agent: None,
             migration_request: inner.migration_request,

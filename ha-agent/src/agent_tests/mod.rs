@@ -1,5 +1,6 @@
 //! The loop in a world made up, on paused time.
 
+mod events;
 mod fakes;
 mod lease;
 mod mixed;

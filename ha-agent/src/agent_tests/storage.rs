@@ -109,7 +109,9 @@ async fn a_delay_of_storage_costs_no_point_while_the_lease_is_held() {
     let slow = || Some(ConfTrouble::Storage("storage does not answer".to_owned()));
     assert_eq!(score_in_trouble(Policy::default(), true, None, 1000).await, 3400, "stuck");
     assert_eq!(score_in_trouble(Policy::default(), true, slow(), 1000).await, 3400, "slow");
-    assert_eq!(score_in_trouble(Policy::default(), false, None, 1000).await, 2400, "without the lease");
+    assert_eq!(score_in_trouble(Policy::default(), false, None, 1000).await, 0, "without the lease");
+    let claims = Policy { start_needs_footing: false, ..Policy::default() };
+    assert_eq!(score_in_trouble(claims, false, None, 1000).await, 2400, "no patience without the lease");
     assert_eq!(score_in_trouble(off, true, None, 1000).await, 2400, "plain");
     assert_eq!(score_in_trouble(off, true, None, 250).await, 3400, "plain, at first");
     let broken = || Some(ConfTrouble::Unusable("not an archive".to_owned()));

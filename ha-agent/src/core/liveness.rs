@@ -83,8 +83,12 @@ impl History {
             .collect()
     }
 
-    /// Adds `look` and forgets what is older than `keep_secs`.
+    /// Adds `look` and forgets what is older than `keep_secs`. A further look within the second of the newest one adds
+    /// nothing: liveness is told in whole seconds.
     pub fn push(&mut self, look: &Observation, keep_secs: u64, alive_secs: u64) {
+        if self.snapshots.front().is_some_and(|newest| newest.finished == look.finished) {
+            return;
+        }
         let oldest = look.started.0.checked_sub(keep_secs);
         self.snapshots.retain(|past| oldest.is_none_or(|oldest| past.started.0 > oldest));
         let mut needed = true;
@@ -230,6 +234,16 @@ mod tests {
         assert_eq!(who(161, Some(live.clone()), true), (Witness::History, vec![3]), "2 stood still");
         assert_eq!(who(160, Some(live), false), (Witness::Nobody, vec![]));
         assert_eq!(who(160, None, true), (Witness::Nobody, vec![]));
+    }
+
+    #[test]
+    fn a_second_look_within_a_second_leaves_the_past_as_it_was() {
+        let mut history = History::default();
+        history.push(&look(100, &[(2, Some(1))]), 900, 60);
+        let before = history.clone();
+        history.push(&look(100, &[(2, Some(7))]), 900, 60);
+        assert_eq!(history, before);
+        assert_eq!(alive(&history, &look(161, &[(2, Some(7))])), [2]);
     }
 
     #[test]

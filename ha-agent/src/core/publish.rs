@@ -2,7 +2,10 @@
 //!
 //! Data only; the driver adds names and times and the `metadata-format` crate makes bytes of it.
 
-use super::policy::Limits;
+use std::borrow::Cow;
+
+use super::policy::{Limits, Policy};
+use super::score::{Factor, ScoreSheet};
 use super::{Core, Secs, State};
 
 /// The state's own lines of the host's block.
@@ -26,6 +29,18 @@ impl Core {
             maintenance: self.state == State::LocalMaintenance,
             stopped: self.state == State::AgentStopped,
             timeout: self.deadline(limits),
+        }
+    }
+
+    /// The score that this host claims. A host that does not hold its leases could not start the VM, and has no right to
+    /// its block: it claims nothing. The rules go on with the score that it would have: a VM that runs is not given up for
+    /// what its own lease already decides.
+    pub fn claimed_score(&self, policy: Policy) -> Cow<'_, ScoreSheet> {
+        let leases = self.view.as_ref().and_then(|view| view.look.footing.host_lease);
+        if policy.start_needs_footing && leases == Some(false) {
+            Cow::Owned(self.score.zeroed(Factor::LeasesNotHeld))
+        } else {
+            Cow::Borrowed(&self.score)
         }
     }
 }

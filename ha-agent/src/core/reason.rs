@@ -119,6 +119,7 @@ pub enum Reason {
     Resumed,
     ResumeFailed { detail: String },
     ResumePauses { left: u64 },
+    StartPauses { left: u64 },
     ResumeGivenUp { tries: u32 },
     StorageIsWaitedFor { secs: u64 },
     VmStopped,
@@ -359,6 +360,9 @@ impl fmt::Display for Reason {
             Self::ResumeFailed { detail } => write!(f, "letting the engine VM go on failed: {detail}"),
             Self::ResumePauses { left } => {
                 write!(f, "an I/O error paused the engine VM again; the next try to let it go on is due in {left} s")
+            }
+            Self::StartPauses { left } => {
+                write!(f, "a start of the engine VM failed here; the next try is due in {left} s")
             }
             Self::ResumeGivenUp { tries } => write!(
                 f,

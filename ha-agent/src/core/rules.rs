@@ -205,6 +205,10 @@ impl Step<'_> {
         let too_early = self.settings.policy.start_waits_for_liveness
             && !self.core.history.tells_liveness(look_began, needed);
         if (secs < needed || too_early) && !self.only_vouched_for() {
+            if self.settings.policy.start_waits_for_liveness {
+                // At the very second, so that hosts that booted together take their turns in order.
+                self.again_in = Some((needed + 1).saturating_sub(secs).max(1));
+            }
             return stay(Reason::HistoryTooShort { secs, needed });
         }
         // The score that the others saw last. Equal scores may both try: the lease lets one succeed.

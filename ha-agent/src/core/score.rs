@@ -229,6 +229,7 @@ pub enum Factor {
     UnexpectedShutdown,
     Reinitializing,
     Stopped,
+    LeasesNotHeld,
 }
 
 impl Factor {
@@ -248,6 +249,7 @@ impl Factor {
             Self::UnexpectedShutdown => "unexpected-shutdown",
             Self::Reinitializing => "reinitializing",
             Self::Stopped => "stopped",
+            Self::LeasesNotHeld => "leases",
         }
     }
 }
@@ -281,7 +283,8 @@ impl Factor {
             | Self::LocalMaintenance
             | Self::UnexpectedShutdown
             | Self::Reinitializing
-            | Self::Stopped => Kind::Zero,
+            | Self::Stopped
+            | Self::LeasesNotHeld => Kind::Zero,
         }
     }
 
@@ -297,6 +300,14 @@ impl Factor {
 }
 
 impl ScoreSheet {
+    /// The same with the score 0, and why.
+    #[must_use]
+    pub(super) fn zeroed(&self, why: Factor) -> Self {
+        let mut terms = self.terms.clone();
+        terms.push(Term { factor: why, points: -i64::from(self.total.0) });
+        Self { total: Score(0), terms }
+    }
+
     /// The score without the summands that `left_out` names. What makes the score 0 still does.
     pub fn leaving_out(&self, left_out: fn(&Factor) -> bool) -> Score {
         let mut points: i64 = 0;
@@ -340,6 +351,9 @@ impl fmt::Display for Factor {
             Self::UnexpectedShutdown => f.write_str("the engine VM ended unexpectedly here"),
             Self::Reinitializing => f.write_str("the agent is finding out where it stands"),
             Self::Stopped => f.write_str("the agent is stopped"),
+            Self::LeasesNotHeld => f.write_str(
+                "this host does not hold its leases, so it can neither start the VM nor speak for itself",
+            ),
         }
     }
 }

@@ -80,6 +80,10 @@ pub fn render(parts: &Parts, status: &StatusDocument, report_age: Option<Duratio
         page.gauge("ovirt_ha_global_maintenance", "1 in global maintenance.", flag(on));
     }
     hosts(&mut page, status);
+    if let Some(on) = status.watchdog {
+        let help = "1 when sanlock has the watchdog reset this host if a lease cannot be renewed.";
+        page.gauge("ovirt_ha_watchdog", help, flag(on));
+    }
     if let Some(age) = report_age {
         page.gauge("ovirt_ha_agent_report_age_seconds", "Age of the agent's last report.", age.as_secs_f64());
     }

@@ -5,6 +5,7 @@
 //! whiteboard's deadline. Only joining a lockspace takes as long as the lock manager's time-outs say.
 
 mod metrics;
+mod standing;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ use metadata_format::{BLOCK_SIZE, BlockError, HostBlock, HostId};
 
 use crate::alive::Fresh;
 use crate::lockspace::Keeper;
+use crate::news::News;
 use crate::verbs::{MonitorOptions, VerbError, Verbs};
 use crate::wake::WakeCounter;
 use crate::whiteboard::cluster::Change;
@@ -97,7 +99,7 @@ impl Broker {
 
     /// Reads, writes and watches until it is dropped.
     pub async fn run(&self) {
-        tokio::join!(self.parts.whiteboard.run(), self.follow_hosts());
+        tokio::join!(self.parts.whiteboard.run(), self.follow_hosts(), self.follow_news());
     }
 
     /// Keeps the whiteboard reading the blocks of this host and of all hosts that the lock manager sees.
@@ -113,6 +115,22 @@ impl Broker {
             self.parts.whiteboard.set_wanted(blocks);
             if watch.changed().await.is_err() {
                 // The keeper is gone: what is wanted cannot change any more.
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// Wakes the agent when another host's block says something that decisions depend on.
+    async fn follow_news(&self) {
+        let mut watch = self.parts.whiteboard.watch();
+        let mut news = News::default();
+        loop {
+            let snapshot = watch.borrow_and_update().clone();
+            if news.take(&snapshot, self.parts.host_id) {
+                self.parts.wake.bump();
+            }
+            if watch.changed().await.is_err() {
+                // The whiteboard is gone: there is no news any more.
                 return std::future::pending().await;
             }
         }
@@ -228,7 +246,12 @@ impl Verbs for Broker {
     }
 
     async fn is_host_alive(&self) -> Result<Vec<u16>, VerbError> {
-        Ok(lock(&self.alive).get(self.parts.clock.monotonic()).cloned().unwrap_or_default())
+        let mut alive = lock(&self.alive).get(self.parts.clock.monotonic()).cloned().unwrap_or_default();
+        let lost = standing::lost(&self.parts.whiteboard.state(), &self.parts.lease.kept().state);
+        if let (Some(_), Some(own)) = (lost, self.parts.host_id) {
+            alive.retain(|id| *id != own.get());
+        }
+        Ok(alive)
     }
 
     async fn notify(

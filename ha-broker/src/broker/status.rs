@@ -8,29 +8,40 @@ use broker_api::status::{
 use clock::Monotonic;
 use metadata_format::{GlobalBlock, HostBlock, HostId};
 
-use super::Parts;
+use super::{Parts, standing};
 use crate::whiteboard::Snapshot;
 
 /// The whole document.
 pub fn document(
     parts: &Parts,
     alive: &[u16],
-    agent: Option<AgentReport>,
+    mut agent: Option<AgentReport>,
     migration_request: Option<MigrationRequest>,
     now: Monotonic,
 ) -> StatusDocument {
     let snapshot = parts.whiteboard.snapshot();
     let (global_maintenance, unknown_global_keys) = cluster(&snapshot);
     let kept = parts.lease.kept();
+    let storage = parts.whiteboard.state();
+    let mut hosts = hosts(&snapshot, alive, now);
+    if let Some(why) = standing::lost(&storage, &kept.state) {
+        if let Some(HostRow::Good(own)) = parts.host_id.and_then(|id| hosts.get_mut(&id)) {
+            standing::disown(own, why);
+        }
+        if let Some(report) = &mut agent {
+            standing::disown_report(report, why);
+        }
+    }
     StatusDocument {
         host_id: parts.host_id,
         broker_version: env!("CARGO_PKG_VERSION").to_owned(),
         global_maintenance,
         unknown_global_keys,
-        hosts: hosts(&snapshot, alive, now),
-        storage: parts.whiteboard.state(),
+        hosts,
+        storage,
         lease: kept.state,
         lock_manager_live: kept.all_live,
+        watchdog: kept.watchdog,
         monitors: parts.monitors.rows(),
         agent,
         migration_request,

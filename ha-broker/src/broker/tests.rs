@@ -149,8 +149,40 @@ async fn a_host_block_needs_its_lease_and_the_cluster_block_none() {
     bench.locks.take_elsewhere(HostId::new(1).unwrap());
     let error = bench.broker.put_stats(1, record(1)).await.unwrap_err();
     assert!(matches!(error, VerbError::NotHeld(_)), "refused at once, not after the next poll: {error}");
-    let status = bench.until("lost", |status| matches!(status.lease, LeaseState::Lost { .. })).await;
+    let lost = |status: &StatusDocument| matches!(status.lease, LeaseState::Lost { .. });
+    let status = bench.until("lost", lost).await;
     assert_eq!(status.global_maintenance, Some(true));
+    assert_says_nothing_good(&bench, &status).await;
+}
+
+/// The own row claims neither a good engine nor a score, and the host is not among the live ones, whatever its block says.
+async fn assert_says_nothing_good(bench: &Bench, status: &StatusDocument) {
+    let own = HostId::new(1).unwrap();
+    bench.broker.push_hosts_state(vec![1, 2]).await.unwrap();
+    assert_eq!(bench.broker.is_host_alive().await.unwrap(), [2]);
+    let HostRow::Good(row) = &status.hosts[&own] else { panic!("{status:?}") };
+    assert_eq!((row.score, row.engine_status.health, row.live), (Score(0), Health::Unknown, false));
+    assert!(row.engine_status.reason.as_ref().is_some_and(|why| why.contains("this host lost")), "{row:?}");
+    let blocks = bench.broker.get_stats().await.unwrap();
+    assert!(
+        HostBlock::parse(own, &blocks[&1]).unwrap().unwrap().score.0 > 0,
+        "the block is as storage has it"
+    );
+}
+
+#[tokio::test]
+async fn a_host_without_storage_does_not_claim_its_engines_health() {
+    let bench = bench();
+    bench.broker.lock_host_id(1).await.unwrap();
+    bench.broker.put_stats(1, record(1)).await.unwrap();
+    bench.board.set_reads(Fault::Hang);
+    let stuck = |status: &StatusDocument| matches!(status.storage, StorageState::Stuck { .. });
+    let status = bench.until("stuck", stuck).await;
+    assert_says_nothing_good(&bench, &status).await;
+    bench.board.set_reads(Fault::None);
+    let good = |status: &StatusDocument| matches!(status.storage, StorageState::Good { .. });
+    let status = bench.until("good", good).await;
+    assert!(matches!(&status.hosts[&HostId::new(1).unwrap()], HostRow::Good(row) if row.score.0 > 0));
 }
 
 #[tokio::test]

@@ -65,6 +65,8 @@ pub struct Kept {
     pub live: Vec<HostId>,
     /// The same, while the id is held and the lock manager can tell of every host whether it is live; else `None`.
     pub all_live: Option<Vec<HostId>>,
+    /// Whether the watchdog stands behind the lease, by the lock manager's last word.
+    pub watchdog: Option<bool>,
     /// An id that is being given up. Until it is gone the lock manager may still show it as held, and refuses
     /// another one.
     pub leaving: Option<Leaving>,
@@ -114,6 +116,7 @@ impl Keeper {
             state: LeaseState::NotRequested,
             live: Vec::new(),
             all_live: None,
+            watchdog: None,
             leaving: None,
         };
         let (publish, kept) = watch::channel(kept);

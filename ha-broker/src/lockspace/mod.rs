@@ -89,6 +89,12 @@ pub trait Lockspace: Send + Sync + 'static {
     /// When the lock manager cannot say.
     async fn live_hosts(&self) -> Result<Hosts, LockError>;
 
+    /// Whether the host's watchdog resets this host when the lease cannot be renewed and its holders do not end; `None`
+    /// when the lock manager does not say.
+    async fn watchdog(&self) -> Option<bool> {
+        None
+    }
+
     /// Writes an empty lockspace, after it was watched for long enough to see that no host renews a lease.
     ///
     /// # Errors

@@ -255,6 +255,10 @@ impl Lockspace for SanlockLockspace {
         hosts_of(&self.ask, &self.name).map_err(|error| self.failed(&error))
     }
 
+    async fn watchdog(&self) -> Option<bool> {
+        self.ask.settings().ok()?.uses_watchdog
+    }
+
     async fn reset(&self) -> Result<(), LockError> {
         let own = self.ask.get_lockspaces().map_err(|error| self.failed(&error))?;
         if let Some(own) = own.iter().find(|record| record.lockspace.name == self.name) {

@@ -96,10 +96,15 @@ fn join(blocks: &BTreeSet<u16>) -> Vec<BlockRange> {
     ranges
 }
 
-/// How long to wait between two cycles that read `bytes` each: `shortest`, or longer to stay within
-/// [`BYTES_PER_SECOND`].
-pub fn cycle_length(bytes: u64, shortest: Duration) -> Duration {
-    Duration::from_secs(bytes / BYTES_PER_SECOND).clamp(shortest, LONGEST_CYCLE.max(shortest))
+/// Of the time, storage answers for this host's reading at most one part in so many: storage that answers slowly has
+/// enough to do.
+pub const SHARE_OF_TIME: u32 = 8;
+
+/// How long to wait between two cycles that read `bytes` each, which `took` so long: `shortest`, or longer to stay within
+/// [`BYTES_PER_SECOND`] and [`SHARE_OF_TIME`].
+pub fn cycle_length(bytes: u64, took: Duration, shortest: Duration) -> Duration {
+    let by_bytes = Duration::from_secs(bytes / BYTES_PER_SECOND);
+    by_bytes.max(took.saturating_mul(SHARE_OF_TIME)).clamp(shortest, LONGEST_CYCLE.max(shortest))
 }
 
 /// Bytes that reading `ranges` takes.
@@ -139,9 +144,19 @@ mod tests {
     #[test]
     fn with_many_hosts_the_cycle_is_longer_but_never_longer_than_a_loop_of_the_agent() {
         let two = Duration::from_secs(2);
-        assert_eq!(cycle_length(64 * 1024, two), two);
-        assert_eq!(cycle_length(8 * 1024 * 1024, two), Duration::from_secs(8));
-        assert_eq!(cycle_length(u64::MAX, two), LONGEST_CYCLE);
+        let quick = Duration::from_millis(20);
+        assert_eq!(cycle_length(64 * 1024, quick, two), two);
+        assert_eq!(cycle_length(8 * 1024 * 1024, quick, two), Duration::from_secs(8));
+        assert_eq!(cycle_length(u64::MAX, quick, two), LONGEST_CYCLE);
+    }
+
+    #[test]
+    fn slow_storage_is_read_less_often_down_to_once_in_a_loop_of_the_agent() {
+        let two = Duration::from_secs(2);
+        for (took, pause) in [(249, 2_000), (500, 4_000), (1_000, 8_000), (2_000, 10_000), (60_000, 10_000)] {
+            let length = cycle_length(64 * 1024, Duration::from_millis(took), two);
+            assert_eq!(length, Duration::from_millis(pause), "{took} ms");
+        }
     }
 
     proptest! {

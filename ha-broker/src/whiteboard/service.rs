@@ -30,7 +30,8 @@ use crate::wake::WakeCounter;
 /// The times of the whiteboard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
-    /// From one read to the next; longer with very many hosts (see [`super::plan::cycle_length`]).
+    /// From one read to the next; longer with very many hosts and with slow storage (see
+    /// [`super::plan::cycle_length`]).
     pub cycle: Duration,
     /// When a request that has not come back counts as stuck.
     pub deadline: Duration,
@@ -277,7 +278,8 @@ impl Inner {
             match self.read_cycle(ranges).await {
                 Ok(bytes) => {
                     planner = next;
-                    tokio::time::sleep(cycle_length(bytes, self.timing.cycle)).await;
+                    let took = lock(&self.counters).last_read_time;
+                    tokio::time::sleep(cycle_length(bytes, took, self.timing.cycle)).await;
                 }
                 Err(StorageError::Stuck { .. }) => self.wait_for_reader().await,
                 Err(_) => tokio::time::sleep(self.timing.cycle).await,

@@ -121,6 +121,7 @@ impl Verbs for FakeBroker {
             storage: StorageState::Good { read_ms: 3 },
             lease: LeaseState::NotRequested,
             lock_manager_live: None,
+            watchdog: None,
             monitors: BTreeMap::new(),
             agent: self.report.lock().unwrap().clone(),
             migration_request: *self.migration.lock().unwrap(),

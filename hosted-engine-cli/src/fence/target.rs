@@ -115,6 +115,7 @@ pub(super) fn danger(known: &Known, id: HostId, deed: Deed) -> Option<String> {
             | Warning::LeaseJoining { .. }
             | Warning::GlobalBlock { .. }
             | Warning::UnknownGlobalKeys(_)
+            | Warning::NoWatchdog
             | Warning::Agent(_) => {}
         }
     }

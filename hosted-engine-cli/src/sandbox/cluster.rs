@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 use super::deploy::GUEST_FILES;
 use super::host::Host;
-use super::init::{VDSM, program_dir, timestamp};
+use super::init::{VDSM, WDMD, program_dir, timestamp};
 use super::layout::{ENGINE, ENGINE_FQDN, HostNumber, Layout};
 use super::observer::Observer;
 use super::procs::{self, Process};
@@ -32,6 +32,8 @@ pub struct UpOptions {
     pub guest: PathBuf,
     /// Who runs the engine VM.
     pub hypervisor: Hypervisor,
+    /// The hosts have a watchdog, played by its stand-in.
+    pub watchdog: bool,
     /// Stop before anything is deployed.
     pub bare: bool,
 }
@@ -51,7 +53,9 @@ pub fn up(layout: &Layout, options: &UpOptions) -> anyhow::Result<()> {
     let _lock = Lock::take(layout)?;
     if let Ok(state) = State::load(layout) {
         let running = procs::inits(layout);
-        let same = state.hosts == options.hosts && state.hypervisor == options.hypervisor;
+        let same = state.hosts == options.hosts
+            && state.hypervisor == options.hypervisor
+            && state.watchdog == options.watchdog;
         if same && state.numbers().all(|number| running.contains_key(&number)) {
             say(&format!("the sandbox in {} is up already", layout.dir().display()));
             return Ok(());
@@ -66,6 +70,7 @@ pub fn up(layout: &Layout, options: &UpOptions) -> anyhow::Result<()> {
         io_timeout: options.io_timeout,
         guest: options.guest.clone(),
         hypervisor: options.hypervisor,
+        watchdog: options.watchdog,
         cgroup: cgroup::create(layout),
     };
     state.save(layout)?;
@@ -124,6 +129,15 @@ fn require_programs(options: &UpOptions) -> anyhow::Result<()> {
             program.is_file(),
             "{} is missing: it belongs to the tests and is never installed; build it beside the other programs with: \
              cargo build -p vdsm-stand-in",
+            program.display()
+        );
+    }
+    if options.watchdog {
+        let program = program_dir()?.join(WDMD);
+        anyhow::ensure!(
+            program.is_file(),
+            "{} is missing: it belongs to the tests and is never installed; build it beside the other programs with: \
+             cargo build -p wdmd-stand-in",
             program.display()
         );
     }
@@ -194,6 +208,7 @@ fn remove(layout: &Layout) -> anyhow::Result<()> {
         layout.state_file(),
         layout.dir().join("sandbox.json.new"),
     ];
+    ours.extend((1..=super::layout::MAX_HOSTS).map(|n| layout.watchdog_socket(HostNumber(n))));
     ours.extend((1..=super::layout::MAX_HOSTS).map(|n| layout.host(HostNumber(n)).root().to_owned()));
     for path in ours {
         let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
@@ -372,9 +387,8 @@ impl Cluster {
                     let _ = writeln!(text, "  {error:#}");
                 }
                 Ok(services) => {
-                    let is_shown = |service: Service| {
-                        service != Service::Storage && service.exists(self.state.hypervisor)
-                    };
+                    let is_shown =
+                        |service: Service| service != Service::Storage && service.exists(&self.state);
                     for status in services.iter().filter(|status| is_shown(status.service)) {
                         let state = match (status.pid, &status.last_end) {
                             (Some(pid), _) => format!("runs as {pid}"),
@@ -405,7 +419,7 @@ impl Cluster {
                 vec![Service::named(name).with_context(|| format!("there is no log of \"{name}\""))?.name()]
             }
             None => {
-                let all = Service::ALL.into_iter().filter(|service| service.exists(self.state.hypervisor));
+                let all = Service::ALL.into_iter().filter(|service| service.exists(&self.state));
                 std::iter::once("init").chain(all.map(Service::name)).collect()
             }
         };

@@ -125,7 +125,8 @@ mod tests {
     fn the_daemons_accept_the_times_for_every_io_timeout() {
         for io_timeout in 1..=60 {
             for hypervisor in [Hypervisor::Qemu, Hypervisor::Vdsm] {
-                let state = State { hosts: 3, io_timeout, guest: "/guest".into(), hypervisor, cgroup: None };
+                let guest = "/guest".into();
+                let state = State { hosts: 3, io_timeout, guest, hypervisor, watchdog: false, cgroup: None };
                 let toml = HaToml::parse(&Paths::default(), &cluster(&state).ha_toml).unwrap();
                 assert_eq!(toml.lease.io_timeout, io_timeout);
             }

@@ -30,12 +30,18 @@ pub struct Host {
     /// Which host.
     pub number: HostNumber,
     cgroup: Option<PathBuf>,
+    has_watchdog: bool,
 }
 
 impl Host {
     /// Host `number`.
     pub fn new(layout: &Layout, state: &State, number: HostNumber) -> Self {
-        Self { layout: layout.clone(), number, cgroup: state.host_cgroup(number) }
+        Self {
+            layout: layout.clone(),
+            number,
+            cgroup: state.host_cgroup(number),
+            has_watchdog: state.watchdog,
+        }
     }
 
     /// Its init, when it runs.
@@ -85,6 +91,9 @@ impl Host {
             Ok(self.init())
         })?
         .with_context(|| format!("host {} did not start; {}", self.number, self.hint()))?;
+        if self.has_watchdog {
+            self.start_device(process.pid)?;
+        }
         net::plug(&self.layout, self.number, process.pid)?;
         let sanlock = self.layout.host(self.number).sanlock_socket();
         wait_for(START_PATIENCE, SOON, || {
@@ -92,6 +101,19 @@ impl Host {
             Ok(UnixStream::connect(&sanlock).ok().map(|_| ()))
         })?
         .with_context(|| format!("sanlock did not come up on host {}; {}", self.number, self.hint()))
+    }
+
+    /// The device behind the host's watchdog: outside of the host, so that it is not frozen with it. It ends with the host.
+    fn start_device(&self, init: i32) -> anyhow::Result<()> {
+        let log = self.layout.log(self.number, "watchdog-device");
+        let log = fs::OpenOptions::new().create(true).append(true).open(&log)?;
+        let mut command = Command::new("setsid");
+        command.arg("--fork").arg(init::program_dir()?.join(init::WDMD)).args(["device", "--socket"]);
+        command.arg(self.layout.watchdog_socket(self.number)).args(["--host", &init.to_string()]);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).current_dir("/");
+        let status = command.status().context("cannot run setsid (util-linux)")?;
+        anyhow::ensure!(status.success(), "the watchdog's device did not start ({status})");
+        Ok(())
     }
 
     fn hint(&self) -> String {

@@ -42,6 +42,10 @@ pub fn run(layout: &Layout, number: HostNumber, cgroup: Option<&Path>) -> anyhow
     runtime.block_on(host.live())
 }
 
+/// The stand-in for sanlock's watchdog daemon and its device, which lies beside this program where it was built.
+pub(super) const WDMD: &str = "wdmd-stand-in";
+/// Where sanlock's library looks for the watchdog's daemon.
+const WDMD_SOCKET: &str = "/run/wdmd/wdmd.sock";
 /// The stand-in for VDSM, which lies beside this program where it was built.
 pub(super) const VDSM: &str = "vdsm-stand-in";
 
@@ -98,6 +102,11 @@ impl Host<'_> {
 
     fn prepare_mounts(&self) -> anyhow::Result<()> {
         rustix::system::sethostname(self.number.name().as_bytes()).context("host name")?;
+        if self.state.watchdog {
+            // sanlock's library knows its watchdog's daemon by one path.
+            let flags = MountFlags::NOSUID | MountFlags::NODEV;
+            mount("tmpfs", "/run", "tmpfs", flags, None).context("/run")?;
+        }
         for name in ["hosts", "hostname", "resolv.conf"] {
             let target = Path::new("/etc").join(name);
             if target.exists() {
@@ -123,6 +132,10 @@ impl Host<'_> {
         self.wait_for_network().await?;
         self.start(&mut table, Service::Storage);
         self.wait_for_storage().await?;
+        if self.state.watchdog {
+            self.start(&mut table, Service::Watchdog);
+            self.wait_for_watchdog().await?;
+        }
         self.start(&mut table, Service::Sanlock);
         if self.layout.host(self.number).hosted_engine_conf().exists() {
             for service in Service::of_deployed(self.state.hypervisor) {
@@ -172,6 +185,17 @@ impl Host<'_> {
         anyhow::bail!("the storage did not get mounted within 10 s; see {}", log.display())
     }
 
+    async fn wait_for_watchdog(&self) -> anyhow::Result<()> {
+        for _ in 0..200 {
+            if Path::new(WDMD_SOCKET).exists() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let log = self.layout.log(self.number, Service::Watchdog.name());
+        anyhow::bail!("the watchdog's daemon did not come up within 10 s; see {}", log.display())
+    }
+
     fn start(&self, table: &mut Table, service: Service) {
         if !table.want(service) {
             return;
@@ -198,10 +222,17 @@ impl Host<'_> {
                 command.arg(self.layout.fault_socket(self.number));
                 command
             }
+            Service::Watchdog => {
+                let mut command = Command::new(self.programs.join(WDMD));
+                command.args(["daemon", "--socket", WDMD_SOCKET, "--device"]);
+                command.arg(self.layout.watchdog_socket(self.number));
+                command
+            }
             Service::Sanlock => {
                 let mut command = Command::new("sanlock");
-                // There is no watchdog device behind these hosts: -w 0.
-                command.args(["daemon", "-D", "-w", "0", "-U", "root", "-G", "root"]);
+                // There is no watchdog device behind these hosts, at most a stand-in.
+                let watchdog = if self.state.watchdog { "1" } else { "0" };
+                command.args(["daemon", "-D", "-w", watchdog, "-U", "root", "-G", "root"]);
                 command.args(["-e", &self.number.name()]);
                 command
             }

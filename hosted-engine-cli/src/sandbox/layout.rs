@@ -149,6 +149,11 @@ impl Layout {
         self.host(number).root().join("run/vdsm.sock")
     }
 
+    /// The socket of the device behind a host's watchdog, outside of the host.
+    pub fn watchdog_socket(&self, number: HostNumber) -> PathBuf {
+        self.dir.join(format!("h{number}.watchdog"))
+    }
+
     /// The socket of a host's init.
     pub fn init_socket(&self, number: HostNumber) -> PathBuf {
         self.host(number).root().join("run/init.sock")

@@ -19,6 +19,7 @@ pub mod measure;
 mod net;
 pub mod observer;
 mod procs;
+mod protection;
 pub mod scenario;
 mod services;
 mod shell;
@@ -67,6 +68,10 @@ enum Command {
         /// Who runs the engine VM
         #[arg(long, value_enum, default_value_t)]
         hypervisor: Hypervisor,
+        /// The hosts have a watchdog, which resets them when sanlock cannot renew a lease; its device is played by a
+        /// stand-in
+        #[arg(long)]
+        watchdog: bool,
         /// Only hosts, network, storage and sanlock: deploy nothing
         #[arg(long)]
         bare: bool,
@@ -143,7 +148,7 @@ enum Command {
     Logs {
         /// Host
         host: u8,
-        /// init, storage, sanlock, vdsm, ovirt-ha-broker or ovirt-ha-agent; all of them when absent
+        /// init, storage, wdmd, sanlock, vdsm, ovirt-ha-broker or ovirt-ha-agent; all of them when absent
         service: Option<String>,
         /// Only so many lines of each
         #[arg(long, short = 'n', default_value_t = 40)]
@@ -163,6 +168,12 @@ enum Command {
     Scenario(scenario::ScenarioArgs),
     /// Show what `scenario --json` kept: tables, bars, lanes. Needs no sandbox
     Timelines(measure::TimelinesArgs),
+    /// Play what only a watchdog protects from, and measure how long a second engine VM ran
+    Protection {
+        /// Which
+        #[arg(required = true)]
+        threats: Vec<protection::Threat>,
+    },
     /// Take everything down and remove it
     Down,
     #[command(hide = true)]
@@ -203,8 +214,8 @@ pub fn run(args: SandboxArgs) -> anyhow::Result<ExitCode> {
 
 fn operate(command: Command, layout: &Layout) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Up { hosts, io_timeout, guest, hypervisor, bare } => {
-            cluster::up(layout, &UpOptions { hosts, io_timeout, guest, hypervisor, bare })?;
+        Command::Up { hosts, io_timeout, guest, hypervisor, watchdog, bare } => {
+            cluster::up(layout, &UpOptions { hosts, io_timeout, guest, hypervisor, watchdog, bare })?;
         }
         Command::Down => cluster::down(layout)?,
         Command::Init { .. } | Command::Deploy { .. } | Command::Fs { .. } | Command::Timelines(_) => {
@@ -256,6 +267,7 @@ fn on_cluster(command: Command, cluster: &Cluster) -> anyhow::Result<ExitCode> {
         }
         Command::Watch => cluster.watch()?,
         Command::Scenario(args) => scenario::play_all(cluster, &args)?,
+        Command::Protection { threats } => protection::play_all(cluster, &threats)?,
         Command::Exec { host: number, command } => {
             let status =
                 host(number)?.command(&command)?.status().context("cannot run nsenter (util-linux)")?;

@@ -75,6 +75,13 @@ pub fn signal_pid(pid: i32, signal: Signal) {
     }
 }
 
+/// The kernel's letter for a process's state; `None` when it is gone.
+pub fn state_of(pid: i32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before it may contain anything.
+    stat.rsplit(')').next()?.trim_start().chars().next()
+}
+
 /// All processes of the machine at this moment.
 pub fn all() -> Vec<Process> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };

@@ -5,7 +5,7 @@ use clock::Monotonic;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-use super::state::Hypervisor;
+use super::state::{Hypervisor, State};
 
 /// Time between the end of a service and its next start: the units' `RestartSec`.
 pub const RESTART_AFTER: Duration = Duration::from_secs(5);
@@ -16,6 +16,9 @@ pub enum Service {
     /// The host's view of the shared folder.
     #[serde(rename = "storage")]
     Storage,
+    /// The stand-in for sanlock's watchdog daemon, where the hosts have a watchdog.
+    #[serde(rename = "wdmd")]
+    Watchdog,
     /// The lock manager.
     #[serde(rename = "sanlock")]
     Sanlock,
@@ -32,12 +35,14 @@ pub enum Service {
 
 impl Service {
     /// In the order in which they start.
-    pub const ALL: [Self; 5] = [Self::Storage, Self::Sanlock, Self::Vdsm, Self::Broker, Self::Agent];
+    pub const ALL: [Self; 6] =
+        [Self::Storage, Self::Watchdog, Self::Sanlock, Self::Vdsm, Self::Broker, Self::Agent];
 
     /// Its name in commands and logs.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Storage => "storage",
+            Self::Watchdog => "wdmd",
             Self::Sanlock => "sanlock",
             Self::Vdsm => "vdsm",
             Self::Broker => "ovirt-ha-broker",
@@ -58,20 +63,20 @@ impl Service {
         }
     }
 
-    /// Whether hosts of a sandbox with this hypervisor have it.
-    pub const fn exists(self, hypervisor: Hypervisor) -> bool {
-        match (self, hypervisor) {
-            (Self::Vdsm, Hypervisor::Qemu) => false,
-            (Self::Vdsm, Hypervisor::Vdsm)
-            | (Self::Storage | Self::Sanlock | Self::Broker | Self::Agent, _) => true,
+    /// Whether hosts of this sandbox have it.
+    pub const fn exists(self, state: &State) -> bool {
+        match self {
+            Self::Vdsm => matches!(state.hypervisor, Hypervisor::Vdsm),
+            Self::Watchdog => state.watchdog,
+            Self::Storage | Self::Sanlock | Self::Broker | Self::Agent => true,
         }
     }
 
-    /// Storage that goes away stays away until the host is started again; so does sanlock, as on a real host,
-    /// where its death is the watchdog's business.
+    /// Storage that goes away stays away until the host is started again; so do sanlock, as on a real host, where its
+    /// death is the watchdog's business, and the watchdog's daemon.
     const fn restarts(self) -> bool {
         match self {
-            Self::Storage | Self::Sanlock => false,
+            Self::Storage | Self::Watchdog | Self::Sanlock => false,
             Self::Vdsm | Self::Broker | Self::Agent => true,
         }
     }

@@ -43,6 +43,9 @@ pub struct State {
     /// Who runs the engine VM.
     #[serde(default)]
     pub hypervisor: Hypervisor,
+    /// The hosts have a watchdog, played by its stand-in.
+    #[serde(default)]
+    pub watchdog: bool,
     /// Directory of control groups, one in it for each host; absent where the machine does not let us make any.
     pub cgroup: Option<PathBuf>,
 }

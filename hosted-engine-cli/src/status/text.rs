@@ -8,8 +8,8 @@ use metadata_format::HostId;
 use metadata_format::python::{bool_word, to_json};
 use metadata_format::text::printable;
 
-use super::View;
 use super::view::safe;
+use super::{View, Warning};
 
 const GLOBAL_BANNER: &str = "\n\n!! Cluster is in GLOBAL MAINTENANCE mode !!\n\n";
 
@@ -19,7 +19,13 @@ pub fn to_text(view: &View, zone: &TimeZone) -> String {
     let banner = if view.global_maintenance == Some(true) { GLOBAL_BANNER } else { "" };
     text.push_str(banner);
     for warning in &view.warnings {
-        put(&mut text, format_args!("\n!! {} !!\n", safe(&warning.sentence(zone))));
+        let sentence = safe(&warning.sentence(zone));
+        if *warning == Warning::NoWatchdog {
+            // So it was set up: nothing has happened that must be shouted.
+            put(&mut text, format_args!("\n{sentence}\n"));
+        } else {
+            put(&mut text, format_args!("\n!! {sentence} !!\n"));
+        }
     }
     for (id, row) in &view.rows {
         match row {

@@ -70,6 +70,8 @@ pub enum Warning {
     },
     /// The cluster block has lines that we do not know.
     UnknownGlobalKeys(Vec<String>),
+    /// Nothing resets this host when it stands still beyond its leases.
+    NoWatchdog,
     /// This host's agent wants something to be seen.
     Agent(String),
 }
@@ -113,6 +115,9 @@ impl Warning {
             Self::UnknownGlobalKeys(keys) => {
                 format!("The cluster block has lines that this release does not know: {}", keys.join(", "))
             }
+            Self::NoWatchdog => "No watchdog: a host that freezes and thaws after its lease was taken runs a second engine VM \
+                 for a moment (see 'Without a watchdog' in the operator's guide)"
+                .to_owned(),
             Self::Agent(text) => format!("This host's agent warns: {text}"),
         }
     }
@@ -154,6 +159,7 @@ impl View {
                 Some(Warning::LeaseLost { since: *since, error: error.clone() })
             }
         };
+        let watchdog = (document.watchdog == Some(false)).then_some(Warning::NoWatchdog);
         let keys = &document.unknown_global_keys;
         let keys = (!keys.is_empty()).then(|| Warning::UnknownGlobalKeys(keys.clone()));
         let agent =
@@ -161,7 +167,7 @@ impl View {
         Self {
             global_maintenance: document.global_maintenance,
             rows: document.hosts.clone(),
-            warnings: storage.into_iter().chain(lease).chain(keys).chain(agent).collect(),
+            warnings: storage.into_iter().chain(lease).chain(keys).chain(agent).chain(watchdog).collect(),
             document: Some(Box::new(document)),
         }
     }

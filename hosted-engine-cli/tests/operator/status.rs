@@ -124,6 +124,7 @@ fn what_must_be_known_stands_before_the_rows() {
         storage: StorageState::Stuck { since: 0, operation: "reading blocks".into() },
         lease: LeaseState::Lost { since: 60, error: "sanlock: -2\u{1b}[31m".into() },
         lock_manager_live: None,
+        watchdog: Some(false),
         monitors: BTreeMap::new(),
         agent: Some(AgentReport {
             state: "EngineDown".into(),
@@ -145,6 +146,10 @@ fn what_must_be_known_stands_before_the_rows() {
             .contains("!! This host lost its host id lease at Thu Jan  1 00:01:00 1970: sanlock: -2\\u{1b}")
     );
     assert!(before.contains("from-the-future=7") && before.contains("another score profile"), "{before}");
+    assert!(before.contains("\nNo watchdog: a host that freezes"), "{before}");
+    document.watchdog = Some(true);
+    let guarded = to_text(&View::from_document(document.clone()), &TimeZone::UTC);
+    assert!(!guarded.contains("watchdog"), "{guarded}");
     let why = explain(&view, &TimeZone::UTC);
     assert!(why.contains("Because                            : a better host runs it\n"), "{why}");
 

@@ -28,6 +28,10 @@ pub struct StatusDocument {
     /// enough; also from brokers that do not tell.
     #[serde(default)]
     pub lock_manager_live: Option<Vec<HostId>>,
+    /// Whether the lock manager has the host's watchdog reset this host when a lease cannot be renewed; `None` where it does
+    /// not say, and from brokers that do not tell.
+    #[serde(default)]
+    pub watchdog: Option<bool>,
     /// Results of the monitors, by id.
     pub monitors: BTreeMap<String, MonitorRow>,
     /// What this host's agent last said about itself; `None` before it spoke or when it has been silent for 60 s.

@@ -139,6 +139,16 @@ pub struct Timers {
     /// Storage that has not answered a read or write by then is called stuck, 0.1 to 600; default 15.
     #[serde(with = "seconds")]
     pub storage_deadline: Duration,
+    /// How often the broker reads the other hosts' blocks, 0.2 to 10; default 2. See [`Timers::poll`].
+    #[serde(with = "seconds")]
+    pub remote_poll: Duration,
+}
+
+impl Timers {
+    /// Pause between two reads of the other hosts' blocks: at least two in a loop of the agent, however short that is.
+    pub fn poll(&self) -> Duration {
+        self.remote_poll.min(self.loop_interval / 2)
+    }
 }
 
 impl Timers {
@@ -162,6 +172,7 @@ impl Default for Timers {
             unexpectedly_down: Duration::from_secs(560),
             retry_clear: Duration::from_secs(600),
             storage_deadline: Duration::from_secs(15),
+            remote_poll: Duration::from_secs(2),
         }
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::error::{Operation, Refusal, SanlockError};
 use crate::model::{
-    GridSize, HostStatus, Lockspace, LockspacePhase, LockspaceRecord, Resource, ResourceHeld, ResourceOwners,
-    ResourceRecord, Version,
+    DaemonSettings, GridSize, HostStatus, Lockspace, LockspacePhase, LockspaceRecord, Resource, ResourceHeld,
+    ResourceOwners, ResourceRecord, Version,
 };
 use crate::names::LockspaceName;
 use crate::registration::{AcquireOptions, check_resources};
@@ -85,6 +85,14 @@ impl Client {
     pub fn version(&self) -> Result<Version, SanlockError> {
         let answer = self.ask(&Request::new(Operation::Version, Command::Version))?;
         Ok(wire::version(&answer.header))
+    }
+
+    /// How the daemon was started.
+    pub fn settings(&self) -> Result<DaemonSettings, SanlockError> {
+        let mut request = Request::new(Operation::Status, Command::Status);
+        request.data = wire::STATE_DAEMON;
+        let text = self.connect()?.ask_for_state(&request)?;
+        understood(&request, wire::daemon_settings(&text))
     }
 
     /// Joins a lockspace: takes the host id in it.

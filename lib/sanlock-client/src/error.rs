@@ -16,6 +16,7 @@ use crate::names::NameError;
 #[allow(missing_docs, reason = "each is named by its own words below")]
 pub enum Operation {
     Version,
+    Status,
     Register,
     AddLockspace,
     InquireLockspace,
@@ -37,6 +38,7 @@ impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Version => "tell its version",
+            Self::Status => "tell its settings",
             Self::Register => "register this process",
             Self::AddLockspace => "join the lockspace",
             Self::InquireLockspace => "tell about the lockspace",

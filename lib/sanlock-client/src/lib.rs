@@ -43,8 +43,8 @@ pub use client::{AddOptions, Client, RemoveOptions, WriteLockspaceOptions};
 pub use delta::{DELTA_RECORD_BYTES, DeltaRecord};
 pub use error::{Operation, Refusal, SanlockError};
 pub use model::{
-    Disk, GridSize, HostState, HostStatus, Lockspace, LockspacePhase, LockspaceRecord, Owner, Resource,
-    ResourceHeld, ResourceOwners, ResourceRecord, Version,
+    DaemonSettings, Disk, GridSize, HostState, HostStatus, Lockspace, LockspacePhase, LockspaceRecord, Owner,
+    Resource, ResourceHeld, ResourceOwners, ResourceRecord, Version,
 };
 pub use names::{DiskPath, LockspaceName, NameError, ResourceName};
 pub use paxos::{PAXOS_RECORD_BYTES, PaxosRecord};

@@ -214,6 +214,17 @@ pub struct Version {
     pub protocol: u32,
 }
 
+/// How the daemon was started. `None` for what it does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DaemonSettings {
+    /// Whether the host's watchdog resets it when a lease that it carries cannot be renewed.
+    pub uses_watchdog: Option<bool>,
+    /// Its I/O time-out in seconds where a lockspace's own is not given.
+    pub io_timeout: Option<u32>,
+    /// The watchdog's time in seconds.
+    pub watchdog_fire_timeout: Option<u32>,
+}
+
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.major, self.minor, self.patch)

@@ -143,6 +143,20 @@ impl Connection {
         }
     }
 
+    /// Asks for states and reads the text of the first. More may follow: nothing else can be asked here then.
+    pub fn ask_for_state(mut self, request: &Request) -> Result<Vec<u8>, SanlockError> {
+        let deadline = Deadline::new(request.operation, self.deadline);
+        let stream = &mut self.stream;
+        send(stream, request, &deadline)?;
+        receive(stream, request, &deadline)?;
+        let mut head = [0; wire::STATE_LEN];
+        fill(stream, &mut head, &deadline)?;
+        let len = wire::state_text_len(&head).map_err(|e| SanlockError::protocol(request.operation, e.0))?;
+        let mut text = vec![0; len];
+        fill(stream, &mut text, &deadline)?;
+        Ok(text)
+    }
+
     pub fn set_deadline(&mut self, deadline: Duration) {
         self.deadline = deadline;
     }

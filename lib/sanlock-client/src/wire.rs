@@ -23,10 +23,12 @@
 //!
 //! An answer's body is trusted only as far as its header's length, which is bounded by [`MAX_BODY`].
 
+mod daemon;
 mod decode;
 mod encode;
 mod state;
 
+pub use daemon::{STATE_DAEMON, STATE_LEN, STATE_TEXT, daemon_settings, state_text_len};
 pub use decode::{
     hosts, lockspace_record, lockspaces, owners, read_lockspace, resource_record, result_of, version,
 };
@@ -91,6 +93,7 @@ pub enum Command {
     Register = 1,
     AddLockspace = 2,
     RemLockspace = 3,
+    Status = 5,
     Acquire = 7,
     Release = 8,
     Inquire = 9,

@@ -162,6 +162,13 @@ fn before_anything_is_joined_the_daemon_says_what_is_missing() {
 }
 
 #[test]
+fn the_daemon_says_how_it_was_started() {
+    let lab = Lab::new(1, Speed::True);
+    let settings = lab.client(0).settings().unwrap();
+    assert_eq!(settings.uses_watchdog, Some(false));
+}
+
+#[test]
 fn a_lockspace_is_joined_seen_and_left() {
     let lab = Lab::new(1, Speed::Tenfold);
     let (client, lockspace) = (lab.client(0), lab.lockspace(0));

@@ -82,6 +82,19 @@ pub enum ByHand {
 /// Which service.
 pub use crate::host::Daemons;
 
+/// What a host's block says of the VM on that host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    /// It is up, and the engine in it answers.
+    Good,
+    /// It is up, and the engine in it does not answer.
+    Bad,
+    /// It is up, and paused.
+    Paused,
+    /// It is not here, whatever the reason.
+    Down,
+}
+
 /// What a script waits for or checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expectation {
@@ -99,6 +112,8 @@ pub enum Expectation {
     State(Who, String),
     /// The agent of this host publishes this score.
     Score(Who, u32),
+    /// On storage the block of this host says this of the VM.
+    Block(Who, Said),
     /// The host has no power.
     Off(Who),
     /// All running agents have each other in their lists of live hosts.
@@ -275,6 +290,16 @@ fn number<T: std::str::FromStr>(word: &str) -> Option<T> {
     word.parse().ok()
 }
 
+fn said(word: &str) -> Option<Said> {
+    match word {
+        "good" => Some(Said::Good),
+        "bad" => Some(Said::Bad),
+        "paused" => Some(Said::Paused),
+        "down" => Some(Said::Down),
+        _ => None,
+    }
+}
+
 fn share(word: &str) -> Option<f64> {
     number(word).filter(|share| (0.0..=1.0).contains(share))
 }
@@ -298,6 +323,7 @@ Any command that can end may be followed by `for TIME`.
   heal all
   expect healthy | no-vm | vm-on WHO | same-vm | other-vm   [within TIME]
   expect state WHO NAME | score WHO POINTS | off WHO | all-seen | unseen WHO   [within TIME]
+  expect block WHO good | bad | paused | down   [within TIME]
 ";
 
 fn command(words: &[&str]) -> Option<Command> {
@@ -366,6 +392,7 @@ fn command(words: &[&str]) -> Option<Command> {
             ["other-vm"] => Expectation::OtherVm,
             ["state", w, name] => Expectation::State(who(w)?, (*name).to_owned()),
             ["score", w, points] => Expectation::Score(who(w)?, number(points)?),
+            ["block", w, said] => Expectation::Block(who(w)?, self::said(said)?),
             ["off", w] => Expectation::Off(who(w)?),
             ["all-seen"] => Expectation::AllSeen,
             ["unseen", w] => Expectation::Unseen(who(w)?),

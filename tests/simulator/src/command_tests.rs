@@ -70,6 +70,8 @@ expect same-vm
 expect other-vm
 expect state all EngineDown
 expect score host1 2400
+expect block vm-host paused
+expect block others down within 1s
 expect off host1
 expect all-seen
 expect unseen host3 within 61s

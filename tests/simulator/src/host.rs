@@ -336,7 +336,7 @@ impl HostRef {
         let timers = &self.world.shape.toml.timers;
         let usual = Timing::default();
         let timing = Timing {
-            cycle: usual.cycle.min(timers.loop_interval / 2),
+            cycle: timers.poll(),
             deadline: timers.storage_deadline,
             settle: usual.settle,
             try_anew: timers.storage_deadline * 2,

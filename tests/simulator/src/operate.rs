@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine_vm::{MigrationProgress, VmActivity, VmExit};
+use engine_vm::{MigrationProgress, VmActivity, VmEvent, VmExit};
 use ha_broker::verbs::Verbs;
 use ha_broker::whiteboard::zero_block;
 use metadata_format::GlobalBlock;
@@ -143,6 +143,7 @@ impl World {
                 if let Some(vm) = &mut self.state().hosts[host.index()].vm {
                     vm.activity = VmActivity::Paused;
                 }
+                host.tell_vm(VmEvent::Changed(VmActivity::Paused));
                 self.vm_changed();
             }
             (VmFault::Resumes, Some(host)) => {

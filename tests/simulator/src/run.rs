@@ -3,8 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::command::{Command, Expectation, Step, Who};
+use engine_vm::VmActivity;
+use metadata_format::{Health, HostBlock, HostId, VmState};
+
+use crate::command::{Command, Expectation, Said, Step, Who};
 use crate::invariant::{Promise, Violation};
+use crate::storage::Disk;
 use crate::track::Track;
 use crate::world::{Event, Kind, Shape, World};
 
@@ -66,6 +70,8 @@ pub enum PlanError {
 
 /// Pause between two looks for a condition that no event tells of.
 const LOOK: Duration = Duration::from_millis(500);
+/// The same, for what is on storage: it is to be there within a second.
+const BLOCK_LOOK: Duration = Duration::from_millis(20);
 /// How long after the last fault everybody must see everybody, beside the alive time-out.
 const SETTLE: Duration = Duration::from_mins(5);
 
@@ -207,7 +213,9 @@ impl Player<'_> {
                 self.met.push(None);
                 return;
             }
-            let look = LOOK.min(until.saturating_sub(self.world.now()));
+            let is_of_block = matches!(expectation, Expectation::Block(..));
+            let look = if is_of_block { BLOCK_LOOK } else { LOOK };
+            let look = look.min(until.saturating_sub(self.world.now()));
             let _ = tokio::time::timeout(look, self.world.vm_moved.notified()).await;
         }
     }
@@ -242,6 +250,11 @@ impl Player<'_> {
                 let is_it = |said: &broker_api::status::AgentReport| said.score.0 == *points;
                 !hosts.is_empty()
                     && hosts.iter().all(|host| state.host(host.id).said.as_ref().is_some_and(is_it))
+            }
+            Expectation::Block(who, said) => {
+                let hosts = world.which(*who);
+                let state = world.state();
+                !hosts.is_empty() && hosts.iter().all(|host| said.is_on(&state.disk, host.id))
             }
             Expectation::Off(who) => {
                 let hosts = world.which(*who);
@@ -279,6 +292,20 @@ impl Player<'_> {
             let secs = self.world.now().saturating_sub(back).as_secs();
             let detail = format!("the engine came back and is not healthy {secs} s later");
             self.world.broke(Promise::BackInTime, detail);
+        }
+    }
+}
+
+impl Said {
+    fn is_on(self, disk: &Disk, id: HostId) -> bool {
+        let block = disk.block(id.get()).map(|bytes| HostBlock::parse(id, bytes));
+        let Some(Ok(Some(HostBlock { engine_status, .. }))) = block else { return false };
+        let is_up = engine_status.vm == VmState::Up;
+        match self {
+            Self::Good => is_up && engine_status.health == Health::Good,
+            Self::Bad => is_up && engine_status.health == Health::Bad,
+            Self::Paused => is_up && engine_status.detail == VmActivity::Paused.word(),
+            Self::Down => engine_status.vm.is_down(),
         }
     }
 }

@@ -103,7 +103,7 @@ impl HostRef {
         look(&mut self.world.state().hosts[self.index()].vm)
     }
 
-    fn tell_vm(&self, event: VmEvent) {
+    pub(crate) fn tell_vm(&self, event: VmEvent) {
         // Nobody need listen.
         let _ = self.world.state().hosts[self.index()].vm_events.send(event);
     }

@@ -3,10 +3,15 @@
 //! Nobody waits for another host's deed, only for time: when those who come first do nothing, this host starts.
 
 use super::{Outcome, Step, To};
+use crate::core::Retries;
 use crate::core::reason::Reason;
 use crate::core::state::State;
 use crate::core::state::Wait::{Delay, No};
 use crate::core::{HostName, View};
+
+/// Seconds from a start that failed to the next one here, at least: less than a loop. What failed wakes the agent, and often
+/// fails again at once.
+const START_PAUSE: u64 = 8;
 
 impl Step<'_> {
     /// This host should start the VM: now, or when those who come first have had their time.
@@ -15,6 +20,12 @@ impl Step<'_> {
         let due = self.core.memory.due.unwrap_or(now);
         self.due = Some(due);
         let score = self.core.score.total;
+        let Retries { count, last } = self.core.retries;
+        let pause = last.map_or(0, |at| at.plus(START_PAUSE).since(now));
+        if self.settings.policy.retry_memory && count > 0 && pause > 0 {
+            self.again_in = Some(pause);
+            return To(State::EngineDown, Delay, Reason::StartPauses { left: pause });
+        }
         if self.settings.policy.ranked_start && score.0 > 0 {
             let first = || self.equals_before();
             let wait = self.settings.limits.stagger.saturating_mul(first().map(|_| 1).sum());

@@ -240,12 +240,13 @@ impl Thread {
         self.hosts_at = Some(now.plus(self.pace.hosts));
         let settled = self.held_since.is_some_and(|at| now.saturating_since(at) >= self.pace.settle);
         let hosts = self.port.live_hosts().await.ok();
+        let watchdog = self.port.watchdog().await;
         self.publish.send_if_modified(|kept| {
             // Not known yet, or not to be had: what was known of the live ones stays.
             let live = hosts.as_ref().map_or(&kept.live, |hosts| &hosts.live).clone();
             let all = hosts.filter(|hosts| settled && hosts.is_complete).map(|hosts| hosts.live);
-            let changed = kept.live != live || kept.all_live != all;
-            (kept.live, kept.all_live) = (live, all);
+            let changed = kept.live != live || kept.all_live != all || kept.watchdog != watchdog;
+            (kept.live, kept.all_live, kept.watchdog) = (live, all, watchdog);
             changed
         });
     }

@@ -29,6 +29,7 @@ pub(super) const KNOWN: &[(&str, &[&str])] = &[
             "unexpectedly_down",
             "retry_clear",
             "storage_deadline",
+            "remote_poll",
         ],
     ),
     ("qemu", &["binary", "machine", "accel", "user", "bridge", "extra_args"]),

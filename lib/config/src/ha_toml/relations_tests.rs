@@ -23,6 +23,7 @@ fn roomy() -> HaToml {
             unexpectedly_down: secs(560),
             retry_clear: secs(600),
             storage_deadline: secs(40),
+            ..Timers::default()
         },
         lease: LeaseTable { io_timeout: 20, watchdog_timeout: 60, ..LeaseTable::default() },
         liveliness: LivelinessTable { timeout: secs(5), ..LivelinessTable::default() },

@@ -66,6 +66,10 @@ fn times_must_fit_together() {
         text.contains("ha.toml: timers.loop (30 s) × 3 must be at most timers.host_alive (60 s)"),
         "{text}"
     );
+    assert!(error("[timers]\nremote_poll = 11\n").contains("timers.remote_poll"));
+    let polled = |text| parse(text).unwrap().timers.poll();
+    assert_eq!(polled(""), Duration::from_secs(2));
+    assert_eq!(polled("[timers]\nloop = 1\n"), Duration::from_millis(500), "twice in a loop");
     assert!(error("[timers]\nstorage_deadline = 90\n").contains("look dead before it knows"));
     assert!(error("[timers]\nloop = 0\n").contains("from 0.1 to 60"));
     assert!(error("[lease]\nio_timeout = 0\n").contains("lease.io_timeout = 0"));

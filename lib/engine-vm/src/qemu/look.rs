@@ -176,8 +176,10 @@ impl Inner {
             Ok(asked) => asked,
             // It may just have ended.
             Err(_) if found.process.has_ended().unwrap_or(false) => return Box::pin(self.look()).await,
-            // Whoever must destroy it needs no more than this.
-            Err(_) if matches!(holding, LeaseHolding::Lost { .. }) => Asked::from_journal(&journal),
+            // Whoever must destroy it, or count how long nobody vouches for it, needs no more than this.
+            Err(_) if matches!(holding, LeaseHolding::Lost { .. } | LeaseHolding::Unknown { .. }) => {
+                Asked::from_journal(&journal)
+            }
             Err(error) => {
                 let detail = format!("process {pid} is the engine VM, but {error}");
                 return Err(VmError::Unreachable { detail });

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sanlock_client::wire::{self, HEADER_LEN, HOST_LEN, Header, LOCKSPACE_LEN, MAX_BODY, RESOURCE_LEN};
+use sanlock_client::wire::{self, HEADER_LEN, HOST_LEN, Header, LOCKSPACE_LEN, MAX_BODY, RESOURCE_LEN, STATE_TEXT};
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((head, body)) = bytes.split_first_chunk::<HEADER_LEN>() else { return };
@@ -17,6 +17,10 @@ fuzz_target!(|bytes: &[u8]| {
     }
     if let Ok(found) = wire::owners(body, header.data2) {
         assert_eq!(RESOURCE_LEN + found.owners.len() * HOST_LEN, body.len());
+    }
+    let _ = wire::daemon_settings(body);
+    if let Some((head, _)) = body.split_first_chunk() {
+        assert!(wire::state_text_len(head).unwrap_or(0) <= STATE_TEXT);
     }
     let _ = wire::resource_record(body);
     let _ = wire::resources_held(body);

@@ -19,7 +19,7 @@ fn short(what: &str, bytes: &[u8], at: usize) -> WireError {
     WireError(format!("{what} ends after {} bytes, before its field at {at}", bytes.len()))
 }
 
-fn u32_at(what: &str, bytes: &[u8], at: usize) -> Result<u32, WireError> {
+pub(super) fn u32_at(what: &str, bytes: &[u8], at: usize) -> Result<u32, WireError> {
     let field = bytes.get(at..).and_then(<[u8]>::first_chunk).ok_or_else(|| short(what, bytes, at))?;
     Ok(u32::from_le_bytes(*field))
 }

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use super::{
-    BlockFault, ByHand, Command, Daemons, Expectation, MigrationEnd, Step, StorageFault, Time, VmFault, Who,
+    BlockFault, ByHand, Command, Daemons, Expectation, MigrationEnd, Said, Step, StorageFault, Time, VmFault,
+    Who,
 };
 
 impl fmt::Display for Time {
@@ -91,6 +92,15 @@ impl fmt::Display for Expectation {
             Self::OtherVm => f.write_str("other-vm"),
             Self::State(who, name) => write!(f, "state {who} {name}"),
             Self::Score(who, points) => write!(f, "score {who} {points}"),
+            Self::Block(who, said) => {
+                let said = match said {
+                    Said::Good => "good",
+                    Said::Bad => "bad",
+                    Said::Paused => "paused",
+                    Said::Down => "down",
+                };
+                write!(f, "block {who} {said}")
+            }
             Self::Off(who) => write!(f, "off {who}"),
             Self::AllSeen => f.write_str("all-seen"),
             Self::Unseen(who) => write!(f, "unseen {who}"),
