@@ -259,8 +259,12 @@ impl Broker for World {
         options: &BTreeMap<String, String>,
     ) -> Result<bool, BrokerError> {
         self.reach("notify").await?;
-        assert_eq!((event, options.get("hostname").map(String::as_str)), ("state_transition", Some("h1")));
-        self.lock().notified.push(detail.to_owned());
+        assert_eq!(options.get("hostname").map(String::as_str), Some("h1"));
+        let text = match event {
+            "state_transition" => detail.to_owned(),
+            _ => format!("{event} {detail}"),
+        };
+        self.lock().notified.push(text);
         Ok(false)
     }
 
@@ -312,6 +316,7 @@ impl Broker for World {
             storage,
             lease: inner.lease.clone(),
             lock_manager_live: inner.lock_manager_live.clone(),
+            blocks_read: u64::try_from(self.monotonic().since_start().as_millis()).ok(),
             monitors: inner.monitors.iter().map(|(id, value)| row(id, value)).collect(),
             agent: None,
         }))

@@ -119,6 +119,7 @@ impl Verbs for FakeBroker {
             storage: StorageState::Good { read_ms: 3 },
             lease: LeaseState::NotRequested,
             lock_manager_live: None,
+            blocks_read: None,
             monitors: BTreeMap::new(),
             agent: self.report.lock().unwrap().clone(),
         }

@@ -134,6 +134,7 @@ fn document(state: &State) -> StatusDocument {
         storage: state.storage.clone().unwrap_or(StorageState::Good { read_ms: 1 }),
         lease: if state.idle { LeaseState::NotRequested } else { LeaseState::Held { since: 0 } },
         lock_manager_live: None,
+        blocks_read: None,
         monitors: BTreeMap::new(),
         agent: None,
     }

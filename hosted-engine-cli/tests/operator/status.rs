@@ -124,6 +124,7 @@ fn what_must_be_known_stands_before_the_rows() {
         storage: StorageState::Stuck { since: 0, operation: "reading blocks".into() },
         lease: LeaseState::Lost { since: 60, error: "sanlock: -2\u{1b}[31m".into() },
         lock_manager_live: None,
+        blocks_read: None,
         monitors: BTreeMap::new(),
         agent: Some(AgentReport {
             state: "EngineDown".into(),

@@ -20,7 +20,9 @@ use crate::error::{ConfigError, Result};
 use crate::paths::Paths;
 use crate::text::host_in_url;
 
-pub use fencing::{FencingHost, FencingTable, OptionText, check_option_value, is_secret_option};
+pub use fencing::{
+    FencingAction, FencingHost, FencingTable, OptionText, check_option_value, is_secret_option,
+};
 pub use relations::Relation;
 pub use rules::{RulesTable, SickEngine};
 pub use vdsm::{HostPort, HostPortError, VdsmTable};

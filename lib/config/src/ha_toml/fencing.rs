@@ -1,4 +1,5 @@
-//! `[fencing]`: how a host's power is switched from outside, by the programs of the fence-agents project.
+//! `[fencing]`: whether dead hosts are fenced, and how a host is switched from outside: by the programs of the
+//! fence-agents project, or through storage by sanlock's reset daemon.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,11 +15,33 @@ use crate::secret::is_secret_key;
 const MAX_LEVEL: u8 = 9;
 
 /// `[fencing]`
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FencingTable {
+    /// The agents switch a dead host off that ran the engine VM; default false. The command line needs no `true`.
+    pub enabled: bool,
+    /// So long a host must have been dead before it is switched off, 0 to 3600 s; default 30.
+    #[serde(with = "seconds")]
+    pub grace: Duration,
     /// `[[fencing.host]]`: one entry for each power switch of each host; default none.
     pub host: Vec<FencingHost>,
+}
+
+impl Default for FencingTable {
+    fn default() -> Self {
+        Self { enabled: false, grace: Duration::from_secs(30), host: Vec::new() }
+    }
+}
+
+/// What the agents do to a dead host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FencingAction {
+    /// It is switched off and stays so.
+    #[default]
+    Off,
+    /// It is switched off, seen off, and switched on again.
+    Reboot,
 }
 
 /// One power switch of one host. Nothing in it is secret: secrets are in files of their own.
@@ -37,6 +60,9 @@ pub struct FencingHost {
     pub level: Option<u8>,
     /// The program: a name like `fence_ipmilan`, which is in /usr/sbin, or an absolute path.
     pub agent: String,
+    /// What the agents of the cluster do with it: `off` or `reboot`; default off. The same in all entries of a host.
+    #[serde(default)]
+    pub action: FencingAction,
     /// What the agent is told, by the names of its metadata.
     #[serde(default)]
     pub options: BTreeMap<String, OptionText>,
@@ -137,11 +163,28 @@ impl FencingTable {
         together.into_values().chain(alone).collect()
     }
 
+    /// What is done to a dead host: a reboot only when all its entries say so.
+    pub fn action_of(&self, id: HostId, name: Option<&str>) -> FencingAction {
+        let levels = self.levels_of(id, name);
+        let mut entries = levels.iter().flatten().peekable();
+        let reboots = entries.peek().is_some() && entries.all(|entry| entry.action == FencingAction::Reboot);
+        if reboots { FencingAction::Reboot } else { FencingAction::Off }
+    }
+
     /// Checks all entries; the error names the entry by its number in the file.
     pub(super) fn check(&self) -> Result<(), String> {
         for (index, entry) in self.host.iter().enumerate() {
             let label = format!("entry {} of [[fencing.host]] ({})", index + 1, entry.agent);
             entry.check().map_err(|reason| format!("{label}: {reason}"))?;
+            let same_host =
+                |other: &&FencingHost| (&other.name, other.host_id) == (&entry.name, entry.host_id);
+            if self.host.iter().filter(same_host).any(|other| other.action != entry.action) {
+                return Err(format!("{label}: the entries of one host must all have the same action"));
+            }
+        }
+        let grace = self.grace.as_secs_f64();
+        if !(0.0..=3600.0).contains(&grace) {
+            return Err(format!("grace = {grace} of [fencing] must be from 0 to 3600 seconds"));
         }
         Ok(())
     }
