@@ -209,6 +209,7 @@ impl Agent {
                 Note::Failed { .. } => error!("fencing: {text}"),
                 Note::Off { .. } | Note::Begun { .. } | Note::Claimed { .. } => warn!("fencing: {text}"),
                 Note::Hindered { .. }
+                | Note::Renews { .. }
                 | Note::Waits { .. }
                 | Note::OtherClaims { .. }
                 | Note::OffBy { .. }

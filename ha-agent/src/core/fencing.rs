@@ -41,7 +41,7 @@ const SOON: u64 = 3;
 /// What does not change while the agent runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Seconds that a host must have been dead for.
+    /// Seconds that a host must have been silent for beyond `alive`. The lock manager must have given it up as well.
     pub grace: u64,
     /// Seconds without a change after which the others take a host for dead.
     pub alive: u64,
@@ -275,7 +275,9 @@ impl Fencing {
     }
 
     fn follow_case(&mut self, facts: &Facts, limits: &Limits) -> Option<Order> {
-        let Some(peer) = self.victim(facts) else {
+        // Until the past tells who is alive everybody looks dead.
+        let victim = if facts.tells_liveness { self.victim(facts) } else { None };
+        let Some(peer) = victim else {
             self.case = None;
             self.withdraw();
             return None;
@@ -293,6 +295,11 @@ impl Fencing {
         };
         let since = self.case.take().filter(same).map_or(now, |case| case.since);
         self.case = Some(Case { host: host.clone(), stamp: peer.stamp, since, looked: now });
+        if renews(facts, peer) {
+            self.withdraw();
+            self.notes.push(Note::Renews { host });
+            return None;
+        }
         let place = match self.place(facts, peer) {
             Ok(place) => place,
             Err(note) => {
@@ -343,18 +350,16 @@ impl Fencing {
         None
     }
 
-    /// The dead host that ran the VM: the one that holds its lease before others that only say so.
+    /// The silent host that ran the VM: the one that holds its lease before others that only say so.
     fn victim<'f>(&self, facts: &'f Facts) -> Option<&'f Peer> {
         let vm_elsewhere = facts.vm_here || facts.peers.iter().any(|peer| peer.alive && peer.vm_up);
         let owner = |peer: &Peer| facts.vm_owner.filter(|owner| owner.host == u64::from(peer.name.id.get()));
         let is_victim = |peer: &&Peer| {
-            let renews = owner(peer).is_some_and(|owner| owner.life == OwnerLife::Live);
-            let live = facts.lock_manager_live.as_ref().is_some_and(|live| live.contains(&peer.name.id));
-            let dead = !peer.alive && !peer.stopped && !live && !renews;
+            let silent = !peer.alive && !peer.stopped;
             let ran_vm = peer.vm_up || owner(peer).is_some();
             // Who was never seen alive may have been gone for long, and its record be a tale of old times.
             let lately = self.seen.contains(&peer.name.id) || !vm_elsewhere;
-            dead && ran_vm && lately && peer.has_switch && !self.is_done(peer)
+            silent && ran_vm && lately && peer.has_switch && !self.is_done(peer)
         };
         let victims = facts.peers.iter().filter(is_victim);
         victims.min_by_key(|peer| (owner(peer).is_none(), peer.name.id))
@@ -403,8 +408,6 @@ impl Fencing {
                 secs: silent,
                 limit: limits.alive / 2,
             }))
-        } else if !facts.tells_liveness {
-            Some(note::Hindrance::HistoryTooShort)
         } else if facts.blocks_read.is_none() {
             Some(note::Hindrance::AgeUnknown)
         } else if let Some(id) = facts.unreadable.iter().find(|id| self.may_live(facts, **id)) {
@@ -458,6 +461,14 @@ impl Own {
 
 fn is_about(entry: &FencingEntry, peer: &Peer) -> bool {
     entry.host == peer.name.id && entry.stamp == peer.stamp
+}
+
+/// By the lock manager's word the host is there, whatever its block says: it has not given up on its id, or on its hold
+/// of the VM's lease.
+fn renews(facts: &Facts, peer: &Peer) -> bool {
+    let live = facts.lock_manager_live.as_ref().is_some_and(|live| live.contains(&peer.name.id));
+    let owner = facts.vm_owner.filter(|owner| owner.host == u64::from(peer.name.id.get()));
+    live || owner.is_some_and(|owner| owner.life == OwnerLife::Live)
 }
 
 /// The claims of other live hosts on this death.

@@ -111,6 +111,7 @@ fn the_lock_managers_word_and_the_leases_owner_count() {
             order.is_some()
         })
     };
+    assert!(!looks(&|facts| facts.tells_liveness = false), "everybody looks dead");
     assert!(!looks(&|facts| facts.lock_manager_live = Some(vec![id(1), id(2)])), "its id is renewed");
     assert!(looks(&|facts| facts.lock_manager_live = Some(vec![id(1)])));
     assert!(!looks(&|facts| facts.vm_owner = owner(OwnerLife::Live)), "its lease is renewed");
@@ -124,12 +125,11 @@ fn the_lock_managers_word_and_the_leases_owner_count() {
 fn nobody_is_fenced_while_this_host_may_be_the_one_that_is_cut_off() {
     let dead = peer(2, false, true);
     type Change = fn(&mut Facts);
-    let changes: [(Change, &str); 8] = [
+    let changes: [(Change, &str); 7] = [
         (|f| f.global_maintenance = true, "global maintenance"),
         (|f| f.no_footing = Some(NoFooting::HostLeaseNotHeld), "does not hold its host id lease"),
         (|f| f.no_footing = Some(NoFooting::StorageStuck { secs: 3 }), "shared storage has not worked"),
         (|f| f.acknowledged = Secs(f.now.0 - 31), "own block was not written for 31 s (limit 30 s)"),
-        (|f| f.tells_liveness = false, "has not looked long enough"),
         (|f| f.blocks_read = None, "how old the hosts' rows are"),
         (
             |f| {
@@ -167,6 +167,24 @@ fn nobody_is_fenced_while_this_host_may_be_the_one_that_is_cut_off() {
         }
         assert_eq!(fencing.entries(), [], "{why}");
     }
+}
+
+#[test]
+fn the_grace_runs_while_the_lock_manager_has_not_given_the_host_up() {
+    let dead = peer(2, false, true);
+    let mut fencing = Fencing::default();
+    let order = (1000..1200).step_by(10).find(|now| {
+        let live = if *now < 1060 { vec![id(1), id(2)] } else { vec![id(1)] };
+        let facts = Facts { lock_manager_live: Some(live), ..facts(*now, std::slice::from_ref(&dead)) };
+        let order = fencing.look(&facts, &LIMITS);
+        if *now == 1050 {
+            assert!(said(&fencing).contains("its leases are renewed"), "{}", said(&fencing));
+            assert_eq!(fencing.entries(), [], "no claim on a host that renews");
+        }
+        fencing.written(Secs(now + 1));
+        order.is_some()
+    });
+    assert_eq!(order, Some(1070));
 }
 
 #[test]

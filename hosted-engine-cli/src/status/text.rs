@@ -9,6 +9,7 @@ use metadata_format::python::{bool_word, to_json};
 use metadata_format::text::printable;
 
 use super::View;
+use super::fenced;
 use super::view::safe;
 
 const GLOBAL_BANNER: &str = "\n\n!! Cluster is in GLOBAL MAINTENANCE mode !!\n\n";
@@ -20,6 +21,9 @@ pub fn to_text(view: &View, zone: &TimeZone) -> String {
     text.push_str(banner);
     for warning in &view.warnings {
         put(&mut text, format_args!("\n!! {} !!\n", safe(&warning.sentence(zone))));
+    }
+    for sentence in fenced::sentences(view, zone) {
+        put(&mut text, format_args!("\nFencing: {}\n", safe(&sentence)));
     }
     for (id, row) in &view.rows {
         match row {

@@ -31,6 +31,9 @@ pub enum Operation {
     ReadResource,
     ReadResourceOwners,
     WriteResource,
+    SetEvent,
+    RegisterEvents,
+    EndEvents,
 }
 
 impl fmt::Display for Operation {
@@ -52,6 +55,9 @@ impl fmt::Display for Operation {
             Self::ReadResource => "read the resource",
             Self::ReadResourceOwners => "read the owners of the resource",
             Self::WriteResource => "write the resource",
+            Self::SetEvent => "send a message to another host",
+            Self::RegisterEvents => "listen to messages of other hosts",
+            Self::EndEvents => "listen no more",
         })
     }
 }

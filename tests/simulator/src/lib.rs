@@ -14,6 +14,7 @@
 
 pub mod clock;
 pub mod command;
+mod fencer;
 pub mod group;
 pub mod host;
 pub mod html;

@@ -11,7 +11,6 @@ use crate::core::reason::{HostName, NoFooting};
 #[allow(missing_docs, reason = "the rendered texts say it")]
 pub enum Hindrance {
     GlobalMaintenance,
-    HistoryTooShort,
     AgeUnknown,
     Unreadable { id: HostId },
     NoFooting(NoFooting),
@@ -23,6 +22,7 @@ pub enum Hindrance {
 #[allow(missing_docs, reason = "the rendered texts say it")]
 pub enum Note {
     Hindered { host: HostName, hindrance: Hindrance },
+    Renews { host: HostName },
     Waits { host: HostName, left: u64, before: u64 },
     Claimed { host: HostName, left: u64 },
     OtherClaims { host: HostName, by: HostName },
@@ -39,6 +39,7 @@ impl Note {
         match self {
             Self::Failed { .. } => true,
             Self::Hindered { .. }
+            | Self::Renews { .. }
             | Self::Waits { .. }
             | Self::Claimed { .. }
             | Self::OtherClaims { .. }
@@ -54,7 +55,6 @@ impl fmt::Display for Hindrance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::GlobalMaintenance => f.write_str("the cluster is in global maintenance"),
-            Self::HistoryTooShort => f.write_str("this host has not looked long enough to tell who is alive"),
             Self::AgeUnknown => f.write_str("the broker does not say how old the hosts' rows are"),
             Self::Unreadable { id } => {
                 write!(f, "the block of host {id}, which may have claimed it, cannot be read")
@@ -74,6 +74,10 @@ impl fmt::Display for Note {
                     "{host} ran the engine VM and is dead; it is not powered off from here: {hindrance}"
                 )
             }
+            Self::Renews { host } => write!(
+                f,
+                "{host} ran the engine VM and has fallen silent, and its leases are renewed: it is not powered off"
+            ),
             Self::Waits { host, left, before: 0 } => {
                 write!(
                     f,
