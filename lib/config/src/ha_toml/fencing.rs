@@ -11,6 +11,12 @@ use serde::Deserialize;
 use super::seconds;
 use crate::secret::is_secret_key;
 
+/// The agent that is no program: the reset through storage.
+const SANLOCK_AGENT: &str = "sanlock";
+/// Its only option.
+const LOCKSPACE_OPTION: &str = "lockspace";
+/// The lockspace that every HA host is in.
+const BLOCK_LOCKSPACE: &str = "hosted-engine";
 /// Highest `level`; pacemaker's too.
 const MAX_LEVEL: u8 = 9;
 
@@ -218,14 +224,48 @@ impl FencingHost {
         self.check_secrets()
     }
 
+    /// The lockspace through which the host is told to reset itself, when the agent is the lock manager.
+    pub fn storage_lockspace(&self) -> Option<&str> {
+        let named = self.options.get(LOCKSPACE_OPTION).map(|name| name.0.as_str());
+        (self.agent == SANLOCK_AGENT).then(|| named.unwrap_or(BLOCK_LOCKSPACE))
+    }
+
+    /// What is wrong with an entry whose agent is the lock manager.
+    fn check_storage(&self) -> Result<(), String> {
+        let only = "agent = \"sanlock\" takes host_id, level and options = { lockspace = \"…\" }";
+        if self.host_id.is_none() {
+            return Err(format!(
+                "{only}; say which host it is with host_id, which is its number in the lockspace"
+            ));
+        }
+        if self.action == FencingAction::Reboot {
+            return Err(
+                "agent = \"sanlock\" resets the host, which boots by itself: leave action out".to_owned()
+            );
+        }
+        let further = self.options.keys().any(|name| name != LOCKSPACE_OPTION);
+        if further || self.plug.is_some() || self.password_file.is_some() || !self.secret_files.is_empty() {
+            return Err(format!("{only}, and nothing else"));
+        }
+        let name = self.storage_lockspace().unwrap_or_default();
+        if name.is_empty() || name.len() > 48 {
+            return Err(format!("options.lockspace = {name:?} must have 1 to 48 bytes"));
+        }
+        Ok(())
+    }
+
     fn check_agent(&self) -> Result<(), String> {
         let path = self.agent.starts_with('/');
         let name = if path { self.agent.rsplit('/').next().unwrap_or_default() } else { &self.agent };
         let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+        if self.agent == SANLOCK_AGENT {
+            return self.check_storage();
+        }
         if plain && name.len() > "fence_".len() && name.starts_with("fence_") {
             return Ok(());
         }
-        Err("agent must be a name like \"fence_ipmilan\" or an absolute path of such a program".to_owned())
+        Err("agent must be a name like \"fence_ipmilan\", an absolute path of such a program, or \"sanlock\""
+            .to_owned())
     }
 
     fn check_options(&self) -> Result<(), String> {

@@ -126,3 +126,25 @@ fn all_entries_of_a_host_have_the_same_action() {
     let action = |id| toml.fencing.action_of(HostId::new(id).unwrap(), None);
     assert_eq!((action(2), action(3)), (FencingAction::Reboot, FencingAction::Off));
 }
+
+#[test]
+fn the_reset_through_storage_takes_little() {
+    let entry = |lines: &str| format!("[[fencing.host]]\nhost_id = 2\nagent = \"sanlock\"\n{lines}\n");
+    let lockspace =
+        |lines: &str| parse(&entry(lines)).unwrap().fencing.host[0].storage_lockspace().map(str::to_owned);
+    assert_eq!(lockspace("level = 2").as_deref(), Some("hosted-engine"));
+    assert_eq!(lockspace("options = { lockspace = \"sd\" }").as_deref(), Some("sd"));
+    assert_eq!(parse(ENTRY).unwrap().fencing.host[0].storage_lockspace(), None);
+    for (lines, reason) in [
+        ("plug = 1", "and nothing else"),
+        ("options = { ip = \"x\" }", "and nothing else"),
+        ("password_file = \"/x\"", "and nothing else"),
+        ("action = \"reboot\"", "boots by itself"),
+        ("options = { lockspace = \"\" }", "1 to 48 bytes"),
+    ] {
+        let said = error(&entry(lines));
+        assert!(said.contains(reason), "{lines}: {said}");
+    }
+    let said = error("[[fencing.host]]\nname = \"h\"\nagent = \"sanlock\"\n");
+    assert!(said.contains("with host_id"), "{said}");
+}
