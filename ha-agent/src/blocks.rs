@@ -147,6 +147,8 @@ pub struct Own<'a> {
     pub vm_conf_refreshed: Secs,
     /// The time zone of the texts.
     pub zone: &'a TimeZone,
+    /// Further lines for people, by key.
+    pub lines: Vec<(String, String)>,
 }
 
 /// The bytes of this host's block. `None` before the first look.
@@ -155,7 +157,7 @@ pub fn write(core: &Core, decides_by: &Settings, own: &Own<'_>) -> Option<Result
     let metadata = core.metadata(&decides_by.limits);
     let seconds = |at: Secs| i64::try_from(at.0).unwrap_or(i64::MAX);
     let text = |at: Secs| ctime(at.on_wall(look.wall_offset), own.zone);
-    let mut notes = BTreeMap::new();
+    let mut notes: BTreeMap<_, _> = own.lines.iter().cloned().collect();
     if own.weights.profile != Profile::Ovirt45 {
         notes.insert(PROFILE_KEY.to_owned(), own.weights.profile.name().to_owned());
     }

@@ -8,6 +8,7 @@ pub mod blocks;
 pub mod core;
 pub mod engine_conf;
 pub mod explain;
+pub mod fencer;
 pub mod hostname;
 pub mod monitors;
 pub mod ports;

@@ -15,6 +15,7 @@ use engine_vm::qemu::QmpRole;
 
 use ha_agent::agent::Agent;
 use ha_agent::engine_conf::EngineConf;
+use ha_agent::fencer::ConfiguredFencer;
 use ha_agent::hostname::{self, HostName};
 use ha_agent::ports::{HostFiles, Ports, Systemd};
 use ha_agent::settings::{self, AgentConfig, SetupError};
@@ -109,6 +110,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             clock,
             files: Arc::new(HostFiles::new(conf, engine_conf)),
             service: Arc::new(Systemd),
+            fencer: Arc::new(ConfiguredFencer::new(toml.fencing, paths)),
         };
         let (tell, stop) = watch::channel(false);
         let agent = Agent::new(ports, config, TimeZone::system(), stop);

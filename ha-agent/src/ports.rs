@@ -21,6 +21,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use crate::engine_conf::{Brought, EngineConf};
+use crate::fencer::Fencer;
 
 /// Everything that the loop is connected to.
 #[derive(Clone)]
@@ -35,6 +36,8 @@ pub struct Ports {
     pub files: Arc<dyn Files>,
     /// The service manager.
     pub service: Arc<dyn Service>,
+    /// Other hosts' power.
+    pub fencer: Arc<dyn Fencer>,
 }
 
 /// Why the broker did not do what it was asked. In words; the loop only needs to know whether it was there.

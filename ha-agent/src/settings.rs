@@ -8,6 +8,7 @@ use ha_config::ha_toml::{self, Hypervisor, PolicyTable, RulesTable, ScoreProfile
 use ha_config::{AgentConf, ConfigError, HaToml, HostedEngineConf, NetworkTest, Paths, ScoreOverlay};
 use metadata_format::HostId;
 
+use crate::core::fencing;
 use crate::core::{Limits, Policy, Profile, Settings, SickEngine, Weights};
 
 /// A storage pool uuid that means: none, as current releases write it.
@@ -34,6 +35,8 @@ pub struct AgentConfig {
     /// The storage domain's lockspace is left while this host is in local maintenance and the VM is away: VDSM, whose
     /// lockspace it is, could not disconnect the storage for the engine otherwise.
     pub leaves_domain_in_maintenance: bool,
+    /// Automatic fencing; `None` when it is off.
+    pub fencing: Option<fencing::Limits>,
 }
 
 /// A monitor to start.
@@ -140,6 +143,7 @@ impl AgentConfig {
                 && conf.conf_image().is_some()
                 && conf.sp_uuid() == Some(NO_POOL),
             leaves_domain_in_maintenance: toml.vm.hypervisor == Hypervisor::Vdsm,
+            fencing: toml.fencing.enabled.then(|| fencing_limits(toml)),
         })
     }
 }
@@ -179,8 +183,15 @@ const fn policy(table: PolicyTable) -> Policy {
 }
 
 /// The core counts whole seconds: a part of one counts as a whole.
+fn secs(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+fn fencing_limits(toml: &HaToml) -> fencing::Limits {
+    fencing::Limits { grace: secs(toml.fencing.grace), alive: secs(toml.timers.host_alive) }
+}
+
 fn limits(timers: &Timers, rules: &RulesTable) -> Limits {
-    let secs = |time: Duration| time.as_secs() + u64::from(time.subsec_nanos() > 0);
     Limits {
         alive: secs(timers.host_alive),
         history: secs(timers.history),
@@ -348,6 +359,16 @@ mod tests {
         };
         assert_eq!(limits(toml), wanted);
         assert_eq!(limits("[rules]\nsick_engine = [\"force\"]\n").sick_engine, SickEngine::Force);
+    }
+
+    #[test]
+    fn fencing_is_off_unless_it_is_asked_for() {
+        let fencing = |toml| config(CONF, "", toml).expect("good").fencing;
+        assert_eq!(fencing(""), None);
+        assert_eq!(
+            fencing("[fencing]\nenabled = true\ngrace = 4.5\n"),
+            Some(fencing::Limits { grace: 5, alive: 60 })
+        );
     }
 
     #[test]

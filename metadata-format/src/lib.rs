@@ -11,6 +11,7 @@
 //! stands in a block, parsing it never panics, and a bad block costs only its own host's row.
 
 pub mod engine_status;
+pub mod fencing;
 pub mod global_block;
 pub mod host_block;
 pub mod host_record;
@@ -19,6 +20,7 @@ pub mod python;
 pub mod text;
 
 pub use engine_status::{EngineStatus, Health, VmState};
+pub use fencing::{FencingEntry, FencingPhase};
 pub use global_block::{GlobalBlock, GlobalError};
 pub use host_block::{BlockError, HostBlock, parse_blocks};
 pub use host_record::{EncodeError, HostRecord, ctime};

@@ -33,6 +33,9 @@ impl Agent {
                 return Err(error);
             }
         };
+        if self.config.fencing.is_some() {
+            self.fence.take(&raw, status.as_ref(), self.config.settings.host_id);
+        }
         let settings = &self.config.settings;
         let blocks = blocks::read(&raw, settings.host_id, &settings.weights);
         self.warnings.extend(blocks.warnings);

@@ -1,7 +1,7 @@
 //! The loop of the agent: prepare, look, decide, act, publish, wait.
 //!
-//! It owns the decision core and every call to the ports, one at a time; nothing runs beside it, and time is
-//! read through the clock port only, so that the simulator can run it as it is. It never ends because of an
+//! It owns the decision core and every call to the ports, one at a time; nothing runs beside it but the power switch of a
+//! dead host, in the same task, and time is read through the clock port only, so that the simulator can run it as it is. It never ends because of an
 //! error: whatever does not answer is asked again, and what is wrong is said in the status.
 //!
 //! ```text
@@ -13,6 +13,7 @@
 //! ```
 
 mod act;
+mod fence;
 mod look;
 mod prepare;
 mod publish;
@@ -27,6 +28,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::core::{Core, Decision, Input, Reason, Secs, State, Then, Wait, decide};
+use crate::fencer::{Worker, desk};
 use crate::ports::{BrokerError, Ports};
 use crate::settings::{AgentConfig, Field};
 
@@ -78,6 +80,10 @@ pub struct Agent {
     /// Reasons of the last step, and whether they were logged.
     reasons: Vec<Reason>,
     logged: Option<(State, String)>,
+    /// Automatic fencing.
+    fence: fence::Fence,
+    /// Carries its orders out, beside the loop.
+    worker: Option<Worker>,
     stop: watch::Receiver<bool>,
 }
 
@@ -96,6 +102,7 @@ impl Agent {
     /// An agent that has done nothing yet. It runs until `stop` becomes true (or its sender is gone).
     pub fn new(ports: Ports, config: AgentConfig, zone: TimeZone, stop: watch::Receiver<bool>) -> Self {
         let now = ports.clock.monotonic();
+        let (desk, worker) = desk();
         Self {
             ports,
             config,
@@ -117,6 +124,8 @@ impl Agent {
             warned: Vec::new(),
             reasons: vec![Reason::AgentStarted],
             logged: None,
+            fence: fence::Fence::new(desk),
+            worker: Some(worker),
             stop,
         }
     }
@@ -125,6 +134,19 @@ impl Agent {
     pub async fn run(mut self) {
         info!("agent of host {} ({}) started", self.config.settings.host_id, self.config.hostname);
         self.ports.service.ready();
+        if let Some(worker) = self.worker.take() {
+            let fencer = self.ports.fencer.clone();
+            tokio::select! {
+                biased;
+                () = self.loops() => {}
+                () = worker.work(fencer) => {}
+            }
+        }
+        self.end().await;
+    }
+
+    /// Loop after loop, until told to stop.
+    async fn loops(&mut self) {
         let mut blind: u32 = 0;
         loop {
             let began = self.ports.clock.monotonic();
@@ -138,9 +160,10 @@ impl Agent {
                     let spent = self.ports.clock.monotonic().saturating_since(began);
                     let usual = self.config.interval.saturating_sub(spent);
                     // Counted from now, not from the look, so that the core's whole seconds have surely passed.
-                    let wanted = again_in.map_or(usual, Duration::from_secs);
+                    let wanted = again_in.into_iter().chain(self.fencing_again_in()).min();
+                    let wanted = wanted.map_or(usual, Duration::from_secs);
                     let left = usual.min(wanted).max(SHORTEST_REST);
-                    if !self.rest_unless_lease_gives_way(left).await {
+                    if !self.rest_unless_fenced(left).await {
                         break;
                     }
                 }
@@ -152,7 +175,6 @@ impl Agent {
                 }
             }
         }
-        self.end().await;
     }
 
     async fn one_loop(&mut self) -> Loop {
@@ -180,6 +202,7 @@ impl Agent {
         let ended = match input {
             Ok(input) => match self.step(input).await {
                 Some(decision) => {
+                    self.fence_the_dead().await;
                     self.publish(&decision).await;
                     match decision.then {
                         Then::Next(wait) => Loop::Step { wait, again_in: decision.again_in },
@@ -221,6 +244,24 @@ impl Agent {
                 return None;
             }
             input = Input::Done(self.act(action, &reasons).await);
+        }
+    }
+
+    /// As [`Self::rest_unless_lease_gives_way`], but ends also when a host was powered off, or could not be.
+    async fn rest_unless_fenced(&mut self, left: Duration) -> bool {
+        let desk = self.fence.desk.clone();
+        let rested = tokio::select! {
+            biased;
+            rested = self.rest_unless_lease_gives_way(left) => Ok(rested),
+            result = desk.result() => Err(result),
+        };
+        match rested {
+            Ok(rested) => rested,
+            Err((host, ended)) => {
+                self.fencing_ended(&host, &ended).await;
+                self.until_next_look().await;
+                !self.must_stop()
+            }
         }
     }
 

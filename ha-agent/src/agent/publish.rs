@@ -70,6 +70,7 @@ impl Agent {
             conf_on_shared_storage: self.config.conf_on_shared_storage,
             vm_conf_refreshed: self.vm_conf_refreshed.unwrap_or_default(),
             zone: &self.zone,
+            lines: self.fence.lines(),
         };
         let bytes = match blocks::write(&self.core, settings, &own) {
             None => return,
@@ -93,6 +94,7 @@ impl Agent {
         let error = match written {
             Ok(Ok(())) => {
                 self.last_acknowledged = now;
+                self.fencing_written(now);
                 return;
             }
             Ok(Err(error)) => error.to_string(),
@@ -120,7 +122,10 @@ impl Agent {
     /// Hands the explanation to the broker. Best effort: a broker that cannot take it is met again in the next loop.
     pub(super) async fn report(&self) {
         let settings = &self.config.settings;
-        let report = explain::report(&self.core, &self.reasons, self.warnings.clone(), settings);
+        let (reasons, warnings) = self.fencing_texts();
+        let mut report = explain::report(&self.core, &self.reasons, self.warnings.clone(), settings);
+        report.reasons.extend(reasons);
+        report.warnings.extend(warnings);
         let put = tokio::time::timeout(REPORT_DEADLINE, self.ports.broker.put_agent_report(&report));
         if let Ok(Err(error)) = put.await {
             debug!("the explanation was not handed over: {error}");
@@ -135,6 +140,7 @@ impl Agent {
         self.warned.clear();
         let vm = tokio::time::timeout(END_DEADLINE, self.ports.vm.status()).await;
         let vm_is_away = matches!(vm, Ok(Ok(vm)) if !vm.exists());
+        self.end_fencing();
         self.core = std::mem::take(&mut self.core).stopped(&self.config.settings);
         self.reasons = vec![Reason::AgentStopping];
         self.write_block(END_DEADLINE).await;

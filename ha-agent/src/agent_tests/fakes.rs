@@ -264,8 +264,12 @@ impl Broker for World {
         options: &BTreeMap<String, String>,
     ) -> Result<bool, BrokerError> {
         self.reach("notify").await?;
-        assert_eq!((event, options.get("hostname").map(String::as_str)), ("state_transition", Some("h1")));
-        self.lock().notified.push(detail.to_owned());
+        assert_eq!(options.get("hostname").map(String::as_str), Some("h1"));
+        let text = match event {
+            "state_transition" => detail.to_owned(),
+            _ => format!("{event} {detail}"),
+        };
+        self.lock().notified.push(text);
         Ok(false)
     }
 
@@ -318,6 +322,7 @@ impl Broker for World {
             lease: inner.lease.clone(),
             lock_manager_live: inner.lock_manager_live.clone(),
             watchdog: None,
+            blocks_read: u64::try_from(self.monotonic().since_start().as_millis()).ok(),
             monitors: inner.monitors.iter().map(|(id, value)| row(id, value)).collect(),
             agent: None,
             migration_request: inner.migration_request,

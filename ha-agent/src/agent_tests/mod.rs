@@ -2,6 +2,7 @@
 
 mod events;
 mod fakes;
+mod fence;
 mod lease;
 mod mixed;
 mod storage;
@@ -53,6 +54,7 @@ fn config() -> AgentConfig {
         .to_vec(),
         conf_on_shared_storage: true,
         leaves_domain_in_maintenance: false,
+        fencing: None,
     }
 }
 
@@ -61,6 +63,10 @@ fn start(world: &Arc<World>) -> Rig {
 }
 
 fn start_as(world: &Arc<World>, config: AgentConfig) -> Rig {
+    start_with(world, config, Arc::new(fence::Switch::default()))
+}
+
+fn start_with(world: &Arc<World>, config: AgentConfig, fencer: Arc<fence::Switch>) -> Rig {
     let (stop, stopped) = watch::channel(false);
     let ports = Ports {
         broker: world.clone(),
@@ -68,6 +74,7 @@ fn start_as(world: &Arc<World>, config: AgentConfig) -> Rig {
         clock: world.clone(),
         files: world.clone(),
         service: world.clone(),
+        fencer,
     };
     let agent = Agent::new(ports, config, TimeZone::UTC, stopped);
     Rig { world: world.clone(), stop, agent: tokio::spawn(agent.run()) }

@@ -9,6 +9,7 @@
 
 mod budget;
 mod debounce;
+pub mod fencing;
 pub mod input;
 pub mod liveness;
 mod memory;

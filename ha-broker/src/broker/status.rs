@@ -42,10 +42,15 @@ pub fn document(
         lease: kept.state,
         lock_manager_live: kept.all_live,
         watchdog: kept.watchdog,
+        blocks_read: snapshot.read_began.map(milliseconds),
         monitors: parts.monitors.rows(),
         agent,
         migration_request,
     }
+}
+
+fn milliseconds(at: Monotonic) -> u64 {
+    u64::try_from(at.since_start().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Global maintenance, and what else is in the cluster's block. A block that cannot be understood is said among

@@ -27,6 +27,8 @@ pub struct Snapshot {
     pub unreadable: BTreeMap<u16, StorageError>,
     /// When the last good read ended; `None` before the first.
     pub read_at: Option<Monotonic>,
+    /// When that read began: whatever was on storage before is in it.
+    pub read_began: Option<Monotonic>,
     /// Whole blocks that the file had room for at the last good read.
     pub file_blocks: u64,
     /// When a block was last written from here: a reading that began earlier knows nothing newer about it.
@@ -60,6 +62,7 @@ impl Snapshot {
         self.unreadable.extend(unreadable);
         self.written_at = newer;
         self.read_at = Some(now);
+        self.read_began = Some(started);
         self.file_blocks = reading.file_blocks;
         self.blocks.keys().next_back().copied().filter(|block| u64::from(*block) >= self.file_blocks)
     }

@@ -122,6 +122,7 @@ impl Verbs for FakeBroker {
             lease: LeaseState::NotRequested,
             lock_manager_live: None,
             watchdog: None,
+            blocks_read: None,
             monitors: BTreeMap::new(),
             agent: self.report.lock().unwrap().clone(),
             migration_request: *self.migration.lock().unwrap(),

@@ -143,7 +143,10 @@ pub async fn status(args: &FenceStatusArgs, host: &Host<'_>, terminal: &mut Term
 async fn status_line(switch: &PowerSwitch, terminal: &mut Terminal) -> (String, bool) {
     let mut report = |step: &Progress| terminal.complain(step.to_string());
     match switch.status(&mut report).await {
-        Ok(power) => (format!("the power is {power}"), true),
+        Ok(power) => match switch.untold() {
+            Some(untold) => (format!("the host is {power} {untold}"), true),
+            None => (format!("the power is {power}"), true),
+        },
         Err(FenceError::NoAction { action: Action::Status, .. }) => match switch.monitor(&mut report).await {
             Ok(()) => ("its device answers; this agent cannot tell the power".to_owned(), true),
             Err(error) => (error.to_string(), false),

@@ -57,6 +57,7 @@ pub fn configure_host(
             paths.notification_template("state_transition"),
             include_str!("../../../etc/notifications/state_transition.txt"),
         ),
+        (paths.notification_template("fencing"), include_str!("../../../etc/notifications/fencing.txt")),
     ] {
         write_new(&path, text, report)?;
     }

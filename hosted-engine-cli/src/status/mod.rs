@@ -4,6 +4,7 @@
 //! none, from its raw blocks. The renderings are pure.
 
 mod explain;
+mod fenced;
 mod json;
 mod text;
 mod view;

@@ -8,6 +8,7 @@ use metadata_format::HostId;
 use metadata_format::python::{bool_word, to_json};
 use metadata_format::text::printable;
 
+use super::fenced;
 use super::view::safe;
 use super::{View, Warning};
 
@@ -26,6 +27,9 @@ pub fn to_text(view: &View, zone: &TimeZone) -> String {
         } else {
             put(&mut text, format_args!("\n!! {sentence} !!\n"));
         }
+    }
+    for sentence in fenced::sentences(view, zone) {
+        put(&mut text, format_args!("\nFencing: {}\n", safe(&sentence)));
     }
     for (id, row) in &view.rows {
         match row {

@@ -135,6 +135,7 @@ fn document(state: &State) -> StatusDocument {
         lease: if state.idle { LeaseState::NotRequested } else { LeaseState::Held { since: 0 } },
         lock_manager_live: None,
         watchdog: None,
+        blocks_read: None,
         monitors: BTreeMap::new(),
         agent: None,
         migration_request: None,

@@ -125,6 +125,7 @@ fn what_must_be_known_stands_before_the_rows() {
         lease: LeaseState::Lost { since: 60, error: "sanlock: -2\u{1b}[31m".into() },
         lock_manager_live: None,
         watchdog: Some(false),
+        blocks_read: None,
         monitors: BTreeMap::new(),
         agent: Some(AgentReport {
             state: "EngineDown".into(),

@@ -32,6 +32,10 @@ pub struct StatusDocument {
     /// not say, and from brokers that do not tell.
     #[serde(default)]
     pub watchdog: Option<bool>,
+    /// When the read began that the rows are from, in milliseconds of this host's monotonic clock: whatever was on
+    /// storage then is in them. `None` before the first good read, and from brokers that do not tell.
+    #[serde(default)]
+    pub blocks_read: Option<u64>,
     /// Results of the monitors, by id.
     pub monitors: BTreeMap<String, MonitorRow>,
     /// What this host's agent last said about itself; `None` before it spoke or when it has been silent for 60 s.

@@ -21,7 +21,9 @@ use crate::error::{ConfigError, Result};
 use crate::paths::Paths;
 use crate::text::host_in_url;
 
-pub use fencing::{FencingHost, FencingTable, OptionText, check_option_value, is_secret_option};
+pub use fencing::{
+    FencingAction, FencingHost, FencingTable, OptionText, check_option_value, is_secret_option,
+};
 pub use lease::{LeaseAdapter, LeaseTable, RecoveryProfile, profile_table};
 pub use relations::Relation;
 pub use rules::{RulesTable, SickEngine};

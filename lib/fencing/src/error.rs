@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::metadata::MetadataError;
 use crate::options::OptionError;
 use crate::secret_file::SecretFileError;
+use crate::storage::StorageResetError;
 use crate::switch::Action;
 
 /// Why a power switch could not do what it was told.
@@ -83,6 +84,9 @@ pub enum FenceError {
         /// What for.
         needed_to: &'static str,
     },
+    /// The reset through storage did not do it.
+    #[error("reset through storage: {0}")]
+    Storage(#[from] StorageResetError),
     /// A password cannot be read.
     #[error(transparent)]
     Secret(#[from] SecretFileError),

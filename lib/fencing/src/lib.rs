@@ -14,6 +14,8 @@
 //! A host counts as off only after a status said so that came after the request. A reboot is off, confirmed off, on,
 //! confirmed on; an agent's own `reboot`, which may be a reset line or a cycle too short to end anything, is not used.
 //!
+//! The agent "sanlock" is no program: it is the reset through storage, in [`StorageReset`].
+//!
 //! This crate does as it is told. Whether a host should be switched is decided elsewhere.
 
 mod error;
@@ -24,6 +26,7 @@ mod process;
 mod progress;
 mod redact;
 mod secret_file;
+mod storage;
 mod switch;
 
 pub use error::{End, FenceError, Said};
@@ -32,6 +35,7 @@ pub use metadata::{Kind, Metadata, MetadataError, Parameter};
 pub use options::OptionError;
 pub use progress::{Progress, Report};
 pub use secret_file::{SecretFileError, read_secret_file};
+pub use storage::{StorageReset, StorageResetError};
 pub use switch::{AGENT_DIRECTORY, Action, Power, PowerSwitch};
 
 #[cfg(test)]

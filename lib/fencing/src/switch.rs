@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ha_config::Paths;
 use ha_config::ha_toml::FencingHost;
+use sanlock_client::{Client, LockspaceName};
 use tokio::time::{Instant, sleep};
 
 use crate::error::{End, FenceError, Said};
@@ -14,6 +15,7 @@ use crate::options::{Arguments, Plan};
 use crate::process::{Finished, NotFinished, run};
 use crate::progress::{Progress, Report};
 use crate::redact::excerpt;
+use crate::storage::{Step, StorageReset};
 
 /// Where agents are that the configuration names without a path.
 pub const AGENT_DIRECTORY: &str = "/usr/sbin";
@@ -80,6 +82,8 @@ pub struct PowerSwitch {
     program: PathBuf,
     entry: FencingHost,
     label: String,
+    /// The switch is no program but the lock manager.
+    storage: Option<StorageReset>,
 }
 
 impl PowerSwitch {
@@ -91,6 +95,9 @@ impl PowerSwitch {
         for file in files {
             *file = paths.resolve(&*file);
         }
+        if let Some(switch) = Self::through_storage(&entry, paths) {
+            return switch;
+        }
         // An absolute path stays what it is.
         let program = Path::new(AGENT_DIRECTORY).join(&entry.agent);
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -101,7 +108,61 @@ impl PowerSwitch {
             value.map(|value| format!(" {word} {}", value.0)).unwrap_or_default()
         };
         let label = format!("{name}{}{}", part("at", address), part("plug", plug));
-        Self { program, entry, label }
+        Self { program, entry, label, storage: None }
+    }
+
+    /// The switch of an entry whose agent is the lock manager.
+    fn through_storage(entry: &FencingHost, paths: &Paths) -> Option<Self> {
+        let lockspace = entry.storage_lockspace()?;
+        // Both were checked with the file.
+        let (name, host) = (LockspaceName::new(lockspace).ok()?, entry.host_id?);
+        let client = Client::new(paths.sanlock_socket());
+        Some(Self {
+            program: PathBuf::from(&entry.agent),
+            label: format!("sanlock through lockspace {lockspace}"),
+            entry: entry.clone(),
+            storage: Some(StorageReset::new(client, name, host)),
+        })
+    }
+
+    /// What its status does not tell; `None` when it tells all.
+    pub fn untold(&self) -> Option<&'static str> {
+        self.storage
+            .as_ref()
+            .map(|_| "by the lock manager; whether sanlk-resetd listens there shows when it is asked")
+    }
+
+    /// Has the host reset itself. A thread of its own does it, which nobody waits for when this is given up.
+    async fn reset(&self, storage: &StorageReset, report: &mut Report<'_>) -> Result<(), FenceError> {
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let storage = storage.clone();
+        let begun = Instant::now();
+        let work = move || {
+            // Whoever waited may be gone.
+            let result = storage.reset(&mut |step| drop(tell.send(Ok(step))));
+            let _ = tell.send(Err(result));
+        };
+        let thread = std::thread::Builder::new().name("storage-reset".to_owned());
+        let agent = || self.program();
+        thread.spawn(work).map_err(|source| FenceError::Start { agent: agent(), source })?;
+        let action = Action::Off;
+        loop {
+            match told.recv().await {
+                Some(Ok(Step::Asked)) => report(&Progress::Asked { action, switch: self.label.clone() }),
+                Some(Ok(Step::Answered)) => {
+                    report(&Progress::Waiting { action, after: begun.elapsed(), seen: Some(Power::On) });
+                }
+                Some(Err(result)) => {
+                    result?;
+                    report(&Progress::Confirmed { action, after: begun.elapsed() });
+                    return Ok(());
+                }
+                None => {
+                    let source = std::io::Error::other("its thread ended by itself");
+                    return Err(FenceError::Start { agent: agent(), source });
+                }
+            }
+        }
     }
 
     /// The agent, its device and its plug, as far as they are configured.
@@ -111,6 +172,9 @@ impl PowerSwitch {
 
     /// Whether the host has power by this switch. Takes at most twice `status_timeout`.
     pub async fn status(&self, report: &mut Report<'_>) -> Result<Power, FenceError> {
+        if let Some(storage) = &self.storage {
+            return self.ask_lock_manager(storage).await;
+        }
         self.prepare(&[(Action::Status, "tell whether the power is on")], report)
             .await?
             .look(Words::MayLack)
@@ -119,6 +183,9 @@ impl PowerSwitch {
 
     /// Whether the device answers, for agents that cannot tell the power. Takes at most twice `status_timeout`.
     pub async fn monitor(&self, report: &mut Report<'_>) -> Result<(), FenceError> {
+        if let Some(storage) = &self.storage {
+            return self.ask_lock_manager(storage).await.map(drop);
+        }
         let session = self.prepare(&[(Action::Monitor, "tell whether its device answers")], report).await?;
         session.ask(Action::Monitor, self.entry.status_timeout).await
     }
@@ -142,6 +209,14 @@ impl PowerSwitch {
         report: &mut Report<'_>,
     ) -> Result<(), FenceError> {
         let action = wanted.action();
+        match (&self.storage, wanted) {
+            (Some(storage), Power::Off) => return self.reset(storage, report).await,
+            (Some(_), Power::On) => {
+                let needed_to = "switch a host on; one that was reset boots by itself";
+                return Err(FenceError::NoAction { agent: self.program(), action, needed_to });
+            }
+            (None, _) => {}
+        }
         let needs = [(action, "do this"), (Action::Status, "show that the power changed")];
         let session = self.prepare(&needs, report).await?;
         report(&Progress::Asked { action, switch: self.label.clone() });
@@ -179,6 +254,17 @@ impl PowerSwitch {
                 news = after + NEWS;
             }
             sleep(session.pause).await;
+        }
+    }
+
+    /// What the lock manager says of the host. It answers from memory.
+    async fn ask_lock_manager(&self, storage: &StorageReset) -> Result<Power, FenceError> {
+        let storage = storage.clone();
+        match tokio::task::spawn_blocking(move || storage.status()).await {
+            Ok(status) => Ok(status?),
+            Err(error) => {
+                Err(FenceError::Start { agent: self.program(), source: std::io::Error::other(error) })
+            }
         }
     }
 

@@ -32,6 +32,9 @@ pub enum Operation {
     ReadResource,
     ReadResourceOwners,
     WriteResource,
+    SetEvent,
+    RegisterEvents,
+    EndEvents,
 }
 
 impl fmt::Display for Operation {
@@ -54,6 +57,9 @@ impl fmt::Display for Operation {
             Self::ReadResource => "read the resource",
             Self::ReadResourceOwners => "read the owners of the resource",
             Self::WriteResource => "write the resource",
+            Self::SetEvent => "send a message to another host",
+            Self::RegisterEvents => "listen to messages of other hosts",
+            Self::EndEvents => "listen no more",
         })
     }
 }

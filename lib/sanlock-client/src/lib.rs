@@ -32,6 +32,7 @@
 mod client;
 mod delta;
 mod error;
+mod events;
 mod model;
 mod names;
 mod paxos;
@@ -42,6 +43,7 @@ pub mod wire;
 pub use client::{AddOptions, Client, RemoveOptions, WriteLockspaceOptions};
 pub use delta::{DELTA_RECORD_BYTES, DeltaRecord};
 pub use error::{Operation, Refusal, SanlockError};
+pub use events::{EventWatch, HostEvent, ReceivedEvent};
 pub use model::{
     DaemonSettings, Disk, GridSize, HostState, HostStatus, Lockspace, LockspacePhase, LockspaceRecord, Owner,
     Resource, ResourceHeld, ResourceOwners, ResourceRecord, Version,

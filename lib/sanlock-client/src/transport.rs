@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -155,6 +156,34 @@ impl Connection {
         let mut text = vec![0; len];
         fill(stream, &mut text, &deadline)?;
         Ok(text)
+    }
+
+    /// Fills `buffer` with what the daemon sends by itself. False when nothing has come within `patience`.
+    pub fn listen(
+        &mut self,
+        operation: Operation,
+        buffer: &mut [u8],
+        patience: Duration,
+    ) -> Result<bool, SanlockError> {
+        let io = |source: rustix::io::Errno| SanlockError::Io { operation, source: source.into() };
+        let timeout =
+            Timespec::try_from(patience).unwrap_or(Timespec { tv_sec: i64::from(i32::MAX), tv_nsec: 0 });
+        let mut polled = [PollFd::new(&self.stream, PollFlags::IN)];
+        match poll(&mut polled, Some(&timeout)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(false),
+            Ok(_) => {}
+            Err(error) => return Err(io(error)),
+        }
+        let deadline = Deadline::new(operation, self.deadline);
+        self.guarded(operation, |stream| fill(stream, buffer, &deadline))?;
+        Ok(true)
+    }
+
+    /// Sends bare bytes.
+    pub fn whisper(&mut self, operation: Operation, bytes: &[u8]) -> Result<(), SanlockError> {
+        self.guarded(operation, |stream| {
+            stream.write_all(bytes).map_err(|source| SanlockError::Io { operation, source })
+        })
     }
 
     pub fn set_deadline(&mut self, deadline: Duration) {

@@ -107,6 +107,9 @@ pub enum Command {
     GetHosts = 23,
     ReadResourceOwners = 24,
     Version = 28,
+    RegEvent = 30,
+    EndEvent = 31,
+    SetEvent = 32,
 }
 
 /// Do not wait for the join to end.

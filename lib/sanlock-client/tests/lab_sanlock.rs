@@ -11,8 +11,8 @@ use std::time::Duration;
 use ha_tests::sanlock::{LeaseFile, SanlockDaemon, Speed, lab_directory};
 use ha_tests::wait;
 use sanlock_client::{
-    AcquireOptions, AddOptions, Client, HostState, Lockspace, LockspacePhase, Refusal, Registration,
-    RemoveOptions, Resource, SanlockError,
+    AcquireOptions, AddOptions, Client, EventWatch, HostEvent, HostState, Lockspace, LockspacePhase, Refusal,
+    Registration, RemoveOptions, Resource, SanlockError,
 };
 use tempfile::TempDir;
 
@@ -370,4 +370,28 @@ fn a_frozen_daemon_costs_one_deadline() {
     assert!(matches!(error, SanlockError::Deadline { .. }), "{error}");
     lab.daemons[0].thaw().unwrap();
     lab.client(0).version().unwrap();
+}
+
+#[test]
+fn a_message_reaches_the_addressed_host_and_its_answer_comes_back() {
+    let lab = Lab::new(2, Speed::Tenfold);
+    lab.join_both();
+    let space = lab.lockspace(0).name;
+    let mut watches: Vec<_> =
+        [0, 1].map(|host| EventWatch::register(&lab.client(host), &space).unwrap()).into();
+    assert_eq!(watches[1].next(Duration::ZERO).unwrap(), None);
+    let event = |host_id, event| HostEvent { host_id, generation: 0, event, data: 42 };
+    lab.client(0).set_event(&space, event(2, 1)).unwrap();
+    let heard = watches[1].next(SOON).unwrap().expect("the question");
+    assert_eq!((heard.from, heard.event.event, heard.event.data), (1, 1, 42));
+    assert_eq!(heard.event.generation, 1, "the daemon filled it in");
+    lab.client(1).set_event(&space, event(1, 2)).unwrap();
+    let answer = watches[0].next(SOON).unwrap().expect("the answer");
+    assert_eq!((answer.from, answer.event.event), (2, 2));
+    let unknown = sanlock_client::LockspaceName::new("nowhere").unwrap();
+    assert_eq!(lab.client(0).set_event(&unknown, event(2, 1)).unwrap_err().code(), Some(-2));
+    // Each place of a listener is free again.
+    for _ in 0..40 {
+        drop(EventWatch::register(&lab.client(0), &space).unwrap());
+    }
 }

@@ -84,7 +84,8 @@ impl SanlockResources {
             Lock::Busy => return Err(ExcludeError::Busy(shown)),
         }
         let joined = client.get_lockspaces().map_err(failed)?;
-        let is_ours = |name: &LockspaceName, phase| name.as_str() == lockspace && phase == LockspacePhase::Joined;
+        let is_ours =
+            |name: &LockspaceName, phase| name.as_str() == lockspace && phase == LockspacePhase::Joined;
         if !joined.iter().any(|record| is_ours(&record.lockspace.name, record.phase)) {
             return Err(ExcludeError::NotJoined(lockspace.to_owned()));
         }

@@ -60,6 +60,19 @@ pub enum VmFault {
     Vanishes,
 }
 
+/// What a host's power switch does when it is asked to switch off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs, reason = "named for what happens")]
+pub enum SwitchFault {
+    #[default]
+    Works,
+    Unreachable,
+    /// It says off, and the host goes on.
+    Lies,
+    /// Nobody has one for this host.
+    Missing,
+}
+
 /// How a migration that a person started ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "named for what happens")]
@@ -142,6 +155,7 @@ pub enum Command {
     Load(Who, f64),
     Vm(VmFault),
     FailStarts(Who, u32),
+    Switch(Who, SwitchFault),
     GuestBootsIn(Duration, Duration),
     GuestIgnoresShutdown(bool),
     PageTakes(Duration),
@@ -175,6 +189,9 @@ impl Command {
             Self::Vm(VmFault::Sick) => Self::Vm(VmFault::Well),
             Self::Vm(VmFault::Pauses) => Self::Vm(VmFault::Resumes),
             Self::FailStarts(who, _) => Self::FailStarts(*who, 0),
+            Self::Switch(who, fault) if *fault != SwitchFault::Works => {
+                Self::Switch(*who, SwitchFault::Works)
+            }
             Self::GuestIgnoresShutdown(true) => Self::GuestIgnoresShutdown(false),
             Self::PageTakes(_) => Self::PageTakes(Duration::from_millis(50)),
             Self::GlobalMaintenance(true, who) => Self::GlobalMaintenance(false, *who),
@@ -200,6 +217,7 @@ impl Command {
             | Self::Memory(who, _)
             | Self::Load(who, _)
             | Self::FailStarts(who, _)
+            | Self::Switch(who, _)
             | Self::ClockStep(who, _)
             | Self::ClockRate(who, _)
             | Self::GlobalMaintenance(_, who)
@@ -315,6 +333,7 @@ Any command that can end may be followed by `for TIME`.
   block N corrupt | rots | unreadable | too-new | empty | heals
   network WHO 0.0 to 1.0 (share of tries that succeed) | bridge WHO up|down | memory WHO MB | load WHO 0.0 to 1.0
   vm crashes | hangs | sick | well | pauses | resumes | powers-off | vanishes
+  switch WHO works | unreachable | lies | missing   (its power, when a survivor switches it off)
   starts WHO fail N | guest boots-in TIME TIME | guest ignores-shutdown yes|no | guest page-takes TIME
   migrate to hostN takes TIME and arrives | fails | loses-source | loses-destination
   clock WHO step SECONDS | clock WHO rate PPM
@@ -353,6 +372,16 @@ fn command(words: &[&str]) -> Option<Command> {
             "vanishes" => VmFault::Vanishes,
             _ => return None,
         }),
+        ["switch", w, fault] => Command::Switch(
+            who(w)?,
+            match *fault {
+                "works" => SwitchFault::Works,
+                "unreachable" => SwitchFault::Unreachable,
+                "lies" => SwitchFault::Lies,
+                "missing" => SwitchFault::Missing,
+                _ => return None,
+            },
+        ),
         ["starts", w, "fail", n] => Command::FailStarts(who(w)?, number(n)?),
         ["guest", "boots-in", least, most] => Command::GuestBootsIn(parse_time(least)?, parse_time(most)?),
         ["guest", "ignores-shutdown", yes] => Command::GuestIgnoresShutdown(on_off(yes)?),

@@ -22,6 +22,7 @@ use metadata_format::HostId;
 use rand::Rng;
 use tokio::sync::watch;
 
+use crate::fencer::SimFencer;
 use crate::group::Group;
 use crate::lockspace::SimLockspace;
 use crate::ports::{NoNotes, NoService, SimBroker, SimFiles};
@@ -36,6 +37,8 @@ use crate::world::{HostRef, Kind, World};
 pub enum PowerLoss {
     /// Somebody cut it.
     Cut,
+    /// Another host switched it off.
+    Fenced,
     /// The watchdog reset the host; it boots again by itself.
     Watchdog,
 }
@@ -134,6 +137,7 @@ impl World {
         };
         let text = match how {
             PowerLoss::Cut => "loses power",
+            PowerLoss::Fenced => "is powered off by its switch",
             PowerLoss::Watchdog => "is reset by its watchdog",
         };
         self.log(Some(id), Kind::World, text);
@@ -383,6 +387,7 @@ impl HostRef {
             clock,
             files: Arc::new(SimFiles(self.clone())),
             service: Arc::new(NoService),
+            fencer: Arc::new(SimFencer(self.clone())),
         };
         let (stop, stopped) = watch::channel(false);
         let agent = Agent::new(ports, config, TimeZone::UTC, stopped);

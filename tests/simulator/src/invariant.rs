@@ -28,11 +28,12 @@ pub enum Promise {
     LeftAlone,
     ScoresAgree,
     NoPanic,
+    FencedRightly,
 }
 
 impl Promise {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::OneWriter,
         Self::LeaseFirst,
         Self::HandsOff,
@@ -45,6 +46,7 @@ impl Promise {
         Self::LeftAlone,
         Self::ScoresAgree,
         Self::NoPanic,
+        Self::FencedRightly,
     ];
 
     /// Its name.
@@ -62,6 +64,7 @@ impl Promise {
             Self::LeftAlone => "left-alone",
             Self::ScoresAgree => "scores-agree",
             Self::NoPanic => "no-panic",
+            Self::FencedRightly => "fenced-rightly",
         }
     }
 
@@ -84,6 +87,9 @@ impl Promise {
             Self::LeftAlone => "A healthy engine on a fit host is left alone.",
             Self::ScoresAgree => "A score is the sum of the terms that explain it.",
             Self::NoPanic => "No daemon ends because of a bug.",
+            Self::FencedRightly => {
+                "Only a host that is gone for the others is powered off, by one host, which is not cut off itself."
+            }
         }
     }
 

@@ -15,6 +15,7 @@
 pub mod chart;
 pub mod clock;
 pub mod command;
+mod fencer;
 pub mod group;
 pub mod host;
 pub mod html;

@@ -55,6 +55,7 @@ impl World {
             Command::Bridge(who, up) => change(*who, &|host| host.bridge = *up),
             Command::Memory(who, mb) => change(*who, &|host| host.mem_free = *mb),
             Command::Load(who, share) => change(*who, &|host| host.cpu_load = *share),
+            Command::Switch(who, fault) => change(*who, &|host| host.switch = *fault),
             Command::FailStarts(who, count) => change(*who, &|host| host.failing_starts = *count),
             Command::ClockStep(who, secs) => each(*who, &|host| self.clock_of(&host).step(*secs)),
             Command::ClockRate(who, rate) => each(*who, &|host| self.clock_of(&host).set_rate(*rate)),
@@ -207,6 +208,7 @@ impl World {
                 host.mem_free = 16_000.0;
                 host.cpu_load = 0.1;
                 host.failing_starts = 0;
+                host.switch = crate::command::SwitchFault::Works;
                 host.local_maintenance = false;
             }
         }

@@ -8,7 +8,9 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::command::{BlockFault, ByHand, Command, Daemons, MigrationEnd, Step, StorageFault, VmFault, Who};
+use crate::command::{
+    BlockFault, ByHand, Command, Daemons, MigrationEnd, Step, StorageFault, SwitchFault, VmFault, Who,
+};
 use crate::run::Plan;
 use crate::world::Shape;
 
@@ -174,6 +176,13 @@ fn fault(rng: &mut impl Rng, at: Duration, hosts: u16, toml: &HaToml) -> Vec<Ste
     let time = length(rng, toml);
     let lasting = |command| vec![Step { at, command, lasts: Some(time) }];
     let moment = |command| vec![Step { at, command, lasts: None }];
+    // Drawn only where it means something, so that other seeds stay what they are.
+    if toml.fencing.enabled && rng.random_ratio(1, 12) {
+        let fault = *[SwitchFault::Unreachable, SwitchFault::Lies, SwitchFault::Missing]
+            .choose(rng)
+            .unwrap_or(&SwitchFault::Missing);
+        return lasting(Command::Switch(some(rng, hosts), fault));
+    }
     match rng.random_range(0..33) {
         0 | 1 => lasting(Command::PowerOff(one(rng, hosts))),
         2 => lasting(Command::Freeze(one(rng, hosts))),

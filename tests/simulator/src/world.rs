@@ -18,6 +18,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::Instant;
 
 use crate::clock::HostClock;
+use crate::command::SwitchFault;
 use crate::group::Group;
 use crate::invariant::{Book, Violation};
 use crate::sanlock::{Areas, Daemon};
@@ -125,6 +126,8 @@ pub struct Host {
     pub migration: Option<MigrationProgress>,
     /// So many of the next starts fail.
     pub failing_starts: u32,
+    /// Its power switch.
+    pub switch: SwitchFault,
     /// Share of network tries that succeed.
     pub network: f64,
     /// The management bridge is up.
@@ -262,6 +265,7 @@ impl World {
             vm_events: broadcast::channel(16).0,
             migration: None,
             failing_starts: 0,
+            switch: SwitchFault::Works,
             network: 1.0,
             bridge: true,
             mem_free: 16_000.0,

@@ -37,6 +37,21 @@ fn the_promises_hold_in_random_worlds() {
 }
 
 #[test]
+fn the_promises_hold_in_random_worlds_with_fencing() {
+    let mut weather = three_hosts();
+    weather.toml.fencing.enabled = true;
+    let done = soak(&weather, 101, Duration::from_hours(12), 1, &|_| ());
+    let broken = done.failures.iter().map(|failure| {
+        format!(
+            "hosted-engine simulate --seed {} --hosts 3 --duration 20m --set fencing.enabled=true\n{}",
+            failure.seed,
+            text::complaints(&failure.report)
+        )
+    });
+    assert_eq!(broken.collect::<Vec<_>>(), [""; 0]);
+}
+
+#[test]
 fn worlds_of_all_sizes_hold_their_promises() {
     for hosts in [1, 2, 5, 16] {
         let weather = Weather { hosts: Some(hosts), ..three_hosts() };

@@ -35,10 +35,11 @@ pub struct Kill(pub Service);
 
 impl Script for Kill {
     fn impossible(&self, state: &State) -> Option<String> {
-        if self.0.exists(state.hypervisor) {
+        if self.0.exists(state) {
             return None;
         }
-        let has = Hypervisor::value_variants().iter().find(|one| self.0.exists(**one))?;
+        let with = |hypervisor| State { hypervisor, ..state.clone() };
+        let has = Hypervisor::value_variants().iter().find(|one| self.0.exists(&with(**one)))?;
         Some(format!(
             "the hosts of this sandbox have no {} to kill; make one with: hosted-engine sandbox up --hypervisor {has}",
             self.0.name()

@@ -269,8 +269,14 @@ mod tests {
 
     #[test]
     fn what_a_sandbox_lacks_is_named_with_the_one_that_has_it() {
-        let state =
-            |hypervisor| State { hosts: 3, io_timeout: 3, guest: "/".into(), hypervisor, cgroup: None };
+        let state = |hypervisor| State {
+            hosts: 3,
+            io_timeout: 3,
+            guest: "/".into(),
+            hypervisor,
+            watchdog: false,
+            cgroup: None,
+        };
         let qemu = state(Hypervisor::Qemu);
         let lacks = |one: &&Scenario| one.script().impossible(&qemu).is_some();
         let lacking: Vec<Scenario> = Scenario::value_variants().iter().filter(lacks).copied().collect();

@@ -1,4 +1,5 @@
-//! `[fencing]`: how a host's power is switched from outside, by the programs of the fence-agents project.
+//! `[fencing]`: whether dead hosts are fenced, and how a host is switched from outside: by the programs of the
+//! fence-agents project, or through storage by sanlock's reset daemon.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,15 +11,43 @@ use serde::Deserialize;
 use super::seconds;
 use crate::secret::is_secret_key;
 
+/// The agent that is no program: the reset through storage.
+const SANLOCK_AGENT: &str = "sanlock";
+/// Its only option.
+const LOCKSPACE_OPTION: &str = "lockspace";
+/// The lockspace that every HA host is in.
+const BLOCK_LOCKSPACE: &str = "hosted-engine";
 /// Highest `level`; pacemaker's too.
 const MAX_LEVEL: u8 = 9;
 
 /// `[fencing]`
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FencingTable {
+    /// The agents switch a dead host off that ran the engine VM; default false. The command line needs no `true`.
+    pub enabled: bool,
+    /// So long a host must have been dead before it is switched off, 0 to 3600 s; default 30.
+    #[serde(with = "seconds")]
+    pub grace: Duration,
     /// `[[fencing.host]]`: one entry for each power switch of each host; default none.
     pub host: Vec<FencingHost>,
+}
+
+impl Default for FencingTable {
+    fn default() -> Self {
+        Self { enabled: false, grace: Duration::from_secs(30), host: Vec::new() }
+    }
+}
+
+/// What the agents do to a dead host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FencingAction {
+    /// It is switched off and stays so.
+    #[default]
+    Off,
+    /// It is switched off, seen off, and switched on again.
+    Reboot,
 }
 
 /// One power switch of one host. Nothing in it is secret: secrets are in files of their own.
@@ -37,6 +66,9 @@ pub struct FencingHost {
     pub level: Option<u8>,
     /// The program: a name like `fence_ipmilan`, which is in /usr/sbin, or an absolute path.
     pub agent: String,
+    /// What the agents of the cluster do with it: `off` or `reboot`; default off. The same in all entries of a host.
+    #[serde(default)]
+    pub action: FencingAction,
     /// What the agent is told, by the names of its metadata.
     #[serde(default)]
     pub options: BTreeMap<String, OptionText>,
@@ -137,11 +169,28 @@ impl FencingTable {
         together.into_values().chain(alone).collect()
     }
 
+    /// What is done to a dead host: a reboot only when all its entries say so.
+    pub fn action_of(&self, id: HostId, name: Option<&str>) -> FencingAction {
+        let levels = self.levels_of(id, name);
+        let mut entries = levels.iter().flatten().peekable();
+        let reboots = entries.peek().is_some() && entries.all(|entry| entry.action == FencingAction::Reboot);
+        if reboots { FencingAction::Reboot } else { FencingAction::Off }
+    }
+
     /// Checks all entries; the error names the entry by its number in the file.
     pub(super) fn check(&self) -> Result<(), String> {
         for (index, entry) in self.host.iter().enumerate() {
             let label = format!("entry {} of [[fencing.host]] ({})", index + 1, entry.agent);
             entry.check().map_err(|reason| format!("{label}: {reason}"))?;
+            let same_host =
+                |other: &&FencingHost| (&other.name, other.host_id) == (&entry.name, entry.host_id);
+            if self.host.iter().filter(same_host).any(|other| other.action != entry.action) {
+                return Err(format!("{label}: the entries of one host must all have the same action"));
+            }
+        }
+        let grace = self.grace.as_secs_f64();
+        if !(0.0..=3600.0).contains(&grace) {
+            return Err(format!("grace = {grace} of [fencing] must be from 0 to 3600 seconds"));
         }
         Ok(())
     }
@@ -175,14 +224,48 @@ impl FencingHost {
         self.check_secrets()
     }
 
+    /// The lockspace through which the host is told to reset itself, when the agent is the lock manager.
+    pub fn storage_lockspace(&self) -> Option<&str> {
+        let named = self.options.get(LOCKSPACE_OPTION).map(|name| name.0.as_str());
+        (self.agent == SANLOCK_AGENT).then(|| named.unwrap_or(BLOCK_LOCKSPACE))
+    }
+
+    /// What is wrong with an entry whose agent is the lock manager.
+    fn check_storage(&self) -> Result<(), String> {
+        let only = "agent = \"sanlock\" takes host_id, level and options = { lockspace = \"…\" }";
+        if self.host_id.is_none() {
+            return Err(format!(
+                "{only}; say which host it is with host_id, which is its number in the lockspace"
+            ));
+        }
+        if self.action == FencingAction::Reboot {
+            return Err(
+                "agent = \"sanlock\" resets the host, which boots by itself: leave action out".to_owned()
+            );
+        }
+        let further = self.options.keys().any(|name| name != LOCKSPACE_OPTION);
+        if further || self.plug.is_some() || self.password_file.is_some() || !self.secret_files.is_empty() {
+            return Err(format!("{only}, and nothing else"));
+        }
+        let name = self.storage_lockspace().unwrap_or_default();
+        if name.is_empty() || name.len() > 48 {
+            return Err(format!("options.lockspace = {name:?} must have 1 to 48 bytes"));
+        }
+        Ok(())
+    }
+
     fn check_agent(&self) -> Result<(), String> {
         let path = self.agent.starts_with('/');
         let name = if path { self.agent.rsplit('/').next().unwrap_or_default() } else { &self.agent };
         let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+        if self.agent == SANLOCK_AGENT {
+            return self.check_storage();
+        }
         if plain && name.len() > "fence_".len() && name.starts_with("fence_") {
             return Ok(());
         }
-        Err("agent must be a name like \"fence_ipmilan\" or an absolute path of such a program".to_owned())
+        Err("agent must be a name like \"fence_ipmilan\", an absolute path of such a program, or \"sanlock\""
+            .to_owned())
     }
 
     fn check_options(&self) -> Result<(), String> {

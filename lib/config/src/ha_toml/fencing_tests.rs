@@ -27,7 +27,9 @@ fn an_entry_is_read_with_its_defaults() {
     assert_eq!(options, ["ip=10.0.0.9", "ipport=23", "secure=1", "username=he", "x=0"]);
     assert_eq!((entry.on_timeout, entry.off_timeout), (Duration::from_mins(1), Duration::from_secs(90)));
     assert_eq!(entry.status_timeout, Duration::from_secs(20));
-    assert_eq!(HaToml::default().fencing.host, []);
+    assert_eq!(entry.action, FencingAction::Off);
+    let default = HaToml::default().fencing;
+    assert_eq!((default.enabled, default.grace, default.host), (false, Duration::from_secs(30), vec![]));
 }
 
 #[test]
@@ -44,6 +46,7 @@ fn mistakes_are_named() {
         assert!(said.contains(reason), "{text}: {said}");
     }
     for (line, reason) in [
+        ("action = \"cycle\"", "unknown variant `cycle`"),
         ("level = 0", "level = 0 must be from 1 to 9"),
         ("off_timeout = 0.5", "off_timeout = 0.5 must be from 1 to 600"),
         ("options = { action = \"on\" }", "the command says"),
@@ -63,6 +66,7 @@ fn mistakes_are_named() {
         assert!(said.contains(reason), "{line}: {said}");
     }
     assert!(error(&format!("{ENTRY}level = 11\n")).contains("entry 1 of [[fencing.host]] (fence_ipmilan)"));
+    assert!(error("[fencing]\ngrace = 3601\n").contains("grace = 3601 of [fencing] must be from 0 to 3600"));
     assert!(error("[fencing]\nhosts = []\n").contains("did you mean host?"));
 }
 
@@ -111,4 +115,36 @@ fn levels_are_in_the_order_in_which_they_are_tried() {
     assert_eq!(plugs(2, None), [vec!["3"], vec!["5"], vec!["1"]]);
     assert_eq!(plugs(3, Some("h3")), [["4"]]);
     assert_eq!(plugs(4, Some("h4")), Vec::<Vec<String>>::new());
+}
+
+#[test]
+fn all_entries_of_a_host_have_the_same_action() {
+    let second = "[[fencing.host]]\nhost_id = 2\nagent = \"fence_x\"\n";
+    let said = error(&format!("{ENTRY}{second}action = \"reboot\"\n"));
+    assert!(said.contains("must all have the same action"), "{said}");
+    let toml = parse(&format!("{ENTRY}action = \"reboot\"\n{second}action = \"reboot\"\n")).unwrap();
+    let action = |id| toml.fencing.action_of(HostId::new(id).unwrap(), None);
+    assert_eq!((action(2), action(3)), (FencingAction::Reboot, FencingAction::Off));
+}
+
+#[test]
+fn the_reset_through_storage_takes_little() {
+    let entry = |lines: &str| format!("[[fencing.host]]\nhost_id = 2\nagent = \"sanlock\"\n{lines}\n");
+    let lockspace =
+        |lines: &str| parse(&entry(lines)).unwrap().fencing.host[0].storage_lockspace().map(str::to_owned);
+    assert_eq!(lockspace("level = 2").as_deref(), Some("hosted-engine"));
+    assert_eq!(lockspace("options = { lockspace = \"sd\" }").as_deref(), Some("sd"));
+    assert_eq!(parse(ENTRY).unwrap().fencing.host[0].storage_lockspace(), None);
+    for (lines, reason) in [
+        ("plug = 1", "and nothing else"),
+        ("options = { ip = \"x\" }", "and nothing else"),
+        ("password_file = \"/x\"", "and nothing else"),
+        ("action = \"reboot\"", "boots by itself"),
+        ("options = { lockspace = \"\" }", "1 to 48 bytes"),
+    ] {
+        let said = error(&entry(lines));
+        assert!(said.contains(reason), "{lines}: {said}");
+    }
+    let said = error("[[fencing.host]]\nname = \"h\"\nagent = \"sanlock\"\n");
+    assert!(said.contains("with host_id"), "{said}");
 }

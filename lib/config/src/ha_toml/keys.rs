@@ -51,7 +51,7 @@ pub(super) const KNOWN: &[(&str, &[&str])] = &[
             "sick_engine",
         ],
     ),
-    ("fencing", &["host"]),
+    ("fencing", &["enabled", "grace", "host"]),
 ];
 
 /// The keys of `[[fencing.host]]`; a test holds this against the type.
@@ -60,6 +60,7 @@ pub(super) const FENCING_HOST: &[&str] = &[
     "host_id",
     "level",
     "agent",
+    "action",
     "options",
     "plug",
     "port",

@@ -29,7 +29,8 @@ impl HaToml {
         }
         let relation = |reason: String| ConfigError::Relation { path: path.clone(), reason };
         let sets_loop = whole.get("timers").and_then(|timers| timers.get("loop")).is_some();
-        let mut this: Self = whole.try_into().map_err(|error: toml::de::Error| relation(error.to_string()))?;
+        let mut this: Self =
+            whole.try_into().map_err(|error: toml::de::Error| relation(error.to_string()))?;
         this.follow_profile(sets_loop);
         this.validate().map_err(relation)?;
         Ok(this)

@@ -244,7 +244,10 @@ mod tests {
         let aggressive = parse("[lease]\nprofile = \"aggressive\"\n").unwrap();
         assert_eq!(aggressive.timers.loop_interval, Duration::from_secs(4));
         let error = parse("[lease]\nprofile = \"aggressive\"\n[timers]\nloop = 10\n").unwrap_err();
-        assert!(error.contains("timers.loop (10 s) × 2 must be less than lease.watchdog_timeout (10 s)"), "{error}");
+        assert!(
+            error.contains("timers.loop (10 s) × 2 must be less than lease.watchdog_timeout (10 s)"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -146,7 +146,7 @@ impl EngineVm for QemuVm {
 
     fn receiver(&self) -> Receiver {
         match self.inner.settings.lease {
-            LeaseSpec::Sanlock { .. } => Receiver::Prepared,
+            LeaseSpec::Sanlock { .. } | LeaseSpec::Indexed(_) => Receiver::Prepared,
             LeaseSpec::File { .. } => Receiver::Never { why: LeaseError::Unsupported.to_string() },
         }
     }

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::{
-    BlockFault, ByHand, Command, Daemons, Expectation, MigrationEnd, Said, Step, StorageFault, Time, VmFault,
-    Who,
+    BlockFault, ByHand, Command, Daemons, Expectation, MigrationEnd, Said, Step, StorageFault, SwitchFault,
+    Time, VmFault, Who,
 };
 
 impl fmt::Display for Time {
@@ -136,6 +136,15 @@ impl fmt::Display for Command {
                 VmFault::PowersOff => "vm powers-off",
                 VmFault::Vanishes => "vm vanishes",
             }),
+            Self::Switch(who, fault) => {
+                let fault = match fault {
+                    SwitchFault::Works => "works",
+                    SwitchFault::Unreachable => "unreachable",
+                    SwitchFault::Lies => "lies",
+                    SwitchFault::Missing => "missing",
+                };
+                write!(f, "switch {who} {fault}")
+            }
             Self::FailStarts(who, count) => write!(f, "starts {who} fail {count}"),
             Self::GuestBootsIn(least, most) => {
                 write!(f, "guest boots-in {} {}", Time(*least), Time(*most))
