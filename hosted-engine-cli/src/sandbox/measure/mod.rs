@@ -175,9 +175,11 @@ pub fn show(args: &TimelinesArgs) -> anyhow::Result<()> {
         all.extend(new);
     }
     let rows = table::rows(&all.iter().map(|one| one.run.clone()).collect::<Vec<_>>());
+    let mut shown = String::new();
     if args.lanes {
         for timeline in &all {
-            println!("{}\n", timeline.lanes(160));
+            shown += &timeline.lanes(160);
+            shown.push('\n');
         }
     }
     if let Some(file) = &args.svg {
@@ -190,7 +192,7 @@ pub fn show(args: &TimelinesArgs) -> anyhow::Result<()> {
     }
     let tables = table::markdown(&rows);
     match &args.markdown {
-        None => print!("{tables}"),
+        None => shown += &tables,
         Some(file) => {
             let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
             save(

@@ -93,7 +93,7 @@ pub fn bars(rows: &[Row]) -> String {
                 x + 17.0,
                 part.title()
             );
-            x += 125.0;
+            x += 128.0;
         }
     }
     axis.write(&mut svg, &TICKS, bottom);

@@ -2,8 +2,11 @@
 
 use std::fmt::Write as _;
 
+use clap::ValueEnum;
+
 use super::Run;
 use super::parts::Part;
+use crate::sandbox::scenario::Scenario;
 
 /// The runs of one scenario on one kind of sandbox.
 #[derive(Debug, Clone)]
@@ -43,7 +46,7 @@ impl Row {
     }
 }
 
-/// Groups runs. Rows come in the order in which their scenarios were first played.
+/// Groups runs, in the order of the scenarios' list. Those that this program does not know come last.
 pub fn rows(runs: &[Run]) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     for run in runs {
@@ -55,6 +58,13 @@ pub fn rows(runs: &[Run]) -> Vec<Row> {
     for row in &mut rows {
         row.runs.sort_by(|a, b| a.recovery.unwrap_or(-1.0).total_cmp(&b.recovery.unwrap_or(-1.0)));
     }
+    let place = |row: &Row| {
+        let known = Scenario::from_str(&row.runs[0].scenario, false).ok();
+        known
+            .and_then(|one| Scenario::value_variants().iter().position(|other| *other == one))
+            .unwrap_or(usize::MAX)
+    };
+    rows.sort_by_key(place);
     rows
 }
 
@@ -135,6 +145,14 @@ mod tests {
         assert_eq!(super::rows(&runs)[0].seconds(), "undisturbed (undisturbed to 7.0)");
         runs.truncate(1);
         assert_eq!(super::rows(&runs)[0].seconds(), "undisturbed");
+    }
+
+    #[test]
+    fn rows_have_the_order_of_the_list() {
+        let runs = ["of-tomorrow", "kill-host", "kill-vm"].map(|name| run(name, Some(1.0)));
+        let rows = rows(&runs);
+        let names: Vec<&str> = rows.iter().map(|row| row.median().scenario.as_str()).collect();
+        assert_eq!(names, ["kill-vm", "kill-host", "of-tomorrow"]);
     }
 
     #[test]
