@@ -7,6 +7,7 @@ pub mod lockspace;
 pub mod monitors;
 pub mod notify;
 pub mod socket;
+pub mod returned;
 pub mod spawner;
 pub mod supply;
 pub mod verbs;

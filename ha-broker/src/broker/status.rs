@@ -7,6 +7,7 @@ use clock::Monotonic;
 use metadata_format::{GlobalBlock, HostBlock, HostId};
 
 use super::Parts;
+use crate::whiteboard::error::utc;
 use crate::whiteboard::Snapshot;
 
 /// The whole document.
@@ -81,7 +82,7 @@ pub fn headline(parts: &Parts) -> String {
             format!("connecting storage through VDSM: {error}")
         }
         StorageState::Good { .. } => "storage good".to_owned(),
-        StorageState::Stuck { since, .. } => format!("storage stuck since {since}"),
+        StorageState::Stuck { since, .. } => format!("storage stuck since {}", utc(since)),
         StorageState::Failed { error, .. } => format!("storage failed: {error}"),
     };
     let lease = match parts.lease.kept().state {
