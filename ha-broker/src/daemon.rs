@@ -240,9 +240,8 @@ fn parts(
     let mut port: Arc<dyn Whiteboard> = Arc::new(DirectIo::new(conf.metadata_path().map_err(config)?));
     if let Some(vdsm) = &vdsm {
         let way = Arc::new(VdsmWay::new(vdsm.clone(), conf).map_err(config)?);
-        let gate =
-            supply::keep_open(way, Arc::clone(clock), &spawner, returned.clone())
-                .context("no thread for the storage")?;
+        let gate = supply::keep_open(way, Arc::clone(clock), &spawner, returned.clone())
+            .context("no thread for the storage")?;
         port = Arc::new(Gated::new(port, gate));
     }
     let whiteboard = Service::new(

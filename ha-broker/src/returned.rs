@@ -48,11 +48,9 @@ pub fn never() -> Returned {
 pub fn listen() -> Returned {
     let (sender, receiver) = watch::channel(0);
     let sender = Arc::new(sender);
-    for (what, source) in [
-        ("the mount table", mounts()),
-        ("block devices", uevents()),
-        ("network links", links()),
-    ] {
+    for (what, source) in
+        [("the mount table", mounts()), ("block devices", uevents()), ("network links", links())]
+    {
         match source {
             Ok(source) => drop(tokio::spawn(source.follow(what, Arc::clone(&sender)))),
             Err(error) => tracing::info!("cannot listen for changes of {what}: {error}"),
@@ -61,11 +59,14 @@ pub fn listen() -> Returned {
     receiver
 }
 
+/// Whether a datagram is a sign.
+type IsSign = Box<dyn Fn(&[u8]) -> bool + Send + Sync>;
+
 enum Source {
     /// A file that is ready when its content changed.
     Changes(AsyncFd<File>),
     /// Datagrams, of which some are signs.
-    Datagrams(AsyncFd<OwnedFd>, Box<dyn Fn(&[u8]) -> bool + Send + Sync>),
+    Datagrams(AsyncFd<OwnedFd>, IsSign),
 }
 
 fn mounts() -> io::Result<Source> {
@@ -80,7 +81,8 @@ fn uevents() -> io::Result<Source> {
 
 fn links() -> io::Result<Source> {
     let running = Mutex::new(HashMap::new());
-    let is_sign = move |bytes: &[u8]| came_up(bytes, &mut running.lock().unwrap_or_else(PoisonError::into_inner));
+    let is_sign =
+        move |bytes: &[u8]| came_up(bytes, &mut running.lock().unwrap_or_else(PoisonError::into_inner));
     Ok(Source::Datagrams(netlink_socket(ROUTE, LINKS)?, Box::new(is_sign)))
 }
 
@@ -165,7 +167,9 @@ fn came_up(mut bytes: &[u8], running: &mut HashMap<u32, bool>) -> bool {
         bytes.get(at..).and_then(|rest| rest.first_chunk()).map(|chunk| u32::from_ne_bytes(*chunk))
     };
     let mut is_sign = false;
-    while let Some(len) = u32_at(bytes, 0).and_then(|len| usize::try_from(len).ok()).filter(|len| *len >= HEADER) {
+    while let Some(len) =
+        u32_at(bytes, 0).and_then(|len| usize::try_from(len).ok()).filter(|len| *len >= HEADER)
+    {
         let kind = bytes.get(4..).and_then(|rest| rest.first_chunk()).map(|chunk| u16::from_ne_bytes(*chunk));
         if let (Some(NEW_LINK), Some(link), Some(flags)) = (kind, u32_at(bytes, 20), u32_at(bytes, 24)) {
             let runs = flags & RUNNING != 0;

@@ -244,9 +244,7 @@ async fn a_mount_that_went_away_and_was_made_anew_is_used_again_by_itself() {
 
     unmount();
     // It says since when, and when it tries next.
-    let gone = |state: &StorageState| {
-        matches!(state, StorageState::Failed { since, next_try: Some(next), .. } if next >= since)
-    };
+    let gone = |state: &StorageState| matches!(state, StorageState::Failed { since, next_try: Some(next), .. } if next >= since);
     storage_becomes(&client, "gone", gone).await;
     mount(&backing);
     storage_becomes(&client, "good again", |state| matches!(state, StorageState::Good { .. })).await;

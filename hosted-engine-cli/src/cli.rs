@@ -18,8 +18,8 @@ use crate::maintenance::{self, Mode};
 use crate::status::{self, Format};
 use crate::terminal::{Exit, Terminal};
 use crate::{
-    console, fence, lease_status, leases, liveliness, password, repair, sandbox, setup, shared_config, simulate,
-    storage, vm,
+    console, fence, lease_status, leases, liveliness, password, repair, sandbox, setup, shared_config,
+    simulate, storage, vm,
 };
 
 /// Shows and handles a highly available engine VM.

@@ -7,8 +7,8 @@ use clock::Monotonic;
 use metadata_format::{GlobalBlock, HostBlock, HostId};
 
 use super::Parts;
-use crate::whiteboard::error::utc;
 use crate::whiteboard::Snapshot;
+use crate::whiteboard::error::utc;
 
 /// The whole document.
 pub fn document(parts: &Parts, alive: &[u16], agent: Option<AgentReport>, now: Monotonic) -> StatusDocument {

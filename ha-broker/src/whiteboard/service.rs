@@ -17,6 +17,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::commit::{Payload, commit, read_one};
+pub use super::counters::Counters;
 use super::error::{Connecting, PutError, StorageError, utc};
 use super::lane::{Lane, Stuck};
 use super::permit::{BlockLease, RequestPermit};
@@ -58,31 +59,6 @@ impl Default for Timing {
             try_anew: Duration::from_secs(30),
         }
     }
-}
-
-/// Counts for the metrics page.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Counters {
-    /// Reads that came back good.
-    pub reads: u64,
-    /// Reads that failed or missed their deadline.
-    pub read_failures: u64,
-    /// Bytes read in cycles since the start.
-    pub read_bytes: u64,
-    /// Bytes that the last good cycle read.
-    pub last_cycle_bytes: u64,
-    /// Time that all good reads took, and the last one.
-    pub read_time: Duration,
-    /// Time that the last good read took.
-    pub last_read_time: Duration,
-    /// Writes that were acknowledged.
-    pub writes: u64,
-    /// Writes that were not.
-    pub write_failures: u64,
-    /// Time that all acknowledged writes took, with the reading back.
-    pub write_time: Duration,
-    /// Time that the last one took.
-    pub last_write_time: Duration,
 }
 
 type Ticket = oneshot::Sender<Result<(), PutError>>;

@@ -280,7 +280,9 @@ fn engine_lease(conf: &HostedEngineConf, hosts: &[HostRow]) -> Result<LeaseView,
     let named = HaToml::load(conf.paths()).map_err(text)?.lease.vm;
     if let Some(name) = named {
         let lease = vm_leases(conf, hosts)?.into_iter().find(|lease| lease.name == name);
-        let missing = || format!("ha.toml has [lease] vm = {name:?}, and there is no such lease: --lease-create {name}");
+        let missing = || {
+            format!("ha.toml has [lease] vm = {name:?}, and there is no such lease: --lease-create {name}")
+        };
         return lease.map(|lease| LeaseView { purpose: ENGINE_VM, ..lease }).ok_or_else(missing);
     }
     let path = conf.vm_lease_path().map_err(text)?;

@@ -32,7 +32,8 @@ pub fn text(picture: &Picture) -> String {
             out.push_str("  no host id was ever taken, or it cannot be read\n");
             continue;
         }
-        let head = ["host", "name", "state", "generation", "last renewal", "N", "its leases are free"].map(ToOwned::to_owned);
+        let head = ["host", "name", "state", "generation", "last renewal", "N", "its leases are free"]
+            .map(ToOwned::to_owned);
         let watchdog = picture.times.as_ref().map_or(60, |times| times.watchdog_timeout);
         let rows = space.hosts.iter().map(|host| host_cells(host, watchdog));
         out.push_str(&table(std::iter::once(head).chain(rows)));
@@ -59,7 +60,9 @@ fn free_when(host: &HostRow, watchdog: u32) -> String {
     match host.state.as_deref() {
         Some("FREE" | "DEAD") => "now".to_owned(),
         Some("FAIL") => format!("in at most {watchdog} s"),
-        Some("UNKNOWN") => format!("in at most {} s, if it does not renew", 8 * host.io_timeout + u64::from(watchdog)),
+        Some("UNKNOWN") => {
+            format!("in at most {} s, if it does not renew", 8 * host.io_timeout + u64::from(watchdog))
+        }
         _ if !host.is_taken => "now".to_owned(),
         _ => "-".to_owned(),
     }

@@ -8,7 +8,8 @@ use sanlock_client::{Client, GridSize};
 use serde_json::json;
 use xleases::index::INDEX_BYTES;
 use xleases::{
-    Index, IndexError, LeaseName, LeasesVolume, Mend, Record, SanlockResources, Slot, VolumeError, grid_of_index,
+    Index, IndexError, LeaseName, LeasesVolume, Mend, Record, SanlockResources, Slot, VolumeError,
+    grid_of_index,
 };
 
 use super::{ChangeArgs, VolumeArgs};
@@ -36,7 +37,10 @@ fn open(conf: &HostedEngineConf, force: bool) -> anyhow::Result<Opened> {
         );
     }
     if toml.lease.adapter == LeaseAdapter::File {
-        bail!("leases of VMs need sanlock; {} has [lease] adapter = \"file\"", conf.paths().ha_toml().display());
+        bail!(
+            "leases of VMs need sanlock; {} has [lease] adapter = \"file\"",
+            conf.paths().ha_toml().display()
+        );
     }
     let path = conf.xleases_path()?;
     let file = SharedFile::open(&path, true)?;

@@ -118,11 +118,7 @@ pub fn run(command: &LeaseCommand, paths: &Paths, terminal: &mut Terminal) -> Ex
     }
 }
 
-fn carry_out(
-    command: &LeaseCommand,
-    conf: &HostedEngineConf,
-    terminal: &mut Terminal,
-) -> anyhow::Result<()> {
+fn carry_out(command: &LeaseCommand, conf: &HostedEngineConf, terminal: &mut Terminal) -> anyhow::Result<()> {
     match command {
         LeaseCommand::LeaseList(args) => show::list(conf, args.json, terminal),
         LeaseCommand::LeaseInfo(args) => show::one(conf, &args.name, args.json, terminal),

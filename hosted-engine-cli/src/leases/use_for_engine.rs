@@ -30,7 +30,12 @@ struct Both {
     disk: SharedFile,
 }
 
-fn resource(conf: &HostedEngineConf, name: &str, path: &std::path::Path, offset: u64) -> anyhow::Result<Resource> {
+fn resource(
+    conf: &HostedEngineConf,
+    name: &str,
+    path: &std::path::Path,
+    offset: u64,
+) -> anyhow::Result<Resource> {
     Ok(Resource {
         lockspace: LockspaceName::new(conf.sd_uuid()?)?,
         name: ResourceName::new(name)?,
@@ -56,7 +61,10 @@ impl Both {
         let options = AcquireOptions { no_wait: true, owner_name: "hosted-engine".to_owned() };
         let names: Vec<&str> = leases.iter().map(|lease| lease.name.as_str()).collect();
         registration.acquire(leases, &options).with_context(|| {
-            format!("{} must be free: shut the engine VM down in global maintenance first", names.join(" and "))
+            format!(
+                "{} must be free: shut the engine VM down in global maintenance first",
+                names.join(" and ")
+            )
         })?;
         Ok(registration)
     }
@@ -75,7 +83,9 @@ fn indexed(conf: &HostedEngineConf, name: &str) -> anyhow::Result<Resource> {
 pub fn switch(conf: &HostedEngineConf, args: &UseArgs, terminal: &mut Terminal) -> anyhow::Result<()> {
     let toml = HaToml::load(conf.paths())?;
     if toml.vm.hypervisor == Hypervisor::Vdsm {
-        bail!("VDSM always takes the lease of the engine VM's disk; a VM lease beside it is set in the engine");
+        bail!(
+            "VDSM always takes the lease of the engine VM's disk; a VM lease beside it is set in the engine"
+        );
     }
     let file = conf.paths().ha_toml();
     let both = Both::find(conf)?;

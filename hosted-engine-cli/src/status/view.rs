@@ -153,11 +153,9 @@ impl View {
                 operation: operation.clone(),
                 next_try: *next_try,
             }),
-            StorageState::Failed { since, error, next_try } => Some(Warning::StorageFailed {
-                since: *since,
-                error: error.clone(),
-                next_try: *next_try,
-            }),
+            StorageState::Failed { since, error, next_try } => {
+                Some(Warning::StorageFailed { since: *since, error: error.clone(), next_try: *next_try })
+            }
         };
         let lease = match &document.lease {
             LeaseState::NotRequested | LeaseState::Held { .. } => None,

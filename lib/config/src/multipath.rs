@@ -83,8 +83,9 @@ impl Reader {
 
     fn judge(&self, lease: &LeaseTable) -> Vec<String> {
         let is_overridden = self.retries.iter().any(|retry| retry.section == "overrides");
-        let counts =
-            |retry: &&Retry| !is_overridden || matches!(retry.section.as_str(), "overrides" | "multipaths/multipath");
+        let counts = |retry: &&Retry| {
+            !is_overridden || matches!(retry.section.as_str(), "overrides" | "multipaths/multipath")
+        };
         self.retries.iter().filter(counts).filter_map(|retry| self.warning(retry, lease)).collect()
     }
 
@@ -129,7 +130,8 @@ mod tests {
         for (profile, most) in
             [(RecoveryProfile::Standard, 16), (RecoveryProfile::Fast, 8), (RecoveryProfile::Aggressive, 3)]
         {
-            let text = |times: u32| format!("defaults {{\n  polling_interval 5 # s\n  no_path_retry {times}\n}}\n");
+            let text =
+                |times: u32| format!("defaults {{\n  polling_interval 5 # s\n  no_path_retry {times}\n}}\n");
             assert_eq!(judge(&text(most), profile), Vec::<String>::new());
             let warned = judge(&text(most + 1), profile);
             let end = format!("set no_path_retry {most} or less, with polling_interval 5");
@@ -144,12 +146,18 @@ mod tests {
     fn what_comes_first_counts() {
         let queue = "devices {\n device {\n  vendor \"X Y\"\n  no_path_retry queue\n }\n}\n";
         let warned = judge(queue, RecoveryProfile::Standard);
-        assert!(warned[0].contains("no_path_retry queue in devices/device keeps requests back for ever"), "{warned:?}");
+        assert!(
+            warned[0].contains("no_path_retry queue in devices/device keeps requests back for ever"),
+            "{warned:?}"
+        );
         let fail = "overrides { no_path_retry fail }\n";
         assert_eq!(judge(&format!("{queue}{fail}"), RecoveryProfile::Aggressive), Vec::<String>::new());
         let own = "multipaths { multipath { wwid 1\n no_path_retry \"20\" } }\n";
         assert_eq!(judge(&format!("{queue}{fail}{own}"), RecoveryProfile::Standard).len(), 1);
-        assert_eq!(judge("# no_path_retry queue\ndefaults {", RecoveryProfile::Standard), Vec::<String>::new());
+        assert_eq!(
+            judge("# no_path_retry queue\ndefaults {", RecoveryProfile::Standard),
+            Vec::<String>::new()
+        );
     }
 
     #[test]

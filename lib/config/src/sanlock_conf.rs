@@ -48,7 +48,8 @@ mod tests {
         assert!(said.starts_with("lease.watchdog_timeout is 30, and "), "{said}");
         assert!(said.contains("does not set it, which means watchdog_fire_timeout = 60"), "{said}");
         std::fs::create_dir_all(dir.path().join("etc/sanlock")).unwrap();
-        std::fs::write(paths.sanlock_conf(), "# watchdog_fire_timeout = 60\nwatchdog_fire_timeout = 30\n").unwrap();
+        std::fs::write(paths.sanlock_conf(), "# watchdog_fire_timeout = 60\nwatchdog_fire_timeout = 30\n")
+            .unwrap();
         assert_eq!(judge(RecoveryProfile::Fast), None);
         assert!(judge(RecoveryProfile::Standard).unwrap().contains("has watchdog_fire_timeout = 30"));
         let file = LeaseTable { adapter: LeaseAdapter::File, ..RecoveryProfile::Standard.table() };

@@ -181,7 +181,10 @@ mod tests {
         let (_dir, lease, mut volume) = scene();
         volume.add(&LeaseName::new("vm").unwrap()).unwrap();
         let error = IndexedLease { lockspace: "other".to_owned(), ..lease }.offset().unwrap_err().to_string();
-        assert!(error.contains("its leases are of the lockspace sd, and this storage domain is other"), "{error}");
+        assert!(
+            error.contains("its leases are of the lockspace sd, and this storage domain is other"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -195,9 +198,8 @@ mod tests {
         )
         .unwrap();
         let conf = HostedEngineConf::load(&paths).unwrap();
-        let spec = |text: &str| {
-            LeaseSpec::of_engine_vm(&conf, &HaToml::parse(&paths, text).unwrap()).unwrap()
-        };
+        let spec =
+            |text: &str| LeaseSpec::of_engine_vm(&conf, &HaToml::parse(&paths, text).unwrap()).unwrap();
         assert!(matches!(spec(""), LeaseSpec::Sanlock { resource, offset: 0, .. } if resource == "v"));
         assert!(matches!(spec("[lease]\nadapter = \"file\"\n"), LeaseSpec::File { .. }));
         let LeaseSpec::Indexed(lease) = spec("[lease]\nvm = \"vm\"\n") else { panic!() };

@@ -91,7 +91,8 @@ impl SanlockResources {
             Lock::Busy => return Err(ExcludeError::Busy(shown)),
         }
         let joined = client.get_lockspaces().map_err(failed)?;
-        let is_ours = |name: &LockspaceName, phase| name.as_str() == lockspace && phase == LockspacePhase::Joined;
+        let is_ours =
+            |name: &LockspaceName, phase| name.as_str() == lockspace && phase == LockspacePhase::Joined;
         if !joined.iter().any(|record| is_ours(&record.lockspace.name, record.phase)) {
             return Err(ExcludeError::NotJoined(lockspace.to_owned()));
         }
@@ -137,7 +138,10 @@ impl SanlockResources {
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "sanlock does not tell when a release is done: it must be polled")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "sanlock does not tell when a release is done: it must be polled"
+)]
 fn pause() {
     std::thread::sleep(LOOK);
 }

@@ -287,7 +287,12 @@ impl<S: Storage, R: Resources> LeasesVolume<S, R> {
         let Some(owner) = record.owner else { return Ok(()) };
         let lockspace = &self.index.metadata().lockspace;
         if self.resources.may_hold(lockspace, owner).map_err(VolumeError::Resources)? {
-            return Err(VolumeError::Held { slot, offset: slot.lease_offset(self.grid), name: record.resource, owner });
+            return Err(VolumeError::Held {
+                slot,
+                offset: slot.lease_offset(self.grid),
+                name: record.resource,
+                owner,
+            });
         }
         Ok(())
     }

@@ -306,7 +306,9 @@ mod tests {
 
     #[test]
     fn the_number_of_threads_changes_nothing() {
-        let with = |threads| measure_many(RecoveryProfile::Standard, Fault::AgentKilled, Rules::Plain, 40, 4, threads).unwrap();
+        let with = |threads| {
+            measure_many(RecoveryProfile::Standard, Fault::AgentKilled, Rules::Plain, 40, 4, threads).unwrap()
+        };
         let alone = with(1);
         assert_eq!(alone.len(), 4);
         assert_eq!(alone, with(3));
