@@ -15,7 +15,7 @@ use clock::{Clock, SystemClock};
 use engine_vm::VmError;
 use engine_vm::qemu::QmpRole;
 use ha_config::ha_toml::{Hypervisor, LeaseAdapter};
-use ha_config::{ConfigError, HaToml, HostedEngineConf, Paths};
+use ha_config::{ConfigError, HaToml, HostedEngineConf, Paths, multipath, sanlock_conf};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -27,6 +27,7 @@ use crate::lockspace::vdsm::VdsmLockspace;
 use crate::lockspace::{Keeper, Lockspace, Pace};
 use crate::monitors::{MonitorSet, Surroundings};
 use crate::notify::{Notifier, Smtp};
+use crate::returned;
 use crate::socket::{self, WriterPolicy};
 use crate::spawner::{HostSpawner, Spawner};
 use crate::supply::{self, VdsmWay};
@@ -178,6 +179,10 @@ async fn serve(setup: &Setup) -> anyhow::Result<()> {
     let serving = tokio::spawn(socket::serve(socket, Arc::clone(&broker), policy, shutdown));
     let runs = Arc::clone(&broker);
     let mut running = tokio::spawn(async move { runs.run().await });
+    let (paths, lease) = (&setup.paths, &setup.toml.lease);
+    for warning in multipath::warnings(paths, lease).into_iter().chain(sanlock_conf::warning(paths, lease)) {
+        warn!("{warning}");
+    }
     info!(version = env!("CARGO_PKG_VERSION"), host_id = ?setup.conf.host_id()?, "broker started");
     tell(&[sd_notify::NotifyState::Ready]);
 
@@ -226,11 +231,12 @@ fn parts(
     let pace = Pace { settle: setup.toml.timers.host_alive, ..Pace::default() };
     let keeper = |port| Keeper::start(port, Arc::clone(clock), Arc::clone(&spawner), wake.clone(), pace);
     let lease = keeper(blocks).context("no thread for the lease")?;
+    let returned = returned::listen();
     let mut port: Arc<dyn Whiteboard> = Arc::new(DirectIo::new(conf.metadata_path().map_err(config)?));
     if let Some(vdsm) = &vdsm {
         let way = Arc::new(VdsmWay::new(vdsm.clone(), conf).map_err(config)?);
-        let gate =
-            supply::keep_open(way, Arc::clone(clock), &spawner).context("no thread for the storage")?;
+        let gate = supply::keep_open(way, Arc::clone(clock), &spawner, returned.clone())
+            .context("no thread for the storage")?;
         port = Arc::new(Gated::new(port, gate));
     }
     let whiteboard = Service::new(
@@ -241,6 +247,7 @@ fn parts(
         setup.timing(),
         wake.clone(),
     );
+    whiteboard.try_anew_on(returned);
     Ok(Parts {
         host_id: conf.host_id().map_err(config)?,
         whiteboard,

@@ -7,6 +7,7 @@ pub mod lockspace;
 pub mod monitors;
 mod news;
 pub mod notify;
+pub mod returned;
 pub mod socket;
 pub mod spawner;
 pub mod supply;

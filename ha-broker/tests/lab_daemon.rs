@@ -221,6 +221,48 @@ async fn it_holds_the_ids_writes_blocks_survives_storage_faults_and_stops_quickl
     assert!(written.contains("is LOST"), "{written}");
 }
 
+/// The storage domain is a mount that goes away for good and is made anew, as an operator or the system does it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mount_that_went_away_and_was_made_anew_is_used_again_by_itself() {
+    let host = Host::new();
+    let domain = host.path("rhev/data-center/mnt/_shared").join(SD);
+    let files = domain.join("ha_agent");
+    let (backing, other) = (host.path("backing"), host.path("other"));
+    std::fs::rename(&files, &backing).unwrap();
+    std::fs::create_dir(&files).unwrap();
+    std::fs::create_dir(&other).unwrap();
+    for name in ["hosted-engine.metadata", "hosted-engine.lockspace"] {
+        std::fs::copy(backing.join(name), other.join(name)).unwrap();
+    }
+    let mount = |from: &Path| rustix::mount::mount_bind(from, &files).unwrap();
+    let unmount = || rustix::mount::unmount(&files, rustix::mount::UnmountFlags::DETACH).unwrap();
+    mount(&backing);
+    let broker = Broker::start(host.root.path());
+    let client = host.client();
+    storage_becomes(&client, "good", |state| matches!(state, StorageState::Good { .. })).await;
+    client.lock_host_id(1).await.unwrap();
+
+    unmount();
+    // It says since when, and when it tries next.
+    let gone = |state: &StorageState| matches!(state, StorageState::Failed { since, next_try: Some(next), .. } if next >= since);
+    storage_becomes(&client, "gone", gone).await;
+    mount(&backing);
+    storage_becomes(&client, "good again", |state| matches!(state, StorageState::Good { .. })).await;
+    client.put_stats(0, b"maintenance=1").await.unwrap();
+
+    // Another file under the same name: as after a restore, or a failover of the storage server.
+    unmount();
+    storage_becomes(&client, "gone", gone).await;
+    mount(&other);
+    storage_becomes(&client, "good again", |state| matches!(state, StorageState::Good { .. })).await;
+    client.put_stats(0, b"maintenance=0").await.unwrap();
+    let mut raw = [0; 14];
+    File::open(other.join("hosted-engine.metadata")).unwrap().read_exact_at(&mut raw, 0).unwrap();
+    assert_eq!(&raw, b"maintenance=0\0");
+    broker.stop();
+    unmount();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clean_stop_gives_the_ids_up_and_a_crash_keeps_them() {
     let host = Host::new();

@@ -177,8 +177,8 @@ impl Agent {
     fn storage_stuck(&mut self, status: Option<&StatusDocument>) -> Option<u64> {
         let (since, what) = match &status?.storage {
             StorageState::Good { .. } | StorageState::Starting => return None,
-            StorageState::Stuck { since, operation } => (*since, format!("stuck in {operation}")),
-            StorageState::Failed { since, error } => (*since, error.clone()),
+            StorageState::Stuck { since, operation, .. } => (*since, format!("stuck in {operation}")),
+            StorageState::Failed { since, error, .. } => (*since, error.clone()),
             StorageState::Connecting { since, step, error, .. } => {
                 let why = error.clone().unwrap_or_else(|| format!("waiting for {step}"));
                 (*since, format!("it is being connected through VDSM: {why}"))

@@ -308,7 +308,11 @@ impl Broker for World {
             (id.clone(), MonitorRow { value: Some(value), age_secs: Some(1), error: None })
         };
         let storage = if inner.storage_hangs {
-            StorageState::Stuck { since: EPOCH + 1000, operation: "write of block 1".to_owned() }
+            StorageState::Stuck {
+                since: EPOCH + 1000,
+                operation: "write of block 1".to_owned(),
+                next_try: None,
+            }
         } else {
             StorageState::Good { read_ms: 1 }
         };

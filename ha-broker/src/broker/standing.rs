@@ -49,8 +49,8 @@ mod tests {
         let held = || LeaseState::Held { since: 1 };
         let gone = || LeaseState::Lost { since: 1, error: String::new() };
         let good = || StorageState::Good { read_ms: 1 };
-        let stuck = || StorageState::Stuck { since: 1, operation: String::new() };
-        let failed = || StorageState::Failed { since: 1, error: String::new() };
+        let stuck = || StorageState::Stuck { since: 1, operation: String::new(), next_try: None };
+        let failed = || StorageState::Failed { since: 1, error: String::new(), next_try: None };
         for (storage, lease, is_lost) in [
             (good(), held(), false),
             (good(), LeaseState::Joining { since: 1 }, false),

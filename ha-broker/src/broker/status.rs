@@ -10,6 +10,7 @@ use metadata_format::{GlobalBlock, HostBlock, HostId};
 
 use super::{Parts, standing};
 use crate::whiteboard::Snapshot;
+use crate::whiteboard::error::utc;
 
 /// The whole document.
 pub fn document(
@@ -106,7 +107,7 @@ pub fn headline(parts: &Parts) -> String {
             format!("connecting storage through VDSM: {error}")
         }
         StorageState::Good { .. } => "storage good".to_owned(),
-        StorageState::Stuck { since, .. } => format!("storage stuck since {since}"),
+        StorageState::Stuck { since, .. } => format!("storage stuck since {}", utc(since)),
         StorageState::Failed { error, .. } => format!("storage failed: {error}"),
     };
     let lease = match parts.lease.kept().state {

@@ -306,7 +306,10 @@ async fn stuck_storage_answers_callers_and_keeps_what_was_seen() {
     bench.board.set_writes(Fault::Hang);
     bench.board.set_reads(Fault::Hang);
     let error = bench.broker.put_stats(1, record(1)).await.unwrap_err();
-    assert!(matches!(&error, VerbError::Storage(text) if text.contains("stuck since 1700000000")), "{error}");
+    assert!(
+        matches!(&error, VerbError::Storage(text) if text.contains("stuck since 2023-11-14 22:13:20 UTC")),
+        "{error}"
+    );
     let status = bench.until("stuck", |s| matches!(s.storage, StorageState::Stuck { .. })).await;
     assert_eq!(status.hosts.len(), 1);
     assert!(bench.broker.headline().contains("stuck"));

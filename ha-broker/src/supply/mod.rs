@@ -5,9 +5,12 @@
 //!                │ no                  ▲                         │
 //!                ▼                     │ made                    │ files gone
 //!            shut: making it ──────────┘                         │ and no local maintenance
-//!                ▲  └── failed: tried again, 1 s to 30 s apart   │
+//!                ▲  └── failed: tried again                      │
 //!                └───────────────────────────────────────────────┘
 //! ```
+//!
+//! A try that failed is repeated after 1 s, 2 s, … 30 s for ten minutes, and every five minutes from then on; and at once
+//! when the kernel says that something came back (see [`crate::returned`]).
 //!
 //! One thread does all of it, and may hang in storage or wait for VDSM as long as these take: the broker serves its
 //! socket from the first moment, says what is waited for, and never ends because of it. When the files are there the gate
@@ -28,6 +31,7 @@ use tokio::time::sleep;
 
 pub use host::VdsmWay;
 
+use crate::returned::Returned;
 use crate::spawner::Spawner;
 use crate::whiteboard::Connecting;
 
@@ -37,8 +41,17 @@ const LOOK: Duration = Duration::from_secs(10);
 /// The first pause after a try that failed; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
-/// The longest one.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The longest one in the first [`EAGER_FOR`].
+const EAGER_PAUSE: Duration = Duration::from_secs(30);
+
+/// So long storage that went away may be back at any moment; later it is being repaired.
+const EAGER_FOR: Duration = Duration::from_mins(10);
+
+/// The pause after that.
+const PATIENT_PAUSE: Duration = Duration::from_mins(5);
+
+/// What comes back comes in many steps: the kernel's word counts from here on.
+const SOONEST: Duration = Duration::from_secs(1);
 
 /// The port: what makes the way to storage, and looks at it. Its calls may block their thread.
 #[async_trait]
@@ -62,7 +75,7 @@ pub trait Way: Send + Sync + 'static {
 /// The gate's state: `None` while it is open.
 pub type Gate = watch::Receiver<Option<Connecting>>;
 
-/// Starts to keep `way` open. Ends with the last receiver of the gate.
+/// Starts to keep `way` open; `returned` says when a try is worth it. Ends with the last receiver of the gate.
 ///
 /// # Errors
 /// When the system gives no thread.
@@ -70,12 +83,13 @@ pub fn keep_open(
     way: Arc<dyn Way>,
     clock: Arc<dyn Clock>,
     spawner: &Arc<dyn Spawner>,
+    returned: Returned,
 ) -> std::io::Result<Gate> {
     let since = clock.wall().0;
     let step = "a look at the files in the storage domain".to_owned();
     let first = Connecting { since, step, error: None, next_try: None };
     let (publish, gate) = watch::channel(Some(first));
-    spawner.thread("storage-connect", Box::pin(Keeper { way, clock, publish }.run()))?;
+    spawner.thread("storage-connect", Box::pin(Keeper { way, clock, publish, returned }.run()))?;
     Ok(gate)
 }
 
@@ -83,10 +97,11 @@ struct Keeper {
     way: Arc<dyn Way>,
     clock: Arc<dyn Clock>,
     publish: watch::Sender<Option<Connecting>>,
+    returned: Returned,
 }
 
 impl Keeper {
-    async fn run(self) {
+    async fn run(mut self) {
         let publish = self.publish.clone();
         tokio::select! {
             biased;
@@ -95,7 +110,7 @@ impl Keeper {
         }
     }
 
-    async fn keep(&self) {
+    async fn keep(&mut self) {
         if self.way.look().await.is_ok() {
             self.open();
         }
@@ -111,14 +126,16 @@ impl Keeper {
     }
 
     /// Tries until it is made.
-    async fn make(&self) {
+    async fn make(&mut self) {
+        let begun = self.clock.monotonic();
         let mut pause = FIRST_PAUSE;
         let mut said = None;
-        let on_step = |step: String| {
-            tracing::debug!("connecting storage: waiting for {step}");
-            self.change(|how_far| (how_far.step, how_far.next_try) = (step, None));
-        };
         loop {
+            self.returned.mark_unchanged();
+            let on_step = |step: String| {
+                tracing::debug!("connecting storage: waiting for {step}");
+                self.change(|how_far| (how_far.step, how_far.next_try) = (step, None));
+            };
             let error = match self.way.make(&on_step).await {
                 Ok(warnings) => {
                     for warning in warnings {
@@ -135,15 +152,32 @@ impl Keeper {
             }
             let next_try = self.clock.wall().0.saturating_add(pause.as_secs().cast_signed());
             self.change(|how_far| (how_far.error, how_far.next_try) = (Some(error), Some(next_try)));
-            sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            self.wait(pause).await;
+            let is_eager = self.clock.monotonic().saturating_since(begun) < EAGER_FOR;
+            pause = if is_eager { (pause * 2).min(EAGER_PAUSE) } else { PATIENT_PAUSE };
+        }
+    }
+
+    /// Until the pause is over, or something came back.
+    async fn wait(&mut self, pause: Duration) {
+        sleep(pause.min(SOONEST)).await;
+        let came_back = async {
+            if self.returned.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = came_back => tracing::debug!("something came or went: looked at once"),
+            () = sleep(pause.saturating_sub(SOONEST)) => {}
         }
     }
 
     /// Looks until the files are gone; gives which, and why.
-    async fn watch(&self) -> String {
+    async fn watch(&mut self) -> String {
         loop {
-            sleep(LOOK).await;
+            self.returned.mark_unchanged();
+            self.wait(LOOK).await;
             if let Err(gone) = self.way.look().await {
                 return gone;
             }

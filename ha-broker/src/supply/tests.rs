@@ -50,8 +50,41 @@ impl FakeWay {
 }
 
 fn start(way: &Arc<FakeWay>) -> Gate {
+    start_with(way, crate::returned::never())
+}
+
+fn start_with(way: &Arc<FakeWay>, returned: Returned) -> Gate {
     let spawner: Arc<dyn Spawner> = Arc::new(TaskSpawner);
-    keep_open(Arc::<FakeWay>::clone(way), TokioClock::new(), &spawner).unwrap()
+    keep_open(Arc::<FakeWay>::clone(way), TokioClock::new(), &spawner, returned).unwrap()
+}
+
+/// With storage away for half an hour it is tried every five minutes, and the status says when next.
+#[tokio::test(start_paused = true)]
+async fn after_ten_minutes_it_is_tried_every_five_and_at_once_when_something_comes_back() {
+    let way = Arc::new(FakeWay::default());
+    let (sign, returned) = watch::channel(0);
+    let mut gate = start_with(&way, returned);
+    tokio::time::sleep(EAGER_FOR + PATIENT_PAUSE).await;
+    let (tries, begun) = (way.tries(), Instant::now());
+    until(&mut gate, "two more tries", |_| way.tries() >= tries + 2).await;
+    assert!(begun.elapsed() <= PATIENT_PAUSE * 2, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() > PATIENT_PAUSE, "{:?}", begun.elapsed());
+    let how_far = |gate: &Gate| gate.borrow().clone().unwrap();
+    until(&mut gate, "the next try to be known", |shut| {
+        shut.as_ref().is_some_and(|how_far| how_far.next_try.is_some())
+    })
+    .await;
+    // The clock of people stands still here.
+    let next = how_far(&gate).next_try.unwrap();
+    assert_eq!(next - how_far(&gate).since, PATIENT_PAUSE.as_secs().cast_signed(), "{:?}", how_far(&gate));
+
+    way.vdsm_is_up.store(true, Ordering::Relaxed);
+    tokio::time::sleep(SOONEST * 2).await;
+    assert!(gate.borrow().is_some(), "nobody said that it is back");
+    let begun = Instant::now();
+    sign.send_modify(|count| *count += 1);
+    until(&mut gate, "made", Option::is_none).await;
+    assert!(begun.elapsed() < SOONEST, "{:?}", begun.elapsed());
 }
 
 async fn until(gate: &mut Gate, what: &str, wanted: impl FnMut(&Option<Connecting>) -> bool) {

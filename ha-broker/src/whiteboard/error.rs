@@ -91,8 +91,9 @@ pub enum StorageError {
     Connecting(Connecting),
     /// A request has not come back within its deadline.
     #[error(
-        "storage stuck since {since} (seconds since 1970): to {operation} has not come back after \
-         {deadline_ms} ms. The broker resumes by itself when it does; a write that was under way may still happen"
+        "storage stuck since {}: to {operation} has not come back after \
+         {deadline_ms} ms. The broker resumes by itself when it does; a write that was under way may still happen",
+        utc(*since)
     )]
     Stuck {
         /// Wall clock, seconds since 1970, when the request was sent.
@@ -102,6 +103,12 @@ pub enum StorageError {
         /// The deadline that passed, in milliseconds.
         deadline_ms: u64,
     },
+}
+
+/// A time for people who may sit anywhere: `2026-11-21 14:03:20 UTC`.
+pub(crate) fn utc(secs: i64) -> String {
+    let time = jiff::Timestamp::from_second(secs);
+    time.map_or_else(|_| format!("{secs} s since 1970"), |time| time.strftime("%F %T UTC").to_string())
 }
 
 /// How far the way to storage is, while it cannot be used.

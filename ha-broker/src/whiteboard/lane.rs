@@ -26,8 +26,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::spawner::Spawner;
 
-/// Threads of one lane that may hang at the same time besides its current one.
-pub const MAX_REPLACED: usize = 2;
+/// Threads of one lane that may hang at the same time besides its current one. They cost little: a stack that is hardly
+/// used, and a place in the kernel's queue.
+pub const MAX_REPLACED: usize = 8;
 
 /// A request that has not come back.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,6 +17,7 @@
 
 pub mod cluster;
 pub mod commit;
+mod counters;
 pub mod direct_io;
 pub mod error;
 pub mod gated;

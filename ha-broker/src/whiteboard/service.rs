@@ -17,13 +17,15 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::commit::{Payload, commit, read_one};
-use super::error::{Connecting, PutError, StorageError};
+pub use super::counters::Counters;
+use super::error::{Connecting, PutError, StorageError, utc};
 use super::lane::{Lane, Stuck};
 use super::permit::{BlockLease, RequestPermit};
 use super::plan::{Planner, cycle_length};
 use super::queue::{Job, WriteQueues};
 use super::snapshot::Snapshot;
 use super::{Block, BlockRange, CLUSTER_BLOCK, Identity, Reading, Whiteboard};
+use crate::returned::{self, Returned};
 use crate::spawner::Spawner;
 use crate::wake::WakeCounter;
 
@@ -38,9 +40,16 @@ pub struct Timing {
     /// After a write of the cluster block was read back: time for another host's write of the same moment to
     /// show, before the change is acknowledged.
     pub settle: Duration,
-    /// After this time of hanging, reading is tried on a fresh thread.
+    /// After this time of hanging, reading is tried on a fresh thread, and once more after as much again; from then on
+    /// every [`PATIENT`], and when the kernel says that something came back.
     pub try_anew: Duration,
 }
+
+/// Fresh threads that are tried soon.
+const SOON: usize = 2;
+
+/// From one fresh thread to the next after those: what hangs for so long is being repaired.
+pub const PATIENT: Duration = Duration::from_mins(5);
 
 impl Default for Timing {
     fn default() -> Self {
@@ -51,31 +60,6 @@ impl Default for Timing {
             try_anew: Duration::from_secs(30),
         }
     }
-}
-
-/// Counts for the metrics page.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Counters {
-    /// Reads that came back good.
-    pub reads: u64,
-    /// Reads that failed or missed their deadline.
-    pub read_failures: u64,
-    /// Bytes read in cycles since the start.
-    pub read_bytes: u64,
-    /// Bytes that the last good cycle read.
-    pub last_cycle_bytes: u64,
-    /// Time that all good reads took, and the last one.
-    pub read_time: Duration,
-    /// Time that the last good read took.
-    pub last_read_time: Duration,
-    /// Writes that were acknowledged.
-    pub writes: u64,
-    /// Writes that were not.
-    pub write_failures: u64,
-    /// Time that all acknowledged writes took, with the reading back.
-    pub write_time: Duration,
-    /// Time that the last one took.
-    pub last_write_time: Duration,
 }
 
 type Ticket = oneshot::Sender<Result<(), PutError>>;
@@ -91,6 +75,8 @@ struct Failure {
 struct Health {
     read: Option<Failure>,
     write: Option<Failure>,
+    /// When reading is tried next, while it fails or hangs.
+    next_try: Option<Wall>,
     shown: Option<std::mem::Discriminant<StorageState>>,
     identity: Option<Identity>,
 }
@@ -110,6 +96,7 @@ struct Inner {
     queues: Mutex<WriteQueues<Ticket>>,
     work: Notify,
     wanted: Mutex<BTreeSet<u16>>,
+    returned: Mutex<Returned>,
     snapshot: watch::Sender<Arc<Snapshot>>,
     health: Mutex<Health>,
     counters: Mutex<Counters>,
@@ -149,10 +136,17 @@ impl Service {
             queues: Mutex::default(),
             work: Notify::new(),
             wanted: Mutex::default(),
+            returned: Mutex::new(returned::never()),
             snapshot: watch::Sender::new(Arc::default()),
             health: Mutex::default(),
             counters: Mutex::default(),
         }))
+    }
+
+    /// Tries reads that hang anew, too, when the kernel says that something came back. To be called before
+    /// [`Service::run`].
+    pub fn try_anew_on(&self, returned: Returned) {
+        *lock(&self.0.returned) = returned;
     }
 
     /// Reads and writes until it is dropped. Writes that wait then fail with [`PutError::Stopping`].
@@ -206,7 +200,7 @@ impl Service {
         self.0.stuck().map_or(Duration::ZERO, |stuck| now.saturating_since(stuck.since_monotonic))
     }
 
-    /// Threads that hang in storage now; at most 6.
+    /// Threads that hang in storage now; at most 18.
     pub fn hanging_threads(&self) -> usize {
         self.0.reader.hanging_threads() + self.0.writer.hanging_threads()
     }
@@ -225,7 +219,8 @@ impl Inner {
 
     fn state(&self, health: &Health) -> StorageState {
         if let Some(stuck) = self.stuck() {
-            return StorageState::Stuck { since: stuck.since.0, operation: stuck.operation };
+            let next_try = health.next_try.map(|at| at.0);
+            return StorageState::Stuck { since: stuck.since.0, operation: stuck.operation, next_try };
         }
         let failures = [&health.read, &health.write];
         if let Some(failure) = failures.into_iter().flatten().min_by_key(|failure| failure.since) {
@@ -234,7 +229,8 @@ impl Inner {
             {
                 return StorageState::Connecting { since, step, error, next_try };
             }
-            return StorageState::Failed { since: failure.since.0, error: failure.error.to_string() };
+            let (since, next_try) = (failure.since.0, health.next_try.map(|at| at.0));
+            return StorageState::Failed { since, error: failure.error.to_string(), next_try };
         }
         if self.snapshot.borrow().read_at.is_none() {
             return StorageState::Starting;
@@ -257,10 +253,10 @@ impl Inner {
             // Whoever connects it tells more about it.
             StorageState::Connecting { step, .. } => tracing::info!("storage waits for {step}"),
             StorageState::Good { read_ms } => tracing::info!(read_ms, "storage works"),
-            StorageState::Stuck { since, operation } => {
+            StorageState::Stuck { since, operation, .. } => {
                 tracing::warn!(
-                    since,
-                    "storage stuck: to {operation} does not come back; it resumes by itself"
+                    "storage stuck since {}: to {operation} does not come back; it resumes by itself",
+                    utc(*since)
                 );
             }
             StorageState::Failed { error, .. } => tracing::warn!("storage failed: {error}"),
@@ -270,6 +266,7 @@ impl Inner {
 
     async fn read_forever(&self) {
         let mut planner = Planner::default();
+        let mut returned = lock(&self.returned).clone();
         loop {
             let mut used = lock(&self.wanted).clone();
             used.extend(self.snapshot.borrow().blocks.keys());
@@ -281,7 +278,7 @@ impl Inner {
                     let took = lock(&self.counters).last_read_time;
                     tokio::time::sleep(cycle_length(bytes, took, self.timing.cycle)).await;
                 }
-                Err(StorageError::Stuck { .. }) => self.wait_for_reader().await,
+                Err(StorageError::Stuck { .. }) => self.wait_for_reader(&mut returned).await,
                 Err(_) => tokio::time::sleep(self.timing.cycle).await,
             }
         }
@@ -303,9 +300,10 @@ impl Inner {
         });
         let mut health = lock(&self.health);
         match &result {
-            Ok(_) => health.read = None,
+            Ok(_) => (health.read, health.next_try) = (None, None),
             Err(error) => {
                 lock(&self.counters).read_failures += 1;
+                health.next_try = Some(later(self.clock.wall(), self.timing.cycle));
                 note_failure(&mut health.read, error, self.clock.wall());
             }
         }
@@ -358,11 +356,25 @@ impl Inner {
     }
 
     /// Until the request that hangs came back, or a fresh thread may be tried.
-    async fn wait_for_reader(&self) {
+    async fn wait_for_reader(&self, returned: &mut Returned) {
         let mut watch = self.reader.watch();
         loop {
-            let back = watch.wait_for(Option::is_none);
-            if tokio::time::timeout(self.timing.try_anew, back).await.is_ok() || self.reader.replace() {
+            returned.mark_unchanged();
+            let is_soon = self.reader.hanging_threads() <= SOON;
+            let pause = if is_soon { self.timing.try_anew } else { self.timing.try_anew.max(PATIENT) };
+            lock(&self.health).next_try = Some(later(self.clock.wall(), pause));
+            let came_back = async {
+                if returned.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            let is_back = tokio::select! {
+                biased;
+                _ = watch.wait_for(Option::is_none) => true,
+                () = came_back => false,
+                () = tokio::time::sleep(pause) => false,
+            };
+            if is_back || self.reader.replace() {
                 return;
             }
         }
@@ -473,6 +485,10 @@ impl Inner {
             Some(key) => Err(StorageError::Conflict { file: self.port.name(), key: key.to_owned() }.into()),
         }
     }
+}
+
+fn later(now: Wall, by: Duration) -> Wall {
+    Wall(now.0.saturating_add(by.as_secs().cast_signed()))
 }
 
 /// Keeps when it began, and what it is now.

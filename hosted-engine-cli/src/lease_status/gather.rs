@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ha_config::{HaToml, HostedEngineConf};
+use ha_config::ha_toml::{LeaseTable, RecoveryProfile};
+use ha_config::{HaToml, HostedEngineConf, multipath, sanlock_conf};
 use metadata_format::HostId;
 use sanlock_client::{
     Client, DeltaRecord, GridSize, HostState, LockspaceName, LockspacePhase, LockspaceRecord, Owner,
@@ -31,6 +32,8 @@ const ENGINE_VM: &str = "engine VM";
 pub struct Picture {
     /// The daemon's release, or why it does not answer.
     pub sanlock: Result<String, String>,
+    /// This host's times; `None` when ha.toml cannot be read.
+    pub times: Option<Times>,
     /// The two lockspaces.
     pub lockspaces: Vec<LockspaceView>,
     /// The engine VM's lease, then those of other VMs.
@@ -44,6 +47,46 @@ impl Picture {
     pub fn is_blind(&self) -> bool {
         self.sanlock.is_err() && self.lockspaces.iter().all(|space| space.hosts.is_empty())
     }
+}
+
+/// The times that the leases run by on this host, in seconds.
+#[derive(Debug, Serialize)]
+pub struct Times {
+    /// The profile with just these times.
+    pub profile: Option<&'static str>,
+    /// N
+    pub io_timeout: u32,
+    /// W
+    pub watchdog_timeout: u32,
+    /// 8N: a lease is lost so long after its last renewal.
+    pub lost_after: u64,
+    /// 8N + W: another host can take it.
+    pub free_after: u64,
+}
+
+impl Times {
+    fn of(table: &LeaseTable) -> Self {
+        Self {
+            profile: table.profile().map(RecoveryProfile::name),
+            io_timeout: table.io_timeout,
+            watchdog_timeout: table.watchdog_timeout,
+            lost_after: table.lost_after().as_secs(),
+            free_after: table.dead_after().as_secs(),
+        }
+    }
+}
+
+/// Hosts of a lockspace that renew by another N than this host's ha.toml has.
+fn other_times(space: &LockspaceView, own: u32) -> Vec<String> {
+    let differs = |host: &&HostRow| host.is_taken && host.io_timeout != u64::from(own);
+    let text = |host: &HostRow| {
+        format!(
+            "host {} ({}) is in the lockspace {} with io_timeout {}, and this host's ha.toml has lease.io_timeout = {own}: \
+             it must be the same on all hosts",
+            host.host_id, host.name, space.name, host.io_timeout
+        )
+    };
+    space.hosts.iter().filter(differs).map(text).collect()
 }
 
 /// A lockspace.
@@ -161,7 +204,20 @@ pub fn picture(conf: &HostedEngineConf) -> Picture {
         }
         Err(error) => keep(format!("the leases of other VMs: {error}")),
     }
-    Picture { sanlock, lockspaces, leases, problems }
+    let times = match HaToml::load(conf.paths()) {
+        Ok(toml) => {
+            let own = toml.lease.io_timeout;
+            problems.extend(lockspaces.iter().flat_map(|space| other_times(space, own)));
+            problems.extend(multipath::warnings(conf.paths(), &toml.lease));
+            problems.extend(sanlock_conf::warning(conf.paths(), &toml.lease));
+            Some(Times::of(&toml.lease))
+        }
+        Err(error) => {
+            problems.push(error.to_string());
+            None
+        }
+    };
+    Picture { sanlock, times, lockspaces, leases, problems }
 }
 
 fn lockspace(

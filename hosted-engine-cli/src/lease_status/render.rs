@@ -17,14 +17,26 @@ pub fn text(picture: &Picture) -> String {
         Ok(version) => format!("sanlock {version}\n"),
         Err(error) => format!("sanlock does not answer: {error}\nWhat follows stands on storage.\n"),
     };
+    if let Some(times) = &picture.times {
+        let profile = times.profile.map_or(String::new(), |profile| format!("profile {profile}, "));
+        let _ = writeln!(
+            out,
+            "Times: {profile}N = {} s, W = {} s: a lease is lost {} s after its last renewal, and free for another host \
+             after {} s",
+            times.io_timeout, times.watchdog_timeout, times.lost_after, times.free_after
+        );
+    }
     for space in &picture.lockspaces {
         let _ = write!(out, "\nLockspace {} ({}), {}\n", space.name, space.purpose, space.joined);
         if space.hosts.is_empty() {
             out.push_str("  no host id was ever taken, or it cannot be read\n");
             continue;
         }
-        let head = ["host", "name", "state", "generation", "last renewal", "N"].map(ToOwned::to_owned);
-        out.push_str(&table(std::iter::once(head).chain(space.hosts.iter().map(host_cells))));
+        let head = ["host", "name", "state", "generation", "last renewal", "N", "its leases are free"]
+            .map(ToOwned::to_owned);
+        let watchdog = picture.times.as_ref().map_or(60, |times| times.watchdog_timeout);
+        let rows = space.hosts.iter().map(|host| host_cells(host, watchdog));
+        out.push_str(&table(std::iter::once(head).chain(rows)));
     }
     if !picture.leases.is_empty() {
         out.push_str("\nLeases\n");
@@ -43,7 +55,20 @@ pub fn leases(leases: &[LeaseView]) -> String {
     table(std::iter::once(head).chain(leases.iter().map(lease_cells)))
 }
 
-fn host_cells(host: &HostRow) -> [String; 6] {
+/// When another host can take what this one holds, by the daemon's verdict and the watchdog's time.
+fn free_when(host: &HostRow, watchdog: u32) -> String {
+    match host.state.as_deref() {
+        Some("FREE" | "DEAD") => "now".to_owned(),
+        Some("FAIL") => format!("in at most {watchdog} s"),
+        Some("UNKNOWN") => {
+            format!("in at most {} s, if it does not renew", 8 * host.io_timeout + u64::from(watchdog))
+        }
+        _ if !host.is_taken => "now".to_owned(),
+        _ => "-".to_owned(),
+    }
+}
+
+fn host_cells(host: &HostRow, watchdog: u32) -> [String; 7] {
     let from_storage = || if host.is_taken { "taken" } else { "given up" }.to_owned();
     [
         host.host_id.to_string(),
@@ -52,6 +77,7 @@ fn host_cells(host: &HostRow) -> [String; 6] {
         host.generation.to_string(),
         if host.is_taken { format!("{} s", host.renewed) } else { "-".to_owned() },
         format!("{} s", host.io_timeout),
+        free_when(host, watchdog),
     ]
 }
 
@@ -101,7 +127,7 @@ fn table<const N: usize>(rows: impl Iterator<Item = [String; N]>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::gather::LockspaceView;
+    use super::super::gather::{LockspaceView, Times};
     use super::*;
 
     fn picture() -> Picture {
@@ -116,12 +142,24 @@ mod tests {
         };
         Picture {
             sanlock: Ok("3.8.5".to_owned()),
+            times: Some(Times {
+                profile: Some("standard"),
+                io_timeout: 10,
+                watchdog_timeout: 60,
+                lost_after: 80,
+                free_after: 140,
+            }),
             lockspaces: vec![LockspaceView {
                 name: "hosted-engine".to_owned(),
                 purpose: "the hosts' blocks",
                 path: "/x".into(),
                 joined: "this host has id 1".to_owned(),
-                hosts: vec![host(1, Some("LIVE"), true), host(12, None, false)],
+                hosts: vec![
+                    host(1, Some("LIVE"), true),
+                    host(2, Some("FAIL"), true),
+                    host(3, Some("UNKNOWN"), true),
+                    host(12, None, false),
+                ],
             }],
             leases: vec![LeaseView {
                 name: "vol".to_owned(),
@@ -146,11 +184,14 @@ mod tests {
     fn people_see_tables() {
         let wanted = "\
 sanlock 3.8.5
+Times: profile standard, N = 10 s, W = 60 s: a lease is lost 80 s after its last renewal, and free for another host after 140 s
 
 Lockspace hosted-engine (the hosts' blocks), this host has id 1
-  host  name         state     generation  last renewal  N
-  1     host1.test   LIVE      3           812 s         10 s
-  12    host12.test  given up  3           -             10 s
+  host  name         state     generation  last renewal  N     its leases are free
+  1     host1.test   LIVE      3           812 s         10 s  -
+  2     host2.test   FAIL      3           812 s         10 s  in at most 60 s
+  3     host3.test   UNKNOWN   3           812 s         10 s  in at most 140 s, if it does not renew
+  12    host12.test  given up  3           -             10 s  now
 
 Leases
   of         name  status     owner                      generation  taken at

@@ -35,6 +35,9 @@ pub enum LeaseCommand {
     LeaseRebuild(VolumeArgs),
     /// Write an empty index to the xleases volume of a new storage domain.
     LeaseFormat(VolumeArgs),
+    /// Show the recovery-time profiles ([lease] profile in ha.toml): what each requires of storage, and when the leases of a
+    /// lost host are free. N is sanlock's I/O time-out, W the watchdog's fire time-out; all in seconds.
+    LeaseProfiles,
     /// Change which lease protects the engine VM, while it is shut down: one of the xleases volume, or its disk's own.
     LeaseUse(UseArgs),
 }
@@ -95,6 +98,10 @@ pub struct UseArgs {
 
 /// Does it. Exit code 1 when it was not done, or there is no such lease.
 pub fn run(command: &LeaseCommand, paths: &Paths, terminal: &mut Terminal) -> Exit {
+    if matches!(command, LeaseCommand::LeaseProfiles) {
+        terminal.print(&ha_config::ha_toml::profile_table());
+        return Exit::OK;
+    }
     let conf = match deployed(paths) {
         Ok(conf) => conf,
         Err(stop) => {
@@ -119,6 +126,8 @@ fn carry_out(command: &LeaseCommand, conf: &HostedEngineConf, terminal: &mut Ter
         LeaseCommand::LeaseRemove(args) => change::remove(conf, args, terminal),
         LeaseCommand::LeaseRebuild(args) => change::rebuild(conf, args, terminal),
         LeaseCommand::LeaseFormat(args) => change::format(conf, args, terminal),
+        // Needs no deployed host.
+        LeaseCommand::LeaseProfiles => Ok(()),
         LeaseCommand::LeaseUse(args) => use_for_engine::switch(conf, args, terminal),
     }
 }

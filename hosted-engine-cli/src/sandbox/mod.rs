@@ -33,6 +33,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use ha_config::ha_toml::RecoveryProfile;
 use rustix::process::Signal;
 
 pub use cluster::{Cluster, UpOptions};
@@ -62,6 +63,10 @@ enum Command {
         /// sanlock's I/O time-out in seconds: storage may stall for about 8 times as long
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=60))]
         io_timeout: u32,
+        /// The I/O time-out of a recovery-time profile: standard, fast or aggressive. The watchdog's time stays 60 s, which
+        /// is the only one that sanlock before 3.9 knows
+        #[arg(long, conflicts_with = "io_timeout", value_parser = clap::value_parser!(RecoveryProfile))]
+        profile: Option<RecoveryProfile>,
         /// Directory with the guest's vmlinuz and initramfs, made by etc/sandbox/build-guest
         #[arg(long, default_value = "/var/cache/ovirt-ha-sandbox", env = "OVIRT_HA_SANDBOX_GUEST")]
         guest: PathBuf,
@@ -214,7 +219,8 @@ pub fn run(args: SandboxArgs) -> anyhow::Result<ExitCode> {
 
 fn operate(command: Command, layout: &Layout) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Up { hosts, io_timeout, guest, hypervisor, watchdog, bare } => {
+        Command::Up { hosts, io_timeout, profile, guest, hypervisor, watchdog, bare } => {
+            let io_timeout = profile.map_or(io_timeout, |profile| profile.times().0);
             cluster::up(layout, &UpOptions { hosts, io_timeout, guest, hypervisor, watchdog, bare })?;
         }
         Command::Down => cluster::down(layout)?,

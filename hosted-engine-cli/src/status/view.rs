@@ -30,6 +30,8 @@ pub enum Warning {
         since: i64,
         /// What hangs.
         operation: String,
+        /// When the next try begins.
+        next_try: Option<i64>,
     },
     /// The last storage request failed.
     StorageFailed {
@@ -37,6 +39,8 @@ pub enum Warning {
         since: i64,
         /// Which error, and what to do.
         error: String,
+        /// When the next try begins.
+        next_try: Option<i64>,
     },
     /// The storage domain is being connected.
     StorageConnecting {
@@ -80,14 +84,16 @@ impl Warning {
     /// One sentence.
     pub fn sentence(&self, zone: &TimeZone) -> String {
         match self {
-            Self::StorageStuck { since, operation } => format!(
-                "Storage stuck since {} ({operation}): the rows show what was read before",
-                stamp(*since, zone)
+            Self::StorageStuck { since, operation, next_try } => format!(
+                "Storage stuck since {} ({operation}{}): the rows show what was read before",
+                stamp(*since, zone),
+                next(*next_try, zone)
             ),
-            Self::StorageFailed { since, error } => {
+            Self::StorageFailed { since, error, next_try } => {
                 format!(
-                    "Storage fails since {}: {error}; the rows show what was read before",
-                    stamp(*since, zone)
+                    "Storage fails since {}: {error}{}; the rows show what was read before",
+                    stamp(*since, zone),
+                    next(*next_try, zone)
                 )
             }
             Self::StorageConnecting { since, step, error, next_try } => {
@@ -98,10 +104,7 @@ impl Warning {
                     text.push_str("; the last try failed: ");
                     text.push_str(error);
                 }
-                if let Some(at) = next_try {
-                    text.push_str("; next try at ");
-                    text.push_str(&stamp(*at, zone));
-                }
+                text.push_str(&next(*next_try, zone));
                 text
             }
             Self::StorageUnread => "The broker has not read the metadata file yet".to_owned(),
@@ -121,6 +124,11 @@ impl Warning {
             Self::Agent(text) => format!("This host's agent warns: {text}"),
         }
     }
+}
+
+/// When the next try begins, as the end of a sentence.
+fn next(at: Option<i64>, zone: &TimeZone) -> String {
+    at.map_or_else(String::new, |at| format!("; next try at {}", stamp(at, zone)))
 }
 
 impl View {
@@ -145,11 +153,13 @@ impl View {
                 error: error.clone(),
                 next_try: *next_try,
             }),
-            StorageState::Stuck { since, operation } => {
-                Some(Warning::StorageStuck { since: *since, operation: operation.clone() })
-            }
-            StorageState::Failed { since, error } => {
-                Some(Warning::StorageFailed { since: *since, error: error.clone() })
+            StorageState::Stuck { since, operation, next_try } => Some(Warning::StorageStuck {
+                since: *since,
+                operation: operation.clone(),
+                next_try: *next_try,
+            }),
+            StorageState::Failed { since, error, next_try } => {
+                Some(Warning::StorageFailed { since: *since, error: error.clone(), next_try: *next_try })
             }
         };
         let lease = match &document.lease {

@@ -172,7 +172,7 @@ async fn a_stale_row_with_the_engine_vm_needs_no_force() {
 #[tokio::test]
 async fn what_is_not_known_needs_force() {
     let no_answer = "sure, it is somewhere";
-    let stuck = StorageState::Stuck { since: 0, operation: "read".to_owned() };
+    let stuck = StorageState::Stuck { since: 0, operation: "read".to_owned(), next_try: None };
     for (state, reason) in [
         (cluster(no_answer), "it is alive, and its row does not say"),
         (State { storage: Some(stuck), ..cluster(DOWN) }, "cannot read the shared metadata at present"),

@@ -121,7 +121,7 @@ fn what_must_be_known_stands_before_the_rows() {
         global_maintenance: Some(false),
         unknown_global_keys: vec!["from-the-future=7".into()],
         hosts: rows,
-        storage: StorageState::Stuck { since: 0, operation: "reading blocks".into() },
+        storage: StorageState::Stuck { since: 0, operation: "reading blocks".into(), next_try: Some(60) },
         lease: LeaseState::Lost { since: 60, error: "sanlock: -2\u{1b}[31m".into() },
         lock_manager_live: None,
         watchdog: Some(false),
@@ -141,7 +141,7 @@ fn what_must_be_known_stands_before_the_rows() {
     let view = View::from_document(document.clone());
     let text = to_text(&view, &TimeZone::UTC);
     let before = text.split("--== Host").next().unwrap();
-    assert!(before.contains("!! Storage stuck since Thu Jan  1 00:00:00 1970 (reading blocks)"), "{before}");
+    assert!(before.contains("!! Storage stuck since Thu Jan  1 00:00:00 1970 (reading blocks; next try at Thu Jan  1 00:01:00 1970)"), "{before}");
     assert!(
         before
             .contains("!! This host lost its host id lease at Thu Jan  1 00:01:00 1970: sanlock: -2\\u{1b}")
@@ -154,7 +154,7 @@ fn what_must_be_known_stands_before_the_rows() {
     let why = explain(&view, &TimeZone::UTC);
     assert!(why.contains("Because                            : a better host runs it\n"), "{why}");
 
-    document.storage = StorageState::Failed { since: 0, error: "EIO".into() };
+    document.storage = StorageState::Failed { since: 0, error: "EIO".into(), next_try: None };
     assert!(
         to_text(&View::from_document(document.clone()), &TimeZone::UTC).contains("!! Storage fails since")
     );

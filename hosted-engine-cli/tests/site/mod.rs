@@ -11,6 +11,7 @@ use hosted_engine_cli::setup::{
 use metadata_format::HostId;
 use sanlock_client::{Disk, DiskPath, Lockspace, LockspaceName};
 
+#[allow(dead_code, reason = "each test program uses its own part of this")]
 pub struct Site {
     pub paths: Paths,
     pub conf: HostedEngineConf,
@@ -18,6 +19,7 @@ pub struct Site {
     pub dir: tempfile::TempDir,
 }
 
+#[allow(dead_code, reason = "each test program uses its own part of this")]
 impl Site {
     /// Host 1, named `h1`, with this ha.toml. The daemons' seconds are a tenth of ours.
     pub fn new(ha_toml: &str) -> Self {

@@ -152,6 +152,10 @@ pub enum StorageState {
         since: i64,
         /// What was being done.
         operation: String,
+        /// Wall clock, seconds since 1970, when a fresh request is tried beside the one that hangs; `None` when none is
+        /// planned, and from brokers that do not tell.
+        #[serde(default)]
+        next_try: Option<i64>,
     },
     /// The last one failed.
     Failed {
@@ -159,6 +163,9 @@ pub enum StorageState {
         since: i64,
         /// File, errno and what to do.
         error: String,
+        /// Wall clock, seconds since 1970, of the next try; `None` from brokers that do not tell.
+        #[serde(default)]
+        next_try: Option<i64>,
     },
 }
 

@@ -108,7 +108,8 @@ pub struct Timers {
     /// Pause between two loops of the agent, 0.1 to 60; default 10, and 4 with the times of the profile `aggressive`.
     #[serde(rename = "loop", with = "seconds")]
     pub loop_interval: Duration,
-    /// A host whose timestamp stood still for so long is not alive, 1 to 600; default 60.
+    /// A host whose timestamp stood still for so long is not alive, 1 to 600; default 60, and 26 with the times of the
+    /// profile `aggressive`.
     #[serde(with = "seconds")]
     pub host_alive: Duration,
     /// How long snapshots of the other hosts are kept, 2 to 86400; default 900.
@@ -365,7 +366,7 @@ impl HaToml {
         let path = paths.ha_toml();
         keys::refuse_unknown(&path, text)?;
         let mut this: Self = toml::from_str(text).map_err(|error| keys::syntax(&path, text, &error))?;
-        this.follow_profile(keys::sets(text, "timers", "loop"));
+        this.follow_profile(|key| keys::sets(text, "timers", key));
         this.validate().map_err(|reason| ConfigError::Relation { path, reason })?;
         Ok(this)
     }

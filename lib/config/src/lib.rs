@@ -6,6 +6,7 @@
 //! - [`HaToml`]: what is new. [`deadlines`]: times that nobody sets, which its timers must fit to.
 //! - [`conf_archive`]: the copy of these files on shared storage; [`conf_volume`]: reading and changing it there.
 //! - [`shared_config`]: what operators may read and change in it, key by key.
+//! - [`multipath`], [`sanlock_conf`]: whether what others read on this host fits the leases' times.
 //! - [`atomic`]: how files are replaced; [`shared_file`]: reading and writing shared storage past the page cache.
 //!
 //! Nothing here decides anything or talks to anybody.
@@ -25,8 +26,10 @@ pub mod ha_toml;
 pub mod hosted_engine;
 mod ini;
 pub mod key_value;
+pub mod multipath;
 pub mod paths;
 pub mod refresh;
+pub mod sanlock_conf;
 pub mod secret;
 pub mod shared_config;
 pub mod shared_file;

@@ -87,6 +87,10 @@ paths! {
     sanlock_socket = "run/sanlock/sanlock.sock";
     /// libvirt's system socket.
     libvirt_socket = "run/libvirt/libvirt-sock";
+    /// What the sanlock daemon reads.
+    sanlock_conf = "etc/sanlock/sanlock.conf";
+    /// What multipathd reads.
+    multipath_conf = "etc/multipath.conf";
     /// Where storage domains are mounted.
     storage_mounts = "rhev/data-center/mnt";
     /// Where VDSM links the volumes that it has prepared.

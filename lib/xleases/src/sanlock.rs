@@ -7,11 +7,12 @@
 
 use std::cell::RefCell;
 use std::path::Path;
+use std::time::Duration;
 
 use ha_config::shared_file::{Lock, SharedFile};
 use sanlock_client::{
     AcquireOptions, Client, Disk, DiskPath, GridSize, LockspaceName, LockspacePhase, Owner, PaxosRecord,
-    Registration, Resource, ResourceName, SanlockError,
+    Refusal, Registration, Resource, ResourceName, SanlockError,
 };
 
 use crate::index::LeaseName;
@@ -20,8 +21,14 @@ use crate::volume::{Resources, Storage};
 /// Slot of the lease that keeps those apart who change the volume.
 const LOCK_SLOT: u64 = 2;
 
+/// How long sanlock may take to release a lease whose process has ended.
+const RELEASE: Duration = Duration::from_secs(10);
+
+/// How often it is asked meanwhile.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// Its name.
-pub const LOCK_NAME: &str = "xleases-index";
+const LOCK_NAME: &str = "xleases-index";
 
 /// The right to change a volume; ends when it is dropped, or with the process.
 #[derive(Debug)]
@@ -53,12 +60,12 @@ pub enum ExcludeError {
         name: String,
     },
     /// Another host has it, or sanlock failed.
-    #[error("the right to change {path} is not to be had: {source}")]
+    #[error("the right to change {path} is not to be had: {error}")]
     Sanlock {
         /// The volume.
         path: String,
         /// Why.
-        source: SanlockError,
+        error: SanlockError,
     },
     /// Storage.
     #[error(transparent)]
@@ -78,7 +85,7 @@ impl SanlockResources {
         lockspace: &str,
     ) -> Result<Self, ExcludeError> {
         let shown = file.path().display().to_string();
-        let failed = |source: SanlockError| ExcludeError::Sanlock { path: shown.clone(), source };
+        let failed = |error: SanlockError| ExcludeError::Sanlock { path: shown.clone(), error };
         match file.try_lock().map_err(std::io::Error::other)? {
             Lock::Held | Lock::Unsupported => {}
             Lock::Busy => return Err(ExcludeError::Busy(shown)),
@@ -102,8 +109,24 @@ impl SanlockResources {
             Some(record) if record.resource == LOCK_NAME => {}
             Some(record) => return Err(ExcludeError::Foreign { path: shown, name: record.resource }),
         }
-        this.registration.borrow_mut().acquire(std::slice::from_ref(&lock), &options()).map_err(failed)?;
+        this.acquire(&lock).map_err(failed)?;
         Ok(this)
+    }
+
+    /// Takes a lease at once, or as soon as sanlock has done with what it is doing with it: the end of the process that
+    /// had it here is a little work.
+    fn acquire(&self, lease: &Resource) -> Result<(), SanlockError> {
+        let mut tries_left = RELEASE.as_millis() / LOOK.as_millis();
+        loop {
+            let taken = self.registration.borrow_mut().acquire(std::slice::from_ref(lease), &options());
+            match taken {
+                Err(error) if error.refusal() == Some(Refusal::Transient) && tries_left > 0 => {
+                    tries_left -= 1;
+                    pause();
+                }
+                other => return other,
+            }
+        }
     }
 
     fn resource(&self, lockspace: &str, name: &str, offset: u64) -> Result<Resource, SanlockError> {
@@ -113,6 +136,14 @@ impl SanlockResources {
             disks: vec![Disk { path: self.path.clone(), offset }],
         })
     }
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "sanlock does not tell when a release is done: it must be polled"
+)]
+fn pause() {
+    std::thread::sleep(LOOK);
 }
 
 fn options() -> AcquireOptions {
@@ -147,7 +178,7 @@ impl Resources for SanlockResources {
 
     fn take(&self, lockspace: &str, name: &LeaseName, offset: u64) -> Result<(), String> {
         let resource = self.resource(lockspace, name.as_str(), offset).map_err(at(offset))?;
-        self.registration.borrow_mut().acquire(&[resource], &options()).map_err(at(offset))
+        self.acquire(&resource).map_err(at(offset))
     }
 
     fn give_back(&self, lockspace: &str, name: &LeaseName, offset: u64) -> Result<(), String> {

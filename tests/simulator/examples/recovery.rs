@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use clock::{Clock, SystemClock};
+use ha_config::ha_toml::RecoveryProfile;
 use ha_simulator::recovery::figures::{Row, Sample, table};
 use ha_simulator::recovery::plot::svg;
 use ha_simulator::recovery::{Fault, Outcome, RecoveryError, Rules, measure, measure_many};
@@ -34,6 +35,9 @@ struct Args {
     /// Prints what happens in the first run of each fault instead, with both sets of rules.
     #[arg(long)]
     log: bool,
+    /// The leases' times: standard, fast or aggressive.
+    #[arg(long, default_value = "standard", conflicts_with = "docs")]
+    profile: RecoveryProfile,
     /// Writes recovery.md and recovery.svg into this folder; without it the table is printed.
     #[arg(long)]
     docs: Option<PathBuf>,
@@ -67,8 +71,8 @@ fn main() -> Result<(), Problem> {
     let mut rows = Vec::new();
     for fault in faults {
         let begun = clock.monotonic();
-        let plain = measure_many(fault, Rules::Plain, args.seed, args.runs, threads)?;
-        let better = measure_many(fault, Rules::Better, args.seed, args.runs, threads)?;
+        let plain = measure_many(args.profile, fault, Rules::Plain, args.seed, args.runs, threads)?;
+        let better = measure_many(args.profile, fault, Rules::Better, args.seed, args.runs, threads)?;
         let took = clock.monotonic().saturating_since(begun);
         let [worst_plain, worst_better] = [&plain, &better].map(|outcomes| worst(outcomes, args.seed));
         eprintln!(

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ha_config::AgentConf;
-use ha_config::ha_toml::ScoreProfile;
+use ha_config::ha_toml::{RecoveryProfile, ScoreProfile};
 use ha_config::{ConfigError, HaToml, Paths};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -59,12 +59,13 @@ pub enum Rules {
 
 impl Rules {
     /// The hosts' ha.toml.
-    fn toml(self, profile: ScoreProfile) -> Result<HaToml, ConfigError> {
+    fn toml(self, score: ScoreProfile, profile: RecoveryProfile) -> Result<HaToml, ConfigError> {
+        let lease = format!("lease.profile = \"{profile}\"\n");
         let mut toml = match self {
-            Self::Plain => HaToml::parse(&Paths::default(), &plain_policy())?,
-            Self::Better => HaToml::default(),
+            Self::Plain => HaToml::layered(&Paths::default(), &[&plain_policy(), &lease])?,
+            Self::Better => HaToml::parse(&Paths::default(), &lease)?,
         };
-        toml.score.profile = profile;
+        toml.score.profile = score;
         Ok(toml)
     }
 }
@@ -144,11 +145,21 @@ fn draw(fault: Fault, seed: u64) -> Draw {
 /// # Errors
 /// When it cannot be run.
 pub fn measure(fault: Fault, rules: Rules, seed: u64) -> Result<(Outcome, Report), RecoveryError> {
+    measure_with(RecoveryProfile::default(), fault, rules, seed)
+}
+
+/// The same with the leases' times of a recovery-time profile.
+fn measure_with(
+    profile: RecoveryProfile,
+    fault: Fault,
+    rules: Rules,
+    seed: u64,
+) -> Result<(Outcome, Report), RecoveryError> {
     let Draw { script, fault_at, over_at } = draw(fault, seed);
     let plan = Plan {
         shape: Shape {
             hosts: fault.hosts(),
-            toml: rules.toml(fault.profile())?,
+            toml: rules.toml(fault.profile(), profile)?,
             agent: AgentConf::default(),
             has_watchdog: true,
             stalled_vm_cannot_die: true,
@@ -222,6 +233,7 @@ fn boot_ends(world: &World) -> Option<Duration> {
 /// # Errors
 /// When one cannot be run.
 pub fn measure_many(
+    profile: RecoveryProfile,
     fault: Fault,
     rules: Rules,
     base: u64,
@@ -236,7 +248,7 @@ pub fn measure_many(
             if run >= runs {
                 return Ok::<_, RecoveryError>(done);
             }
-            done.push((run, measure(fault, rules, base.wrapping_add(run))?.0));
+            done.push((run, measure_with(profile, fault, rules, base.wrapping_add(run))?.0));
         }
     };
     let mut outcomes = std::thread::scope(|scope| {
@@ -294,7 +306,9 @@ mod tests {
 
     #[test]
     fn the_number_of_threads_changes_nothing() {
-        let with = |threads| measure_many(Fault::AgentKilled, Rules::Plain, 40, 4, threads).unwrap();
+        let with = |threads| {
+            measure_many(RecoveryProfile::Standard, Fault::AgentKilled, Rules::Plain, 40, 4, threads).unwrap()
+        };
         let alone = with(1);
         assert_eq!(alone.len(), 4);
         assert_eq!(alone, with(3));

@@ -28,10 +28,10 @@ impl HaToml {
             }
         }
         let relation = |reason: String| ConfigError::Relation { path: path.clone(), reason };
-        let sets_loop = whole.get("timers").and_then(|timers| timers.get("loop")).is_some();
+        let timers = whole.get("timers").cloned();
         let mut this: Self =
             whole.try_into().map_err(|error: toml::de::Error| relation(error.to_string()))?;
-        this.follow_profile(sets_loop);
+        this.follow_profile(|key| timers.as_ref().is_some_and(|timers| timers.get(key).is_some()));
         this.validate().map_err(relation)?;
         Ok(this)
     }

@@ -1,6 +1,7 @@
 //! `[lease]`: who keeps the leases, how fast a lost host's leases are free, and which lease protects the VM.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -67,6 +68,15 @@ impl RecoveryProfile {
 impl fmt::Display for RecoveryProfile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+impl FromStr for RecoveryProfile {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|profile| profile.name() == name);
+        known.ok_or_else(|| format!("{name:?} is no profile; use {}", Self::ALL.map(Self::name).join(", ")))
     }
 }
 
@@ -191,10 +201,17 @@ impl LeaseTable {
 }
 
 impl HaToml {
-    /// Where `timers.loop` is not set, it is short enough for the leases: twice the loop must be less than W.
-    pub(super) fn follow_profile(&mut self, sets_loop: bool) {
-        if !sets_loop && self.lease.profile() == Some(RecoveryProfile::Aggressive) {
+    /// With the times of the profile `aggressive` the timers that are not set follow: twice the loop must be less than W,
+    /// and a lost host must not look alive for longer than its leases last. `sets` says whether a key of `[timers]` is set.
+    pub(super) fn follow_profile(&mut self, sets: impl Fn(&str) -> bool) {
+        if self.lease.profile() != Some(RecoveryProfile::Aggressive) {
+            return;
+        }
+        if !sets("loop") {
             self.timers.loop_interval = Timers::AGGRESSIVE_LOOP;
+        }
+        if !sets("host_alive") {
+            self.timers.host_alive = self.lease.dead_after();
         }
     }
 }
@@ -237,12 +254,17 @@ mod tests {
             let toml = parse(&format!("[lease]\nprofile = \"{profile}\"\n")).unwrap();
             assert_eq!((toml.lease.io_timeout, toml.lease.watchdog_timeout), profile.times());
             assert_eq!(toml.lease.profile(), Some(profile));
+            assert_eq!(profile.name().parse(), Ok(profile));
             assert_eq!(toml.lease, profile.table());
         }
         assert_eq!(parse("").unwrap().lease.profile(), Some(RecoveryProfile::Standard));
         assert_eq!(parse("[lease]\nio_timeout = 7\n").unwrap().lease.profile(), None);
         let aggressive = parse("[lease]\nprofile = \"aggressive\"\n").unwrap();
         assert_eq!(aggressive.timers.loop_interval, Duration::from_secs(4));
+        assert_eq!(aggressive.timers.host_alive, Duration::from_secs(26));
+        let own = parse("[lease]\nprofile = \"aggressive\"\n[timers]\nloop = 3\nhost_alive = 60\n").unwrap();
+        assert_eq!(own.timers.loop_interval, Duration::from_secs(3));
+        assert_eq!(own.timers.host_alive, Duration::from_mins(1));
         let error = parse("[lease]\nprofile = \"aggressive\"\n[timers]\nloop = 10\n").unwrap_err();
         assert!(
             error.contains("timers.loop (10 s) × 2 must be less than lease.watchdog_timeout (10 s)"),
