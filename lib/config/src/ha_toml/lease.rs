@@ -266,10 +266,7 @@ mod tests {
         assert_eq!(own.timers.loop_interval, Duration::from_secs(3));
         assert_eq!(own.timers.host_alive, Duration::from_mins(1));
         let error = parse("[lease]\nprofile = \"aggressive\"\n[timers]\nloop = 10\n").unwrap_err();
-        assert!(
-            error.contains("timers.loop (10 s) × 2 must be less than lease.watchdog_timeout (10 s)"),
-            "{error}"
-        );
+        assert!(error.contains("timers.loop (10 s) × 3 must be at most timers.host_alive (26 s)"), "{error}");
     }
 
     #[test]
