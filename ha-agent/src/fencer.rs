@@ -111,6 +111,6 @@ impl Worker {
                 return;
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }

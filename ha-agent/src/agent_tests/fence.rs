@@ -142,12 +142,11 @@ async fn whatever_the_switch_says_the_start_waits_for_the_lease() {
     let world = World::new();
     let rig = start_with(&world, fencing(), switch(1));
     rig.secs_beside(120, 1, &up()).await;
-    let held = |free_in| engine_vm::LeaseOutlook::Held {
+    world.lock().outlook = engine_vm::LeaseOutlook::Held {
         host_id: 2,
         life: engine_vm::OwnerLife::Failing,
-        free_in: Some(Duration::from_secs(free_in)),
+        free_in: Some(Duration::from_secs(300)),
     };
-    world.lock().outlook = held(300);
     rig.secs(180).await;
     assert_eq!(rig.phases(), [FencingPhase::Off]);
     assert_eq!(rig.actions(), [""; 0]);

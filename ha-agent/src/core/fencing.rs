@@ -49,6 +49,7 @@ pub struct Limits {
 
 /// Another host in one look.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Peer {
     /// Its id and name.
     pub name: HostName,
@@ -300,7 +301,7 @@ impl Fencing {
             self.notes.push(Note::Renews { host });
             return None;
         }
-        let place = match self.place(facts, peer) {
+        let place = match place(facts, peer) {
             Ok(place) => place,
             Err(note) => {
                 self.withdraw();
@@ -370,32 +371,6 @@ impl Fencing {
         self.own.iter().any(|own| done(own) && own.is_about(peer))
     }
 
-    /// How many live hosts come before this one; why this host has nothing to do, otherwise.
-    fn place(&self, facts: &Facts, victim: &Peer) -> Result<u64, Note> {
-        let host = victim.name.clone();
-        let mut place = 0;
-        for peer in facts.peers.iter().filter(|peer| peer.name.id != victim.name.id) {
-            let entry = peer.entries.iter().find(|entry| is_about(entry, victim));
-            match entry.map(|entry| entry.phase) {
-                Some(FencingPhase::Off) => {
-                    let at = entry.map_or(facts.wall, |entry| entry.since);
-                    return Err(Note::OffBy { host, by: peer.name.clone(), at });
-                }
-                Some(FencingPhase::Begun) if peer.alive => {
-                    return Err(Note::OtherClaims { host, by: peer.name.clone() });
-                }
-                // It has tried.
-                Some(FencingPhase::Failed) => {}
-                Some(FencingPhase::Begun | FencingPhase::Claimed) | None => {
-                    let before =
-                        peer.score > facts.score || (peer.score == facts.score && peer.name.id < facts.own);
-                    place += u64::from(peer.alive && before && peer.switches.contains(&victim.name.id));
-                }
-            }
-        }
-        Ok(place)
-    }
-
     /// Why this host must not judge others at present.
     fn hindrance(&self, facts: &Facts, limits: &Limits) -> Option<note::Hindrance> {
         let silent = facts.now.since(facts.acknowledged);
@@ -412,14 +387,11 @@ impl Fencing {
             Some(note::Hindrance::AgeUnknown)
         } else if let Some(id) = facts.unreadable.iter().find(|id| self.may_live(facts, **id)) {
             Some(note::Hindrance::Unreadable { id: *id })
-        } else if let Some(by) = facts.peers.iter().find(|peer| {
+        } else {
             let about_us =
                 |entry: &FencingEntry| entry.host == facts.own && entry.phase == FencingPhase::Begun;
-            peer.alive && peer.entries.iter().any(about_us)
-        }) {
-            Some(note::Hindrance::FencedItself { by: by.name.clone() })
-        } else {
-            None
+            let by = facts.peers.iter().find(|peer| peer.alive && peer.entries.iter().any(about_us));
+            by.map(|by| note::Hindrance::FencedItself { by: by.name.clone() })
         }
     }
 
@@ -461,6 +433,32 @@ impl Own {
 
 fn is_about(entry: &FencingEntry, peer: &Peer) -> bool {
     entry.host == peer.name.id && entry.stamp == peer.stamp
+}
+
+/// How many live hosts come before this one; why this host has nothing to do, otherwise.
+fn place(facts: &Facts, victim: &Peer) -> Result<u64, Note> {
+    let host = victim.name.clone();
+    let mut place = 0;
+    for peer in facts.peers.iter().filter(|peer| peer.name.id != victim.name.id) {
+        let entry = peer.entries.iter().find(|entry| is_about(entry, victim));
+        match entry.map(|entry| entry.phase) {
+            Some(FencingPhase::Off) => {
+                let at = entry.map_or(facts.wall, |entry| entry.since);
+                return Err(Note::OffBy { host, by: peer.name.clone(), at });
+            }
+            Some(FencingPhase::Begun) if peer.alive => {
+                return Err(Note::OtherClaims { host, by: peer.name.clone() });
+            }
+            // It has tried.
+            Some(FencingPhase::Failed) => {}
+            Some(FencingPhase::Begun | FencingPhase::Claimed) | None => {
+                let before =
+                    peer.score > facts.score || (peer.score == facts.score && peer.name.id < facts.own);
+                place += u64::from(peer.alive && before && peer.switches.contains(&victim.name.id));
+            }
+        }
+    }
+    Ok(place)
 }
 
 /// By the lock manager's word the host is there, whatever its block says: it has not given up on its id, or on its hold

@@ -121,10 +121,11 @@ fn the_lock_managers_word_and_the_leases_owner_count() {
     }));
 }
 
+type Change = fn(&mut Facts);
+
 #[test]
 fn nobody_is_fenced_while_this_host_may_be_the_one_that_is_cut_off() {
     let dead = peer(2, false, true);
-    type Change = fn(&mut Facts);
     let changes: [(Change, &str); 7] = [
         (|f| f.global_maintenance = true, "global maintenance"),
         (|f| f.no_footing = Some(NoFooting::HostLeaseNotHeld), "does not hold its host id lease"),

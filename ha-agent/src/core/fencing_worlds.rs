@@ -111,16 +111,15 @@ impl World {
 
     fn second(&mut self, now: u64) {
         for at in 0..self.nodes.len() {
-            if self.nodes[at].writing.as_ref().is_some_and(|(lands, _)| *lands <= now)
-                && let Some((_, block)) = self.nodes[at].writing.take()
+            let lands = self.nodes[at].writing.take_if(|(lands, _)| *lands <= now);
+            if let Some((_, block)) = lands
+                && self.nodes[at].cut_until <= now
             {
-                if self.nodes[at].cut_until <= now {
-                    self.blocks[at] = block;
-                    self.changed[at].push_back(now);
-                    if self.nodes[at].dead_until.is_none() && self.nodes[at].frozen_until <= now {
-                        self.nodes[at].acknowledged = now;
-                        self.nodes[at].fencing.written(Secs(now));
-                    }
+                self.blocks[at] = block;
+                self.changed[at].push_back(now);
+                if self.nodes[at].dead_until.is_none() && self.nodes[at].frozen_until <= now {
+                    self.nodes[at].acknowledged = now;
+                    self.nodes[at].fencing.written(Secs(now));
                 }
             }
             if self.nodes[at].dead_until.is_some_and(|until| until <= now) {

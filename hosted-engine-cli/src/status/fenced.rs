@@ -74,8 +74,8 @@ mod tests {
         (HostId::new(id).unwrap(), HostRow::Good(Box::new(row)))
     }
 
-    fn said(live: bool, line: &str) -> Vec<String> {
-        let rows = BTreeMap::from([row(1, live, &format!("state=EngineDown\n{line}")), row(2, false, "")]);
+    fn said(live: bool, extra: &str) -> Vec<String> {
+        let rows = BTreeMap::from([row(1, live, &format!("state=EngineDown\n{extra}")), row(2, false, "")]);
         sentences(&View { rows, ..View::default() }, &TimeZone::UTC)
     }
 
