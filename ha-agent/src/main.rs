@@ -16,7 +16,7 @@ use engine_vm::qemu::QmpRole;
 use ha_agent::agent::Agent;
 use ha_agent::engine_conf::EngineConf;
 use ha_agent::hostname::{self, HostName};
-use ha_agent::ports::{HostFiles, Ports, Systemd};
+use ha_agent::ports::{HostFiles, KernelAddresses, Ports, Systemd};
 use ha_agent::settings::{self, AgentConfig, SetupError};
 use ha_config::{AgentConf, HaToml, Paths};
 use jiff::tz::TimeZone;
@@ -109,6 +109,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             clock,
             files: Arc::new(HostFiles::new(conf, engine_conf)),
             service: Arc::new(Systemd),
+            addresses: Arc::new(KernelAddresses),
         };
         let (tell, stop) = watch::channel(false);
         let agent = Agent::new(ports, config, TimeZone::system(), stop);

@@ -14,6 +14,7 @@
 
 mod act;
 mod look;
+mod moving;
 mod prepare;
 mod publish;
 

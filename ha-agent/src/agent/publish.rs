@@ -118,7 +118,13 @@ impl Agent {
     /// Hands the explanation to the broker. Best effort: a broker that cannot take it is met again in the next loop.
     pub(super) async fn report(&self) {
         let limits = &self.config.settings.limits;
-        let report = explain::report(&self.core, &self.reasons, self.warnings.clone(), limits);
+        let report = explain::report(
+            &self.core,
+            self.config.settings.host_id,
+            &self.reasons,
+            self.warnings.clone(),
+            limits,
+        );
         let put = tokio::time::timeout(REPORT_DEADLINE, self.ports.broker.put_agent_report(&report));
         if let Ok(Err(error)) = put.await {
             debug!("the explanation was not handed over: {error}");

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::core::{Limits, Policy, Profile, Settings, Weights};
-use crate::settings::MonitorSpec;
+use crate::settings::{MonitorSpec, Receives};
 
 const CRASHED: &str =
     r#"{"vm": "down_unexpected", "health": "bad", "detail": "Down", "reason": "bad vm status"}"#;
@@ -52,6 +52,11 @@ fn config() -> AgentConfig {
         .to_vec(),
         conf_on_shared_storage: true,
         leaves_domain_in_maintenance: false,
+        receives: Receives {
+            address: None,
+            bridge: "ovirtmgmt".to_owned(),
+            ports: ha_config::ha_toml::PortRange::default(),
+        },
     }
 }
 
@@ -62,6 +67,7 @@ fn start(world: &Arc<World>) -> Rig {
 fn start_as(world: &Arc<World>, config: AgentConfig) -> Rig {
     let (stop, stopped) = watch::channel(false);
     let ports = Ports {
+        addresses: world.clone(),
         broker: world.clone(),
         vm: world.clone(),
         clock: world.clone(),

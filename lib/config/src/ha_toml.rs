@@ -7,6 +7,7 @@ mod check;
 mod fencing;
 mod keys;
 mod layers;
+mod migration;
 mod relations;
 mod rules;
 mod vdsm;
@@ -21,6 +22,7 @@ use crate::paths::Paths;
 use crate::text::host_in_url;
 
 pub use fencing::{FencingHost, FencingTable, OptionText, check_option_value, is_secret_option};
+pub use migration::{MigrationTable, PortRange, PortRangeError};
 pub use relations::Relation;
 pub use rules::{RulesTable, SickEngine};
 pub use vdsm::{HostPort, HostPortError, VdsmTable};
@@ -41,6 +43,8 @@ pub struct HaToml {
     pub qemu: QemuTable,
     /// `[vdsm]`
     pub vdsm: VdsmTable,
+    /// `[migration]`
+    pub migration: MigrationTable,
     /// `[liveliness]`
     pub liveliness: LivelinessTable,
     /// `[socket]`
@@ -345,6 +349,8 @@ pub struct PolicyTable {
     pub stop_needs_cause: bool,
     /// Before a start the lock manager is asked who holds the VM's lease: nothing is tried while that host may be alive, and the start follows within two seconds of its giving way.
     pub lease_aware_start: bool,
+    /// The VM moves while it runs when another host takes it, where the hypervisor can; otherwise it is shut down here and started there.
+    pub live_migration: bool,
 }
 
 impl Default for PolicyTable {
@@ -365,6 +371,7 @@ impl Default for PolicyTable {
             health_escalation: true,
             stop_needs_cause: true,
             lease_aware_start: true,
+            live_migration: true,
         }
     }
 }
@@ -396,6 +403,7 @@ impl HaToml {
         check::ranges(self)?;
         self.rules.check(&self.timers)?;
         self.fencing.check()?;
+        self.migration.check()?;
         check::together(self)
     }
 

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 
 use crate::group::Group;
 use crate::lockspace::SimLockspace;
-use crate::ports::{NoNotes, NoService, SimBroker, SimFiles};
+use crate::ports::{NoNotes, NoService, SimAddresses, SimBroker, SimFiles};
 use crate::probes::SimProbes;
 use crate::sanlock::{Daemon, Space};
 use crate::storage::SimWhiteboard;
@@ -130,7 +130,7 @@ impl World {
             for group in groups.into_iter().flatten() {
                 group.kill();
             }
-            here.vm.take().is_some()
+            here.vm.take().is_some_and(|vm| vm.arrival.is_none())
         };
         let text = match how {
             PowerLoss::Cut => "loses power",
@@ -383,6 +383,7 @@ impl HostRef {
             clock,
             files: Arc::new(SimFiles(self.clone())),
             service: Arc::new(NoService),
+            addresses: Arc::new(SimAddresses(self.clone())),
         };
         let (stop, stopped) = watch::channel(false);
         let agent = Agent::new(ports, config, TimeZone::UTC, stopped);

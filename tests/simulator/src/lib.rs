@@ -15,11 +15,14 @@
 pub mod clock;
 pub mod command;
 pub mod group;
+pub mod guest;
+pub mod handover;
 pub mod host;
 pub mod html;
 pub mod invariant;
 mod lockspace;
 mod operate;
+pub mod page;
 mod ports;
 mod probes;
 pub mod recovery;

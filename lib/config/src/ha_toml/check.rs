@@ -27,6 +27,7 @@ pub(super) fn ranges(toml: &HaToml) -> Result<(), String> {
         ("timers.retry_clear", timers.retry_clear, 1.0, 86400.0),
         ("timers.storage_deadline", timers.storage_deadline, 0.1, 600.0),
         ("liveliness.timeout", toml.liveliness.timeout, 0.1, 60.0),
+        ("migration.timeout", toml.migration.timeout, 60.0, 86400.0),
     ] {
         let value = value.as_secs_f64();
         if !(least..=most).contains(&value) {

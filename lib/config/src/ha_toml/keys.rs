@@ -33,6 +33,7 @@ pub(super) const KNOWN: &[(&str, &[&str])] = &[
     ),
     ("qemu", &["binary", "machine", "accel", "user", "bridge", "extra_args"]),
     ("vdsm", &["address"]),
+    ("migration", &["address", "ports", "timeout"]),
     ("liveliness", &["urls", "expected", "timeout"]),
     ("socket", &["writers"]),
     ("metrics", &[]),
@@ -86,6 +87,7 @@ pub(super) const POLICY: &[&str] = &[
     "health_escalation",
     "stop_needs_cause",
     "lease_aware_start",
+    "live_migration",
 ];
 
 /// Refuses the first key that is not in [`KNOWN`].
