@@ -5,12 +5,17 @@ use std::collections::BTreeMap;
 use jiff::tz::TimeZone;
 use metadata_format::{EncodeError, EngineStatus, GlobalBlock, HostBlock, HostId, HostRecord, ctime};
 
-use crate::core::{Core, Profile, RemoteBlock, RemoteHost, Secs, Settings, Weights};
+use crate::core::{Core, Profile, Ready, RemoteBlock, RemoteHost, Secs, Settings, Weights};
 
 /// Line for people that names the score profile, written by hosts that do not use the existing release's.
 const PROFILE_KEY: &str = "score_profile";
 /// Line for people with the keys of agent.conf's `[score]` whose values are not the profile's.
 const SETTINGS_KEY: &str = "score_settings";
+
+/// Line for people: the VM moves, or is to move, from the writer to this host.
+const MIGRATION_TO_KEY: &str = "migration_to";
+/// Line for people: the writer can receive the VM from this host, at this address of the hypervisor.
+const READY_KEY: &str = "migration_ready";
 
 /// What the blocks say.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -19,6 +24,8 @@ pub struct Blocks {
     pub global_maintenance: Option<bool>,
     /// The other hosts.
     pub hosts: Vec<RemoteHost>,
+    /// The destination of a migration that this host's own block names.
+    pub announced: Option<HostId>,
     /// What an operator should see: blocks that cannot be read, hosts that score by another profile.
     pub warnings: Vec<String>,
 }
@@ -36,6 +43,9 @@ pub fn read(raw: &BTreeMap<u16, Vec<u8>>, own: HostId, weights: &Weights) -> Blo
         }
         let Ok(id) = HostId::new(number) else { continue };
         if id == own {
+            // What an earlier run of this agent began.
+            let own = HostBlock::parse(id, bytes).ok().flatten();
+            blocks.announced = own.and_then(|block| migration_to(&block.extra));
             continue;
         }
         match HostBlock::parse(id, bytes) {
@@ -54,12 +64,32 @@ pub fn read(raw: &BTreeMap<u16, Vec<u8>>, own: HostId, weights: &Weights) -> Blo
 }
 
 fn remote(block: HostBlock) -> RemoteBlock {
+    let (migration_to, ready) = (migration_to(&block.extra), ready(&block.extra));
     RemoteBlock {
         host_ts: block.host_ts,
         score: block.score,
         engine: Some(block.engine_status),
         hostname: block.hostname,
+        migration_to,
+        ready,
     }
+}
+
+/// The value of a line for people.
+fn line<'a>(extra: &'a str, key: &str) -> Option<&'a str> {
+    extra.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+}
+
+/// `migration_to=<host id>`; anything else is no such line.
+fn migration_to(extra: &str) -> Option<HostId> {
+    line(extra, MIGRATION_TO_KEY)?.parse().ok()
+}
+
+/// `migration_ready=<source host id> <uri>`; anything else is no such line.
+fn ready(extra: &str) -> Option<Ready> {
+    let (from, uri) = line(extra, READY_KEY)?.split_once(' ')?;
+    let is_uri = !uri.is_empty() && uri.chars().all(|c| c.is_ascii_graphic());
+    Some(Ready { from: from.parse().ok()?, uri: is_uri.then(|| uri.to_owned())? })
 }
 
 /// Scores by different rules cannot be compared: a host that sees another one must say so. A host with the existing
@@ -68,8 +98,7 @@ fn other_scoring(block: &HostBlock, weights: &Weights) -> Option<String> {
     if block.stopped {
         return None;
     }
-    let line = |key| block.extra.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-    let theirs = line(PROFILE_KEY).unwrap_or(Profile::Ovirt45.name());
+    let theirs = line(&block.extra, PROFILE_KEY).unwrap_or(Profile::Ovirt45.name());
     let host = format!("host {} (id {})", block.hostname, block.host_id);
     let advice = "all hosts of a cluster must use the same [score] settings in ha.toml and agent.conf";
     let profile = weights.profile.name();
@@ -89,7 +118,7 @@ fn other_scoring(block: &HostBlock, weights: &Weights) -> Option<String> {
     let own = settings(weights);
     let named = |settings: &str| if settings.is_empty() { "none".to_owned() } else { settings.to_owned() };
     // Without a line it may have settings and not say so.
-    line(SETTINGS_KEY).filter(|theirs| *theirs != own).map(|theirs| {
+    line(&block.extra, SETTINGS_KEY).filter(|theirs| *theirs != own).map(|theirs| {
         format!(
             "{host} scores with settings of its own ({theirs}), other than this host's ({}): {advice}",
             named(&own)
@@ -164,6 +193,12 @@ pub fn write(core: &Core, decides_by: &Settings, own: &Own<'_>) -> Option<Result
     let settings = settings(own.weights);
     if !settings.is_empty() {
         notes.insert(SETTINGS_KEY.to_owned(), settings);
+    }
+    if let Some(to) = metadata.migration_to {
+        notes.insert(MIGRATION_TO_KEY.to_owned(), to.to_string());
+    }
+    if let Some(Ready { from, uri }) = &metadata.ready {
+        notes.insert(READY_KEY.to_owned(), format!("{from} {uri}"));
     }
     let record = HostRecord {
         host_ts: seconds(look.started),

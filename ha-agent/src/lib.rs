@@ -3,6 +3,7 @@
 //! [`core`] decides and touches nothing; [`agent`] is the loop around it, which meets the world through [`ports`];
 //! [`replay`] feeds recorded observations to the core.
 
+mod addresses;
 pub mod agent;
 pub mod blocks;
 pub mod core;

@@ -17,7 +17,7 @@ use ha_agent::agent::Agent;
 use ha_agent::engine_conf::EngineConf;
 use ha_agent::fencer::ConfiguredFencer;
 use ha_agent::hostname::{self, HostName};
-use ha_agent::ports::{HostFiles, Ports, Systemd};
+use ha_agent::ports::{HostFiles, KernelAddresses, Ports, Systemd};
 use ha_agent::settings::{self, AgentConfig, SetupError};
 use ha_config::{AgentConf, HaToml, Paths};
 use jiff::tz::TimeZone;
@@ -111,6 +111,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             files: Arc::new(HostFiles::new(conf, engine_conf)),
             service: Arc::new(Systemd),
             fencer: Arc::new(ConfiguredFencer::new(toml.fencing, paths)),
+            addresses: Arc::new(KernelAddresses),
         };
         let (tell, stop) = watch::channel(false);
         let agent = Agent::new(ports, config, TimeZone::system(), stop);

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use engine_vm::{LeaseHolding, VmStatus};
+use engine_vm::{LeaseHolding, VmActivity, VmExit, VmStatus};
 use metadata_format::{EngineStatus, Health, VmState};
 
 use crate::core::Local;
@@ -39,9 +39,26 @@ pub fn read(readings: &Readings, local: &mut Local) -> Vec<String> {
     unreadable
 }
 
-/// The engine-health monitor may not have seen yet that the VM was started. What the hypervisor says now is
-/// newer: a VM that exists is not down.
+/// The engine-health monitor may not have seen yet that the VM was started, arrives or has moved away. What the
+/// hypervisor says now is newer: a VM that exists is not down, unless it only arrives.
 pub fn correct_stale_health(local: &mut Local, vm: &VmStatus) {
+    let says_up = local.engine.as_ref().is_some_and(|status| status.vm == VmState::Up);
+    let reason = match (vm.activity, &vm.exit) {
+        (VmActivity::MigrationDestination, _) => Some("bad vm status"),
+        (VmActivity::Down, Some(VmExit::MigratedAway)) => Some("VM migrated away successfully"),
+        _ => None,
+    };
+    if let Some(reason) = reason {
+        if says_up {
+            local.engine = Some(EngineStatus {
+                vm: VmState::Down,
+                health: Health::Bad,
+                detail: vm.activity.word().to_owned(),
+                reason: Some(reason.to_owned()),
+            });
+        }
+        return;
+    }
     let stale = local.engine.as_ref().is_some_and(|status| status.vm.is_down());
     if stale && vm.exists() && !matches!(vm.lease, LeaseHolding::Lost { .. }) {
         local.engine = Some(EngineStatus {
@@ -82,8 +99,6 @@ fn excerpt(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use engine_vm::VmActivity;
-
     use super::*;
 
     fn read_one(field: Field, text: &str) -> (Local, Vec<String>) {

@@ -4,6 +4,7 @@
 //! that tests and the simulator can stand in for each. The VM's port is [`engine_vm::EngineVm`].
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use metadata_format::HostId;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
+pub use crate::addresses::KernelAddresses;
 use crate::engine_conf::{Brought, EngineConf};
 use crate::fencer::Fencer;
 
@@ -38,6 +40,8 @@ pub struct Ports {
     pub service: Arc<dyn Service>,
     /// Other hosts' power.
     pub fencer: Arc<dyn Fencer>,
+    /// This host's network addresses.
+    pub addresses: Arc<dyn Addresses>,
 }
 
 /// Why the broker did not do what it was asked. In words; the loop only needs to know whether it was there.
@@ -179,6 +183,8 @@ pub trait Files: Send + Sync {
     async fn refresh_vm_conf(&self) -> Result<(), ConfTrouble>;
     /// Local maintenance, from ha.conf.
     fn local_maintenance(&self) -> Result<bool, String>;
+    /// Whether local maintenance need not wait for a host that can take the VM, from ha.conf.
+    fn maintenance_is_forced(&self) -> Result<bool, String>;
     /// Memory that the VM needs in MB, from vm.conf.
     fn vm_memory(&self) -> Result<u64, String>;
 }
@@ -281,6 +287,11 @@ impl Files for HostFiles {
         HaConf::load(self.paths()).map(HaConf::is_maintenance).map_err(|error| error.to_string())
     }
 
+    fn maintenance_is_forced(&self) -> Result<bool, String> {
+        let conf = HaConf::load(self.paths()).map_err(|error| error.to_string())?;
+        Ok(conf.local_maintenance_force)
+    }
+
     fn vm_memory(&self) -> Result<u64, String> {
         let conf = match VmConf::load(self.conf.vm_conf_path()) {
             Err(error) if error.is_not_found() => VmConf::load_active(self.paths()),
@@ -288,6 +299,13 @@ impl Files for HostFiles {
         };
         conf.and_then(|conf| conf.mem_size()).map_err(|error| error.to_string())
     }
+}
+
+/// This host's network addresses.
+#[async_trait]
+pub trait Addresses: Send + Sync {
+    /// An address of that link which other hosts can reach; `None` when there is none, or no such link.
+    async fn of_link(&self, name: &str) -> Result<Option<IpAddr>, String>;
 }
 
 /// The service manager that started the agent.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ha_config::ha_toml::{self, Hypervisor, PolicyTable, RulesTable, ScoreProfile, Timers};
+use ha_config::ha_toml::{self, Hypervisor, PolicyTable, PortRange, ScoreProfile};
 use ha_config::{AgentConf, ConfigError, HaToml, HostedEngineConf, NetworkTest, Paths, ScoreOverlay};
 use metadata_format::HostId;
 
@@ -13,6 +13,10 @@ use crate::core::{Limits, Policy, Profile, Settings, SickEngine, Weights};
 
 /// A storage pool uuid that means: none, as current releases write it.
 const NO_POOL: &str = "00000000-0000-0000-0000-000000000000";
+
+/// Seconds that the destination of a live migration has at least to get ready: it looks once in a loop, and starts a
+/// hypervisor process.
+const MIGRATION_ANSWER: u64 = 45;
 
 /// Everything that does not change while the agent runs.
 #[derive(Debug, Clone)]
@@ -37,6 +41,19 @@ pub struct AgentConfig {
     pub leaves_domain_in_maintenance: bool,
     /// Automatic fencing; `None` when it is off.
     pub fencing: Option<fencing::Limits>,
+    /// How this host receives the VM in a live migration.
+    pub receives: Receives,
+}
+
+/// Where a host that gets ready for a live migration listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receives {
+    /// At this address; by default at the management bridge's.
+    pub address: Option<String>,
+    /// The management bridge.
+    pub bridge: String,
+    /// At one of these ports.
+    pub ports: PortRange,
 }
 
 /// A monitor to start.
@@ -129,12 +146,7 @@ impl AgentConfig {
             .map_err(|reason| SetupError::Weights { path: conf.paths().agent_conf(), reason })?;
         Ok(Self {
             hostname,
-            settings: Settings {
-                host_id,
-                weights,
-                policy: policy(toml.policy),
-                limits: limits(&toml.timers, &toml.rules),
-            },
+            settings: Settings { host_id, weights, policy: policy(toml.policy), limits: limits(toml) },
             interval: toml.timers.loop_interval,
             start_deadline: toml.timers.engine_start,
             lease_lost_after: toml.lease.lost_after(),
@@ -144,6 +156,11 @@ impl AgentConfig {
                 && conf.sp_uuid() == Some(NO_POOL),
             leaves_domain_in_maintenance: toml.vm.hypervisor == Hypervisor::Vdsm,
             fencing: toml.fencing.enabled.then(|| fencing_limits(toml)),
+            receives: Receives {
+                address: toml.migration.address.clone(),
+                bridge: conf.bridge()?.to_owned(),
+                ports: toml.migration.ports,
+            },
         })
     }
 }
@@ -179,6 +196,7 @@ const fn policy(table: PolicyTable) -> Policy {
         health_escalation: table.health_escalation,
         stop_needs_cause: table.stop_needs_cause,
         lease_aware_start: table.lease_aware_start,
+        live_migration: table.live_migration,
     }
 }
 
@@ -191,7 +209,8 @@ fn fencing_limits(toml: &HaToml) -> fencing::Limits {
     fencing::Limits { grace: secs(toml.fencing.grace), alive: secs(toml.timers.host_alive) }
 }
 
-fn limits(timers: &Timers, rules: &RulesTable) -> Limits {
+fn limits(toml: &HaToml) -> Limits {
+    let HaToml { timers, rules, migration, .. } = toml;
     Limits {
         alive: secs(timers.host_alive),
         history: secs(timers.history),
@@ -213,6 +232,9 @@ fn limits(timers: &Timers, rules: &RulesTable) -> Limits {
             ha_toml::SickEngine::Force => SickEngine::Force,
             ha_toml::SickEngine::Never => SickEngine::LeftAlone,
         },
+        migration: secs(migration.timeout),
+        migration_answer: MIGRATION_ANSWER.max(secs(timers.loop_interval * 3)),
+        arrival_grace: secs(timers.loop_interval * 2),
         ..Limits::default()
     }
 }
@@ -336,7 +358,7 @@ mod tests {
             paused_policy = false\n\
             blip_free_restart = false\n\
             health_escalation = false\n\
-            stop_needs_cause = false\nlease_aware_start = false\n";
+            stop_needs_cause = false\nlease_aware_start = false\nlive_migration = false\n";
         assert_eq!(policy(off), Policy::plain());
     }
 

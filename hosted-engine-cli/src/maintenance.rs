@@ -111,7 +111,8 @@ async fn may_leave(host: &Host<'_>, vm: Option<&dyn EngineVm>, terminal: &mut Te
 fn set_local(paths: &Paths, on: bool) -> Result<()> {
     let folder = paths.state_dir();
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let wanted = HaConf { local_maintenance: on, local_maintenance_manual: on };
+    let wanted =
+        HaConf { local_maintenance: on, local_maintenance_manual: on, local_maintenance_force: false };
     wanted.store(paths)?;
     let seen = HaConf::load(paths)?;
     if seen != wanted {

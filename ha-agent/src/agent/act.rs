@@ -60,7 +60,7 @@ impl Guarded {
 
 /// Why an action did not work.
 #[derive(Debug, thiserror::Error)]
-enum Trouble {
+pub(super) enum Trouble {
     /// Another host holds the VM's lease.
     #[error("{0}")]
     LeaseHeld(String),
@@ -148,6 +148,10 @@ impl Agent {
             }
             Action::ResumeVm => self.attend(RESUME_DEADLINE, vm.resume()).await,
             Action::ForceStopVm => self.attend(DESTROY_DEADLINE, vm.destroy()).await,
+            Action::SendVm { to } => self.send_vm(to).await,
+            Action::ReceiveVm { .. } => return self.receive_vm().await,
+            Action::EndArrival => self.end_arrival().await,
+            Action::CancelMigration => self.cancel_migration().await,
         };
         match result {
             Ok(()) => ActionResult::Done,
@@ -201,7 +205,7 @@ impl Agent {
 
     /// Waits for an action within `deadline`. The service manager hears that the wait is a bounded one; an agent
     /// that is told to stop waits only a little longer. What is already so counts as done.
-    async fn attend(
+    pub(super) async fn attend(
         &self,
         deadline: Duration,
         action: impl Future<Output = Result<(), VmError>>,

@@ -1,13 +1,12 @@
 //! One look at the world: blocks, monitors, files, the hypervisor. Reads only.
 
 use broker_api::status::{StatusDocument, StorageState};
-use engine_vm::{MigrationProgress, VmActivity, VmStatus};
-use tracing::debug;
+use engine_vm::{VmActivity, VmStatus};
 
 use super::act::Guarded;
 use super::{Agent, CALL_DEADLINE};
 use crate::blocks;
-use crate::core::{Footing, Local, Migration, Observation, Secs, State};
+use crate::core::{Footing, Local, MigrationRequest, Observation, Secs, State};
 use crate::monitors::{self, Readings};
 use crate::ports::{BrokerError, ConfTrouble};
 use crate::settings::Field;
@@ -51,7 +50,15 @@ impl Agent {
             maintenance: self.local_maintenance(),
             conf_up_to_date: self.refresh_vm_conf(started).await,
             min_memory: self.memory(),
-            migration: self.migration(vm).await,
+            force_maintenance: self.maintenance_is_forced(),
+            migrates: self.migrates(),
+            migration_request: status
+                .as_ref()
+                .and_then(|document| document.migration_request)
+                .map(|request| MigrationRequest { to: request.to, asked_at: request.asked_at }),
+            arriving: vm.is_some_and(|vm| vm.activity == VmActivity::MigrationDestination),
+            announced: blocks.announced,
+            migration: if self.may_migrate(vm) { self.migration().await } else { None },
             io_error_pause: guarded.io_error_pause(),
             ..Local::default()
         };
@@ -128,6 +135,11 @@ impl Agent {
         }
     }
 
+    fn maintenance_is_forced(&mut self) -> bool {
+        // Without the file's word nothing is forced.
+        self.ports.files.maintenance_is_forced().unwrap_or(false)
+    }
+
     /// Looks for a newer vm.conf on shared storage, at the start and each minute. True when there is one copy of
     /// it that is not too old. Patience with storage keeps what was known while the host id lease is held.
     async fn refresh_vm_conf(&mut self, now: Secs) -> bool {
@@ -157,21 +169,9 @@ impl Agent {
         self.vm_memory
     }
 
-    async fn migration(&self, vm: Option<&VmStatus>) -> Option<Migration> {
+    fn may_migrate(&self, vm: Option<&VmStatus>) -> bool {
         let leaving = vm.is_some_and(|vm| vm.activity == VmActivity::MigrationSource);
-        if self.core.state != State::EngineMigratingAway && !leaving {
-            return None;
-        }
-        match tokio::time::timeout(CALL_DEADLINE, self.ports.vm.migration_progress()).await {
-            Ok(Ok(MigrationProgress::Active { .. })) => Some(Migration::InProgress),
-            Ok(Ok(MigrationProgress::Completed)) => Some(Migration::Finished),
-            Ok(Ok(MigrationProgress::Failed { .. })) => Some(Migration::Failed),
-            Ok(Ok(MigrationProgress::None)) | Err(_) => None,
-            Ok(Err(error)) => {
-                debug!("migration: {error}");
-                None
-            }
-        }
+        self.core.state == State::EngineMigratingAway || leaving
     }
 
     fn storage_stuck(&mut self, status: Option<&StatusDocument>) -> Option<u64> {

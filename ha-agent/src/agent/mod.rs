@@ -15,6 +15,7 @@
 mod act;
 mod fence;
 mod look;
+mod moving;
 mod prepare;
 mod publish;
 

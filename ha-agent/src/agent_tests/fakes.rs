@@ -1,6 +1,7 @@
 //! A world for the loop: a broker with blocks and monitors, a VM, a clock on tokio's paused time.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use metadata_format::{EngineStatus, GlobalBlock, HostBlock, HostId, HostRecord, 
 use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
 
-use crate::ports::{Broker, BrokerError, ConfTrouble, Files, Service};
+use crate::ports::{Addresses, Broker, BrokerError, ConfTrouble, Files, Service};
 
 pub const EPOCH: i64 = 1_700_000_000;
 
@@ -412,7 +413,7 @@ impl EngineVm for World {
     }
 
     fn receiver(&self) -> Receiver {
-        Receiver::Prepared
+        Receiver::Never { why: "this is a fake".to_owned() }
     }
 
     async fn prepare_incoming(&self, _listen: &MigrationTarget) -> Result<MigrationTarget, VmError> {
@@ -463,8 +464,20 @@ impl Files for World {
         Ok(self.lock().maintenance)
     }
 
+    fn maintenance_is_forced(&self) -> Result<bool, String> {
+        Ok(false)
+    }
+
     fn vm_memory(&self) -> Result<u64, String> {
         Ok(4096)
+    }
+}
+
+/// Every link has the same address.
+#[async_trait]
+impl Addresses for World {
+    async fn of_link(&self, _name: &str) -> Result<Option<IpAddr>, String> {
+        Ok(Some(IpAddr::from([192, 0, 2, 1])))
     }
 }
 

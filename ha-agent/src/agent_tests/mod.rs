@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::core::{Limits, Policy, Profile, Settings, Weights};
-use crate::settings::MonitorSpec;
+use crate::settings::{MonitorSpec, Receives};
 
 const CRASHED: &str =
     r#"{"vm": "down_unexpected", "health": "bad", "detail": "Down", "reason": "bad vm status"}"#;
@@ -55,6 +55,11 @@ fn config() -> AgentConfig {
         conf_on_shared_storage: true,
         leaves_domain_in_maintenance: false,
         fencing: None,
+        receives: Receives {
+            address: None,
+            bridge: "ovirtmgmt".to_owned(),
+            ports: ha_config::ha_toml::PortRange::default(),
+        },
     }
 }
 
@@ -69,6 +74,7 @@ fn start_as(world: &Arc<World>, config: AgentConfig) -> Rig {
 fn start_with(world: &Arc<World>, config: AgentConfig, fencer: Arc<fence::Switch>) -> Rig {
     let (stop, stopped) = watch::channel(false);
     let ports = Ports {
+        addresses: world.clone(),
         broker: world.clone(),
         vm: world.clone(),
         clock: world.clone(),

@@ -11,10 +11,14 @@ fn any_number() -> impl Strategy<Value = Option<f64>> {
 }
 
 prop_compose! {
-    fn any_host()(id in 2_u16..6, ts in any::<i64>(), score in any::<u32>(), engine in any_engine(), parses in prop::bool::weighted(0.9))
+    fn any_host()(
+        id in 2_u16..6, ts in any::<i64>(), score in any::<u32>(), engine in any_engine(), parses in prop::bool::weighted(0.9),
+        migration_to in prop::option::weighted(0.3, (1_u16..6).prop_map(host)),
+        ready in prop::option::weighted(0.3, (1_u16..6).prop_map(|from| Ready { from: host(from), uri: "tcp:h:1".to_owned() })),
+    )
         -> RemoteHost
     {
-        let block = RemoteBlock { host_ts: ts, score: Score(score), engine, hostname: "h\u{1b}[31m".to_owned() };
+        let block = RemoteBlock { host_ts: ts, score: Score(score), engine, hostname: "h\u{1b}[31m".to_owned(), migration_to, ready };
         RemoteHost { id: host(id), block: parses.then_some(block) }
     }
 }
@@ -36,6 +40,7 @@ prop_compose! {
         pause in prop::option::weighted(0.3, prop::sample::select(vec![
             PausedLease::Held, PausedLease::Lost, PausedLease::Unknown,
         ])),
+        moves in any_moves(),
     ) -> Observation {
         Observation {
             started: Secs(started),
@@ -45,8 +50,8 @@ prop_compose! {
             hosts,
             local: Local {
                 network: numbers[0], mem_free: numbers[1], cpu_load: numbers[2], mem_load: numbers[3],
-                bridge, engine, maintenance, min_memory, conf_up_to_date: bridge.is_some(), migration: None,
-                io_error_pause: pause,
+                bridge, engine, maintenance, min_memory, conf_up_to_date: bridge.is_some(),
+                io_error_pause: pause, ..moves
             },
             lock_manager_live: live,
             footing: Footing {
@@ -57,9 +62,35 @@ prop_compose! {
     }
 }
 
+/// What a look may show of migrations.
+fn any_moves() -> impl Strategy<Value = Local> {
+    let migration = prop::sample::select(vec![
+        None,
+        Some(Migration::InProgress { transferred: u64::MAX, remaining: u64::MAX }),
+        Some(Migration::InProgress { transferred: 0, remaining: 0 }),
+        Some(Migration::Finished),
+        Some(Migration::Failed { detail: "no".to_owned() }),
+        Some(Migration::Unknown),
+    ]);
+    let migrates = prop::sample::select(vec![Migrates::Prepared, Migrates::Arranged, Migrates::default()]);
+    let asked = prop::option::weighted(0.3, (prop::option::of((1_u16..6).prop_map(host)), 0_i64..3));
+    let announced = prop::option::of((1_u16..6).prop_map(host));
+    (migration, migrates, asked, announced, any::<[bool; 2]>()).prop_map(
+        |(migration, migrates, asked, announced, [force_maintenance, arriving])| Local {
+            migration,
+            migrates,
+            migration_request: asked.map(|(to, asked_at)| MigrationRequest { to, asked_at }),
+            announced,
+            force_maintenance,
+            arriving,
+            ..Local::default()
+        },
+    )
+}
+
 /// Any combination of the switches.
 fn any_policy() -> impl Strategy<Value = Policy> {
-    prop::array::uniform15(any::<bool>()).prop_map(|on| Policy {
+    prop::array::uniform16(any::<bool>()).prop_map(|on| Policy {
         retry_memory: on[0],
         start_waits_for_liveness: on[1],
         lease_refusal_is_no_failure: on[2],
@@ -75,6 +106,7 @@ fn any_policy() -> impl Strategy<Value = Policy> {
         health_escalation: on[12],
         stop_needs_cause: on[13],
         lease_aware_start: on[14],
+        live_migration: on[15],
     })
 }
 
@@ -97,10 +129,18 @@ proptest! {
         for (look, works) in looks {
             let (global, vm, footing) = (look.global_maintenance, look.local.vm(), look.footing);
             let from = core.state;
+            let arriving = look.local.arriving && from == State::EngineDown;
             let may_resume = look.local.io_error_pause == Some(PausedLease::Held);
             let (next, decision, actions) = whole_step(core, look, works, &settings);
             core = next;
-            prop_assert!(!global || actions.is_empty(), "an action in global maintenance");
+            let moves = |action: &Action| match action {
+                Action::SendVm { .. } | Action::ReceiveVm { .. } | Action::EndArrival | Action::CancelMigration => true,
+                Action::StartVm | Action::StopVm | Action::ForceStopVm | Action::ResumeVm => false,
+            };
+            // What a person asks for, and the end of what was begun.
+            prop_assert!(!global || actions.iter().all(moves), "an action in global maintenance");
+            prop_assert!(policy.live_migration || !actions.iter().any(moves), "a migration without the switch");
+            prop_assert!(core.state != State::EngineStart || !arriving || !policy.live_migration, "a start while it arrives");
             prop_assert!(vm != VmState::Unknown || actions.is_empty(), "an action on a VM that nobody knows");
             for action in &actions {
                 let asked_by: &[_] = match action {
@@ -108,6 +148,9 @@ proptest! {
                     Action::StopVm => &[State::EngineStop],
                     Action::ForceStopVm => &[State::EngineForceStop],
                     Action::ResumeVm => &[State::EngineStarting, State::EngineUp, State::EngineUpBadHealth],
+                    Action::SendVm { .. } | Action::CancelMigration => &[State::EngineMigratingAway],
+                    Action::ReceiveVm { .. } => &[State::EngineDown, State::GlobalMaintenance],
+                    Action::EndArrival => &[State::EngineDown, State::GlobalMaintenance, State::LocalMaintenance],
                 };
                 prop_assert!(asked_by.contains(&from));
                 prop_assert!(*action != Action::ResumeVm || may_resume, "a resume without the lease");

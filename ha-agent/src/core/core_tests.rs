@@ -10,6 +10,8 @@ use super::*;
 mod always;
 #[path = "debounce_tests.rs"]
 mod debounce;
+#[path = "moving_tests.rs"]
+mod moving;
 #[path = "paused_tests.rs"]
 mod paused;
 #[path = "restart_tests.rs"]
@@ -55,7 +57,14 @@ fn remote(ts: i64, score: u32, engine: Option<EngineStatus>) -> RemoteHost {
 }
 
 fn remote_of(id: u16, ts: i64, score: u32, engine: Option<EngineStatus>) -> RemoteHost {
-    let block = RemoteBlock { host_ts: ts, score: Score(score), engine, hostname: "other".to_owned() };
+    let block = RemoteBlock {
+        host_ts: ts,
+        score: Score(score),
+        engine,
+        hostname: "other".to_owned(),
+        migration_to: None,
+        ready: None,
+    };
     RemoteHost { id: host(id), block: Some(block) }
 }
 
@@ -126,13 +135,21 @@ fn worlds() -> Vec<Observation> {
     for others in others {
         for local in engines() {
             for (global, own) in [(false, false), (false, true), (true, false), (true, true)] {
-                for migration in
-                    [None, Some(Migration::InProgress), Some(Migration::Finished), Some(Migration::Failed)]
-                {
+                for migration in [
+                    None,
+                    Some(Migration::InProgress { transferred: 1, remaining: 2 }),
+                    Some(Migration::Finished),
+                    Some(Migration::Failed { detail: "no".to_owned() }),
+                ] {
                     let mut world = look(NOW, others.clone(), local.clone());
                     world.global_maintenance = global;
                     world.local.maintenance = own;
                     world.local.migration = migration;
+                    worlds.push(world.clone());
+                    world.local.migrates = Migrates::Prepared;
+                    worlds.push(world.clone());
+                    world.local.migrates = Migrates::Arranged;
+                    world.local.migration_request = Some(MigrationRequest { to: None, asked_at: 7 });
                     worlds.push(world);
                 }
                 for (lease, storage_stuck) in [
@@ -181,9 +198,18 @@ fn walk(settings: &Settings, budgets_spent: bool) -> BTreeSet<Edge> {
                         core.memory.spend(purpose, &settings.limits, Secs(NOW - 1));
                     }
                 }
-                let (_, decision, _) = whole_step(core, world.clone(), works, settings);
-                let Then::Next(wait) = decision.then else { panic!("a whole step ends") };
-                edges.insert((state, decision.to, wait));
+                // What an earlier step may have begun.
+                let moves = match state {
+                    State::EngineMigratingAway | State::UnknownLocalVmState => moving::begun(),
+                    _ => vec![None],
+                };
+                for current in moves {
+                    let mut core = core.clone();
+                    core.memory.moves.current = current;
+                    let (_, decision, _) = whole_step(core, world.clone(), works, settings);
+                    let Then::Next(wait) = decision.then else { panic!("a whole step ends") };
+                    edges.insert((state, decision.to, wait));
+                }
             }
         }
     }

@@ -60,10 +60,24 @@ pub struct RemoteBlock {
     pub engine: Option<EngineStatus>,
     /// Its name.
     pub hostname: String,
+    /// It says that it moves, or wants to move, the VM to that host.
+    pub migration_to: Option<HostId>,
+    /// It says that it can receive the VM.
+    pub ready: Option<Ready>,
+}
+
+/// A host is ready to receive the VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ready {
+    /// From that host.
+    pub from: HostId,
+    /// At that address of the hypervisor.
+    pub uri: String,
 }
 
 /// This host's monitors and files.
 #[derive(Debug, Clone, PartialEq, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own, read from a file or a monitor")]
 pub struct Local {
     /// Share of network tries that succeeded, 0.0 to 1.0; `None` before the first result.
     pub network: Option<f64>,
@@ -83,6 +97,16 @@ pub struct Local {
     pub min_memory: u64,
     /// vm.conf is up to date with shared storage.
     pub conf_up_to_date: bool,
+    /// ha.conf says that local maintenance need not wait for another host: the VM may be shut down.
+    pub force_maintenance: bool,
+    /// Whether the VM can be moved while it runs.
+    pub migrates: Migrates,
+    /// What an operator asked for, unless it was answered.
+    pub migration_request: Option<MigrationRequest>,
+    /// The VM is arriving here: its process exists, and no guest code runs in it yet.
+    pub arriving: bool,
+    /// The destination that this host's own block names on storage.
+    pub announced: Option<HostId>,
     /// How far a live migration away from this host is; `None` when none was started.
     pub migration: Option<Migration>,
     /// How the lease stands of a VM that an I/O error paused; `None` when it is not so paused, or nobody knows.
@@ -108,14 +132,53 @@ pub enum PausedLease {
 }
 
 /// A live migration away from this host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Migration {
     /// Running.
-    InProgress,
+    InProgress {
+        /// Bytes sent so far.
+        transferred: u64,
+        /// Bytes still to send, as estimated.
+        remaining: u64,
+    },
     /// The guest runs at the destination.
     Finished,
     /// It did not work; the guest goes on here.
-    Failed,
+    Failed {
+        /// Why, in the hypervisor's words.
+        detail: String,
+    },
+    /// The hypervisor did not say.
+    Unknown,
+}
+
+/// Whether the VM can be moved while it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Migrates {
+    /// The destination gets ready first and says where to send the VM.
+    Prepared,
+    /// The hypervisors arrange it themselves.
+    Arranged,
+    /// It cannot.
+    Never {
+        /// Why, in words.
+        why: String,
+    },
+}
+
+impl Default for Migrates {
+    fn default() -> Self {
+        Self::Never { why: "the hypervisor was not asked whether it can".to_owned() }
+    }
+}
+
+/// An operator's request to move the VM away from this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MigrationRequest {
+    /// To that host; `None` leaves the choice to us.
+    pub to: Option<HostId>,
+    /// Which request, by the broker's clock.
+    pub asked_at: i64,
 }
 
 /// Whether the other hosts can still see this one as alive, and whether a VM started here could be protected.
@@ -143,6 +206,20 @@ pub enum Action {
     ForceStopVm,
     /// Let a paused VM go on; refused unless it owns its lease.
     ResumeVm,
+    /// Begin to send the VM to that host, which is ready for it or arranges that itself.
+    SendVm {
+        /// The destination.
+        to: HostId,
+    },
+    /// Get this host ready to receive the VM.
+    ReceiveVm {
+        /// The source.
+        from: HostId,
+    },
+    /// End what waits here for a VM that nobody sends. A guest that has arrived meanwhile is left alone.
+    EndArrival,
+    /// Call the migration away from here off.
+    CancelMigration,
 }
 
 /// The host that holds the VM's lease.
@@ -181,6 +258,11 @@ pub enum ActionResult {
     Waits {
         /// Who.
         owner: LeaseOwner,
+    },
+    /// This host is ready to receive the VM.
+    Ready {
+        /// At that address of the hypervisor.
+        uri: String,
     },
     /// It did not.
     Failed {

@@ -191,6 +191,8 @@ mod tests {
                 score: Score(1),
                 engine: None,
                 hostname: String::new(),
+                migration_to: None,
+                ready: None,
             }),
         });
         Observation {

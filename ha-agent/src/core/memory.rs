@@ -4,6 +4,7 @@
 
 use super::budget::{Budget, Spent};
 use super::debounce::{Lead, Samples};
+use super::moves::Moves;
 use super::policy::Limits;
 use super::rebase::ClockShift;
 use super::time::Secs;
@@ -21,6 +22,8 @@ pub struct Memory {
     pub samples: Samples,
     /// The other hosts' lead.
     pub lead: Lead,
+    /// Live migrations.
+    pub moves: Moves,
 }
 
 /// What a budget is for.
@@ -62,11 +65,12 @@ impl Memory {
 
     /// Moves it all to shifted clocks.
     pub(super) fn rebase(&mut self, shift: &ClockShift) {
-        let Self { restarts, resets, due, samples, lead } = self;
+        let Self { restarts, resets, due, samples, lead, moves } = self;
         restarts.rebase(shift);
         resets.rebase(shift);
         *due = due.map(|at| shift.instant(at));
         samples.rebase(shift);
         lead.rebase(shift);
+        moves.rebase(shift);
     }
 }

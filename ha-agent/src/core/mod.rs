@@ -13,6 +13,8 @@ pub mod fencing;
 pub mod input;
 pub mod liveness;
 mod memory;
+mod move_reason;
+mod moves;
 pub mod policy;
 pub mod publish;
 pub mod reason;
@@ -25,11 +27,13 @@ pub mod time;
 use metadata_format::{EngineStatus, HostId, Score};
 
 pub use input::{
-    Action, ActionResult, Footing, Input, LeaseOwner, Local, Migration, Observation, OwnerLife, PausedLease,
-    RemoteBlock, RemoteHost,
+    Action, ActionResult, Footing, Input, LeaseOwner, Local, Migrates, Migration, MigrationRequest,
+    Observation, OwnerLife, PausedLease, Ready, RemoteBlock, RemoteHost,
 };
 pub use liveness::{History, Witness};
 pub use memory::Memory;
+pub use move_reason::{MoveReason, NoMigration};
+pub use moves::{Moved, Moves, Moving};
 pub use policy::{Limits, Policy, Settings, SickEngine};
 pub use publish::StateMetadata;
 pub use reason::{HostName, NoFooting, Reason};
@@ -198,6 +202,9 @@ impl Core {
         self.memory.lead.take(&blocks, Score(bar));
         self.memory.samples.take(&look, limits);
         self.history.push(&look, limits.history, limits.alive);
+        if self.state == State::StartState {
+            self.memory.moves.before = look.local.announced;
+        }
         let alive = blocks.into_iter().map(|(id, _)| id).collect();
         self.view = Some(View { look, alive, witness, best_engine, best_score });
     }
@@ -206,7 +213,7 @@ impl Core {
     fn count_start(&mut self, result: &ActionResult, policy: Policy) {
         let count = match result {
             ActionResult::Done => 0,
-            ActionResult::Waits { .. } => return,
+            ActionResult::Waits { .. } | ActionResult::Ready { .. } => return,
             ActionResult::Refused { .. } if policy.lease_refusal_is_no_failure => return,
             ActionResult::Refused { .. } | ActionResult::Failed { .. } => {
                 self.retries.count.saturating_add(1)
@@ -277,6 +284,9 @@ pub fn decide(mut core: Core, input: Input, settings: &Settings) -> (Core, Decis
                 let last = core.view.as_ref().map(|view| view.look.finished);
                 core.resumes = Some(Retries { count, last });
             }
+            if let Some(view) = &core.view {
+                core.memory.moves.acted(action, &result, view.look.finished, &settings.limits);
+            }
             rules::after_action(core.state, action, result, core.retries.count)
         }
         (input, pending) => {
@@ -293,6 +303,7 @@ pub fn decide(mut core: Core, input: Input, settings: &Settings) -> (Core, Decis
                     reasons.extend(ruling.notes);
                     again_in = ruling.again_in;
                     core.memory.due = ruling.due;
+                    core.memory.moves = ruling.moves;
                     if let Some(purpose) = ruling.spend {
                         core.memory.spend(purpose, &settings.limits, now);
                     }

@@ -72,6 +72,9 @@ pub struct Policy {
     /// Before a start the lock manager is asked who holds the VM's lease; while that host may be alive nothing is tried,
     /// and the start follows within two seconds of its giving way. Plain tries in each loop, in vain.
     pub lease_aware_start: bool,
+    /// A hand-over, a host's maintenance or an operator's request moves the VM while it runs, where the hypervisor and the
+    /// destination can. Plain shuts it down and lets the other host start it.
+    pub live_migration: bool,
 }
 
 impl Policy {
@@ -93,6 +96,7 @@ impl Policy {
             health_escalation: false,
             stop_needs_cause: false,
             lease_aware_start: false,
+            live_migration: false,
         }
     }
 }
@@ -115,6 +119,7 @@ impl Default for Policy {
             health_escalation: true,
             stop_needs_cause: true,
             lease_aware_start: true,
+            live_migration: true,
         }
     }
 }
@@ -162,6 +167,15 @@ pub struct Limits {
     pub engine_reset_window: u64,
     /// How it is reset.
     pub sick_engine: SickEngine,
+    /// Seconds that a live migration may take before it is called off.
+    pub migration: u64,
+    /// Seconds that its destination has to get ready.
+    pub migration_answer: u64,
+    /// Seconds in which failed migrations are counted: after two the VM is shut down instead.
+    pub migration_failures: u64,
+    /// Seconds that a destination stays ready without a source, and that a source goes on naming the destination after the
+    /// VM has moved: two loops, so that the other hosts see one line or the other.
+    pub arrival_grace: u64,
 }
 
 /// What a reset of a sick engine is.
@@ -197,6 +211,10 @@ impl Default for Limits {
             engine_resets: 3,
             engine_reset_window: 3600,
             sick_engine: SickEngine::ShutdownThenForce,
+            migration: 600,
+            migration_answer: 45,
+            migration_failures: 600,
+            arrival_grace: 20,
         }
     }
 }

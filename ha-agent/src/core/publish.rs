@@ -4,12 +4,15 @@
 
 use std::borrow::Cow;
 
+use metadata_format::HostId;
+
+use super::input::Ready;
 use super::policy::{Limits, Policy};
 use super::score::{Factor, ScoreSheet};
 use super::{Core, Secs, State};
 
 /// The state's own lines of the host's block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateMetadata {
     /// The state; its name is the line `state=`.
     pub state: State,
@@ -19,16 +22,28 @@ pub struct StateMetadata {
     pub stopped: bool,
     /// When the state's running timer fires.
     pub timeout: Option<Secs>,
+    /// The VM moves, is to move or has just moved to that host.
+    pub migration_to: Option<HostId>,
+    /// This host is ready to receive the VM.
+    pub ready: Option<Ready>,
 }
 
 impl Core {
     /// The state's own lines.
     pub fn metadata(&self, limits: &Limits) -> StateMetadata {
+        let now = self.view.as_ref().map(|view| view.look.finished);
+        let moves = &self.memory.moves;
+        let ready = moves
+            .incoming
+            .as_ref()
+            .and_then(|incoming| Some(Ready { from: incoming.from?, uri: incoming.uri.clone()? }));
         StateMetadata {
             state: self.state,
             maintenance: self.state == State::LocalMaintenance,
             stopped: self.state == State::AgentStopped,
             timeout: self.deadline(limits),
+            migration_to: now.and_then(|now| moves.announced(now, limits)),
+            ready,
         }
     }
 

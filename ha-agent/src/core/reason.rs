@@ -8,6 +8,7 @@ use std::fmt;
 use metadata_format::{HostId, Score};
 
 use super::input::{LeaseOwner, OwnerLife};
+use super::move_reason::MoveReason;
 use super::state::State;
 
 /// Another host, for texts.
@@ -71,6 +72,7 @@ pub enum Reason {
     LocalMaintenanceEnded,
     MaintenanceMovesVm { to: HostName },
     MaintenanceWaits,
+    MaintenanceForced,
     LocalVmUnknown { detail: String },
     LocalVmKnown,
     VmRunsHere,
@@ -130,10 +132,7 @@ pub enum Reason {
     VmBack,
     Resting { left: Option<u64> },
     TimerFired { state: State, limit: u64 },
-    MigrationFinished,
-    MigrationFailed,
-    NotMigrating,
-    MigrationGoesOn,
+    Move(MoveReason),
     ResultLost,
 }
 
@@ -209,7 +208,11 @@ impl fmt::Display for Reason {
                 write!(f, "local maintenance: the engine VM is shut down so that {to} can take it")
             }
             Self::MaintenanceWaits => f.write_str(
-                "local maintenance waits: no other live host can take the engine VM, so it stays here",
+                "local maintenance waits: no other live host can take the engine VM, so it stays here until one can, or \
+                 until maintenance is set with --force",
+            ),
+            Self::MaintenanceForced => f.write_str(
+                "no other live host can take the engine VM, and local maintenance was forced: it is shut down",
             ),
             Self::LocalVmUnknown { detail } => {
                 write!(f, "nobody knows whether the engine VM runs here ({detail}); nothing is done")
@@ -386,10 +389,7 @@ impl fmt::Display for Reason {
             Self::TimerFired { state, limit } => {
                 write!(f, "{state} has lasted more than {limit} s")
             }
-            Self::MigrationFinished => f.write_str("the engine VM has moved to another host"),
-            Self::MigrationFailed => f.write_str("moving the engine VM failed; it goes on here"),
-            Self::NotMigrating => f.write_str("the engine VM is not being moved any more"),
-            Self::MigrationGoesOn => f.write_str("the engine VM is moving to another host"),
+            Self::Move(reason) => reason.fmt(f),
             Self::ResultLost => f.write_str("the result of the last action is not known; looking again"),
         }
     }

@@ -81,8 +81,14 @@ fn look(turn: &Turn, now: u64, stamps: &[i64]) -> Observation {
         reason: None,
     };
     let hosts = turn.others.iter().zip(stamps).zip(2..).map(|((&(_, score, up, parses), &host_ts), id)| {
-        let block =
-            RemoteBlock { host_ts, score: Score(score), engine: Some(engine(up)), hostname: String::new() };
+        let block = RemoteBlock {
+            host_ts,
+            score: Score(score),
+            engine: Some(engine(up)),
+            hostname: String::new(),
+            migration_to: None,
+            ready: None,
+        };
         RemoteHost { id: host(id), block: parses.then_some(block) }
     });
     let detail = if turn.paused { "Paused" } else { "Up" }.to_owned();

@@ -6,9 +6,10 @@ mod paused;
 
 use metadata_format::{Health, VmState};
 
-use super::input::{Action, ActionResult, Migration};
+use super::input::{Action, ActionResult};
 use super::liveness::Witness;
 use super::memory::Purpose;
+use super::moves::{Cause, Moves};
 use super::policy::Settings;
 use super::reason::{HostName, NoFooting, Reason};
 use super::state::{Guard, State, Wait};
@@ -16,6 +17,8 @@ use super::time::Secs;
 use super::{Core, View};
 
 mod hand_over;
+mod moving;
+mod receive;
 mod restart;
 mod sick;
 mod turn;
@@ -38,10 +41,11 @@ pub(super) struct Step<'a> {
     settings: &'a Settings,
     /// What else is worth saying, before the rule's own reason.
     notes: Vec<Reason>,
-    /// These three become the ruling's.
+    /// These become the ruling's.
     again_in: Option<u64>,
     due: Option<Secs>,
     spend: Option<Purpose>,
+    moves: Moves,
 }
 
 /// What a step says.
@@ -56,6 +60,8 @@ pub(super) struct Ruling {
     pub due: Option<Secs>,
     /// The budget that is drawn on.
     pub spend: Option<Purpose>,
+    /// What is remembered of live migrations from now on.
+    pub moves: Moves,
 }
 
 /// What a timer that fired leads to.
@@ -70,10 +76,19 @@ enum Fired {
 
 /// Takes one step: timer, guards, rules.
 pub(super) fn step(core: &Core, view: &View, settings: &Settings) -> Ruling {
-    let mut step = Step { core, view, settings, notes: Vec::new(), again_in: None, due: None, spend: None };
-    let outcome = step.timer().or_else(|| step.guards()).unwrap_or_else(|| step.rules());
-    let Step { notes, again_in, due, spend, .. } = step;
-    Ruling { outcome, notes, again_in, due, spend }
+    let moves = core.memory.moves.clone();
+    let mut step =
+        Step { core, view, settings, notes: Vec::new(), again_in: None, due: None, spend: None, moves };
+    let outcome = (step.asked_to_move())
+        .or_else(|| step.receives())
+        .or_else(|| step.timer())
+        .or_else(|| step.guards())
+        .unwrap_or_else(|| step.rules());
+    if let To(to, ..) = &outcome {
+        step.forget_moves(*to);
+    }
+    let Step { notes, again_in, due, spend, moves, .. } = step;
+    Ruling { outcome, notes, again_in, due, spend, moves }
 }
 
 impl Step<'_> {
@@ -108,6 +123,7 @@ impl Step<'_> {
                 }
                 VmState::Up | VmState::Down | VmState::Unknown => Fired::Plain,
             },
+            State::EngineMigratingAway => self.migration_too_slow(limit).map_or(Fired::Rules, Fired::Instead),
             State::StartState
             | State::ReinitializeFSM
             | State::EngineDown
@@ -119,18 +135,14 @@ impl Step<'_> {
             | State::UnknownLocalVmState
             | State::LocalMaintenance
             | State::GlobalMaintenance
-            | State::EngineMigratingAway
             | State::AgentStopped => Fired::Plain,
         }
     }
 
     fn guards(&self) -> Option<Outcome> {
         self.core.state.guards().iter().find_map(|guard| match guard {
-            Guard::Global => self.view.look.global_maintenance.then_some(To(
-                State::GlobalMaintenance,
-                Delay,
-                Reason::GlobalMaintenance,
-            )),
+            Guard::Global => (self.view.look.global_maintenance && !self.moves_in_maintenance())
+                .then_some(To(State::GlobalMaintenance, Delay, Reason::GlobalMaintenance)),
             Guard::Unknown => (self.view.look.local.vm() == VmState::Unknown).then(|| {
                 let reason = Reason::LocalVmUnknown { detail: self.vm_detail() };
                 To(State::UnknownLocalVmState, Delay, reason)
@@ -175,15 +187,15 @@ impl Step<'_> {
                     self.resting()
                 }
             }
+            State::UnknownLocalVmState
+                if self.settings.policy.live_migration && self.moves.current.is_some() =>
+            {
+                To(State::EngineMigratingAway, No, Reason::LocalVmKnown)
+            }
             State::UnknownLocalVmState => To(State::ReinitializeFSM, No, Reason::LocalVmKnown),
             State::LocalMaintenance => To(State::ReinitializeFSM, Delay, Reason::LocalMaintenanceEnded),
             State::GlobalMaintenance => To(State::ReinitializeFSM, Delay, Reason::GlobalMaintenanceEnded),
-            State::EngineMigratingAway => match self.view.look.local.migration {
-                Some(Migration::Finished) => To(State::EngineDown, Delay, Reason::MigrationFinished),
-                Some(Migration::Failed) => To(State::ReinitializeFSM, No, Reason::MigrationFailed),
-                None => To(State::ReinitializeFSM, No, Reason::NotMigrating),
-                Some(Migration::InProgress) => To(State::EngineMigratingAway, Delay, Reason::MigrationGoesOn),
-            },
+            State::EngineMigratingAway => self.migrating_away(),
             State::AgentStopped => To(State::AgentStopped, Delay, Reason::AgentStopping),
         }
     }
@@ -210,6 +222,9 @@ impl Step<'_> {
                 self.again_in = Some((needed + 1).saturating_sub(secs).max(1));
             }
             return stay(Reason::HistoryTooShort { secs, needed });
+        }
+        if let Some(outcome) = self.on_its_way() {
+            return outcome;
         }
         // The score that the others saw last. Equal scores may both try: the lease lets one succeed.
         let score = self.core.score.total;
@@ -241,7 +256,7 @@ impl Step<'_> {
     fn engine_starting(&mut self) -> Outcome {
         match self.view.look.local.vm() {
             VmState::Up => {
-                if let Some(outcome) = self.maintenance_moves_vm() {
+                if let Some(outcome) = self.found_moving().or_else(|| self.maintenance_moves_vm()) {
                     outcome
                 } else if self.health() == Health::Good {
                     To(State::EngineUp, Delay, Reason::EngineHealthy)
@@ -267,6 +282,9 @@ impl Step<'_> {
             VmState::Down => return To(State::EngineMaybeAway, Delay, Reason::VmDown { detail }),
             VmState::DownUnexpected => return self.died(detail),
             VmState::Up | VmState::DownMissing | VmState::Unknown => {}
+        }
+        if let Some(outcome) = self.found_moving() {
+            return outcome;
         }
         if !self.best_engine_up() {
             return To(State::EngineMaybeAway, No, Reason::VmVanished { detail });
@@ -294,13 +312,33 @@ impl Step<'_> {
         if !(self.settings.policy.local_maintenance_moves_vm && self.view.look.local.maintenance) {
             return None;
         }
-        if let Some((to, _)) = self.view.best_score.clone()
-            && !self.only_vouched_for()
-        {
-            return Some(To(State::EngineStop, Delay, Reason::MaintenanceMovesVm { to }));
+        match self.maintenance_target() {
+            Some(to) => {
+                let reason = Reason::MaintenanceMovesVm { to: to.clone() };
+                Some(self.leaves(to, Cause::Maintenance, reason))
+            }
+            None if self.view.look.local.force_maintenance => {
+                Some(To(State::EngineStop, Delay, Reason::MaintenanceForced))
+            }
+            None => {
+                self.notes.push(Reason::MaintenanceWaits);
+                None
+            }
         }
-        self.notes.push(Reason::MaintenanceWaits);
-        None
+    }
+
+    /// The host that takes the VM from one in maintenance.
+    fn maintenance_target(&self) -> Option<HostName> {
+        let best = self.view.best_score.clone().filter(|_| !self.only_vouched_for())?;
+        Some(best.0)
+    }
+
+    /// With the switch: local maintenance asks for the VM to leave, and it can.
+    fn maintenance_stops_vm(&self) -> bool {
+        let local = &self.view.look.local;
+        self.settings.policy.local_maintenance_moves_vm
+            && local.maintenance
+            && (local.force_maintenance || self.maintenance_target().is_some())
     }
 
     fn engine_stop(&mut self) -> Outcome {
@@ -329,8 +367,8 @@ impl Step<'_> {
         self.settings.policy.stop_needs_cause
             && self.health() == Health::Good
             && (self.best_engine_is_ours() || self.only_vouched_for())
-            && self.maintenance_moves_vm().is_none()
-            && self.hand_over().is_none()
+            && !self.maintenance_stops_vm()
+            && self.hand_over_due().is_none()
     }
 
     fn engine_maybe_away(&mut self) -> Outcome {
@@ -391,6 +429,10 @@ impl Step<'_> {
 pub(super) fn after_action(from: State, action: Action, result: ActionResult, failures: u32) -> Outcome {
     match (action, result) {
         (Action::ResumeVm, result) => paused::after_resume(from, result),
+        (
+            Action::SendVm { .. } | Action::ReceiveVm { .. } | Action::EndArrival | Action::CancelMigration,
+            result,
+        ) => moving::after_move(from, action, result),
         (Action::StartVm, ActionResult::Done) => To(State::EngineStarting, Delay, Reason::Started),
         (Action::StartVm, ActionResult::Failed { detail }) => {
             To(State::EngineDown, Delay, Reason::StartFailed { failures, detail })
@@ -401,8 +443,9 @@ pub(super) fn after_action(from: State, action: Action, result: ActionResult, fa
         (Action::StartVm, ActionResult::Waits { owner }) => {
             To(State::EngineDown, Delay, Reason::LeaseWaits { owner })
         }
-        // Only a start waits for a lease: taken for an action whose outcome is not known.
-        (Action::StopVm | Action::ForceStopVm, ActionResult::Waits { .. }) => {
+        // Only a start waits for a lease, and only a destination gets ready: taken for an action whose outcome is not known.
+        (Action::StopVm | Action::ForceStopVm, ActionResult::Waits { .. })
+        | (Action::StartVm | Action::StopVm | Action::ForceStopVm, ActionResult::Ready { .. }) => {
             To(State::ReinitializeFSM, Delay, Reason::ResultLost)
         }
         (Action::StopVm, ActionResult::Done) => To(State::EngineStop, Delay, Reason::ShutdownAsked),

@@ -11,8 +11,7 @@ fn healthy() -> Local {
         maintenance: false,
         min_memory: 4096,
         conf_up_to_date: true,
-        migration: None,
-        io_error_pause: None,
+        ..Local::default()
     }
 }
 

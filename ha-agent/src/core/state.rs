@@ -35,17 +35,17 @@
 //! ReinitializeFSM        -> GlobalMaintenance UnknownLocalVmState LocalMaintenance EngineStarting! EngineDown
 //! EngineDown             -> GlobalMaintenance UnknownLocalVmState LocalMaintenance EngineStarting! EngineStart! EngineDown
 //! EngineStart            -> GlobalMaintenance UnknownLocalVmState LocalMaintenance EngineStarting EngineDown
-//! EngineStarting         -> GlobalMaintenance UnknownLocalVmState LocalMaintenance EngineStop EngineUp EngineStarting EngineForceStop! EngineMaybeAway! EngineStart!* EngineUpBadHealth* EngineDown*
-//! EngineUp               -> GlobalMaintenance UnknownLocalVmState EngineMaybeAway EngineMaybeAway! EngineUnexpectedlyDown EngineStop EngineUpBadHealth EngineUp EngineStart!* EngineForceStop!* EngineDown*
-//! EngineUpBadHealth      -> GlobalMaintenance UnknownLocalVmState EngineMaybeAway EngineMaybeAway! EngineUnexpectedlyDown EngineStop EngineUpBadHealth EngineUp EngineStart!* EngineForceStop!* EngineDown*
+//! EngineStarting         -> GlobalMaintenance UnknownLocalVmState LocalMaintenance EngineStop EngineUp EngineStarting EngineForceStop! EngineMaybeAway! EngineStart!* EngineUpBadHealth* EngineDown* EngineMigratingAway!*
+//! EngineUp               -> GlobalMaintenance UnknownLocalVmState EngineMaybeAway EngineMaybeAway! EngineUnexpectedlyDown EngineStop EngineUpBadHealth EngineUp EngineStart!* EngineForceStop!* EngineDown* EngineMigratingAway!*
+//! EngineUpBadHealth      -> GlobalMaintenance UnknownLocalVmState EngineMaybeAway EngineMaybeAway! EngineUnexpectedlyDown EngineStop EngineUpBadHealth EngineUp EngineStart!* EngineForceStop!* EngineDown* EngineMigratingAway!*
 //! EngineStop             -> GlobalMaintenance LocalMaintenance UnknownLocalVmState EngineForceStop EngineForceStop! EngineDown EngineStop ReinitializeFSM EngineUp*
 //! EngineForceStop        -> GlobalMaintenance LocalMaintenance UnknownLocalVmState EngineDown ReinitializeFSM
 //! EngineMaybeAway        -> GlobalMaintenance UnknownLocalVmState LocalMaintenance EngineUnexpectedlyDown EngineUnexpectedlyDown! EngineDown EngineUp EngineMaybeAway EngineStart!*
 //! EngineUnexpectedlyDown -> GlobalMaintenance UnknownLocalVmState LocalMaintenance EngineDown EngineUp EngineUnexpectedlyDown EngineStart!*
-//! UnknownLocalVmState    -> GlobalMaintenance UnknownLocalVmState LocalMaintenance ReinitializeFSM!
-//! LocalMaintenance       -> LocalMaintenance ReinitializeFSM
-//! GlobalMaintenance      -> GlobalMaintenance LocalMaintenance ReinitializeFSM
-//! EngineMigratingAway    -> GlobalMaintenance UnknownLocalVmState EngineDown ReinitializeFSM! EngineMigratingAway
+//! UnknownLocalVmState    -> GlobalMaintenance UnknownLocalVmState LocalMaintenance ReinitializeFSM! EngineMigratingAway!*
+//! LocalMaintenance       -> LocalMaintenance ReinitializeFSM EngineMigratingAway!*
+//! GlobalMaintenance      -> GlobalMaintenance LocalMaintenance ReinitializeFSM EngineMigratingAway!*
+//! EngineMigratingAway    -> GlobalMaintenance UnknownLocalVmState EngineDown ReinitializeFSM! EngineMigratingAway EngineUp* EngineStop* EngineMaybeAway!* EngineUnexpectedlyDown* EngineStart!*
 //! AgentStopped           -> AgentStopped
 //! ```
 //! Data only: no I/O, no clock.
@@ -157,6 +157,7 @@ impl State {
             Self::EngineStop => (limits.stop, Self::EngineForceStop, Wait::Delay),
             Self::EngineMaybeAway => (limits.away, Self::EngineUnexpectedlyDown, Wait::No),
             Self::EngineUnexpectedlyDown => (limits.unexpected_down, Self::EngineDown, Wait::Delay),
+            Self::EngineMigratingAway => (limits.migration, Self::EngineMigratingAway, Wait::Delay),
             Self::StartState
             | Self::ReinitializeFSM
             | Self::EngineDown
@@ -166,7 +167,6 @@ impl State {
             | Self::UnknownLocalVmState
             | Self::LocalMaintenance
             | Self::GlobalMaintenance
-            | Self::EngineMigratingAway
             | Self::AgentStopped => return None,
         };
         Some(Timer { limit, to, wait })

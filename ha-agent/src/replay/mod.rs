@@ -96,12 +96,22 @@ impl Run {
             let worked = match action {
                 Action::StartVm => tick.start_vm_ok,
                 Action::StopVm | Action::ForceStopVm => tick.stop_vm_ok,
-                // No recording has a paused VM.
-                Action::ResumeVm => true,
+                // No recording has a paused VM or a live migration.
+                Action::ResumeVm
+                | Action::SendVm { .. }
+                | Action::ReceiveVm { .. }
+                | Action::EndArrival
+                | Action::CancelMigration => true,
             };
             actions.push(match action {
                 Action::StartVm => json!({ "action": "START_VM", "result": worked }),
                 Action::ResumeVm => json!({ "action": "RESUME_VM", "result": worked }),
+                Action::SendVm { to } => json!({ "action": "SEND_VM", "to": to, "result": worked }),
+                Action::ReceiveVm { from } => {
+                    json!({ "action": "RECEIVE_VM", "from": from, "result": worked })
+                }
+                Action::EndArrival => json!({ "action": "END_ARRIVAL", "result": worked }),
+                Action::CancelMigration => json!({ "action": "CANCEL_MIGRATION", "result": worked }),
                 Action::StopVm => json!({ "action": "STOP_VM", "force": false, "result": worked }),
                 Action::ForceStopVm => json!({ "action": "STOP_VM", "force": true, "result": worked }),
             });

@@ -172,8 +172,7 @@ impl Scenario {
                 maintenance: local.maintenance,
                 min_memory: self.min_memory,
                 conf_up_to_date: self.conf_uptodate,
-                migration: None,
-                io_error_pause: None,
+                ..Local::default()
             },
             lock_manager_live: None,
             footing: Footing::default(),
@@ -188,6 +187,8 @@ impl Scenario {
             score: Score(u32::try_from(part.score.max(0)).unwrap_or(u32::MAX)),
             engine: part.engine_status.as_ref().and_then(engine_status),
             hostname: part.hostname,
+            migration_to: None,
+            ready: None,
         });
         Some(RemoteHost { id, block })
     }

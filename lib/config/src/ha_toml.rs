@@ -8,6 +8,7 @@ mod fencing;
 mod keys;
 mod layers;
 mod lease;
+mod migration;
 mod relations;
 mod rules;
 mod vdsm;
@@ -25,6 +26,7 @@ pub use fencing::{
     FencingAction, FencingHost, FencingTable, OptionText, check_option_value, is_secret_option,
 };
 pub use lease::{LeaseAdapter, LeaseTable, RecoveryProfile, profile_table};
+pub use migration::{MigrationTable, PortRange, PortRangeError};
 pub use relations::Relation;
 pub use rules::{RulesTable, SickEngine};
 pub use vdsm::{HostPort, HostPortError, VdsmTable};
@@ -45,6 +47,8 @@ pub struct HaToml {
     pub qemu: QemuTable,
     /// `[vdsm]`
     pub vdsm: VdsmTable,
+    /// `[migration]`
+    pub migration: MigrationTable,
     /// `[liveliness]`
     pub liveliness: LivelinessTable,
     /// `[socket]`
@@ -324,6 +328,8 @@ pub struct PolicyTable {
     pub stop_needs_cause: bool,
     /// Before a start the lock manager is asked who holds the VM's lease: nothing is tried while that host may be alive, and the start follows within two seconds of its giving way.
     pub lease_aware_start: bool,
+    /// The VM moves while it runs when another host takes it, where the hypervisor can; otherwise it is shut down here and started there.
+    pub live_migration: bool,
 }
 
 impl Default for PolicyTable {
@@ -344,6 +350,7 @@ impl Default for PolicyTable {
             health_escalation: true,
             stop_needs_cause: true,
             lease_aware_start: true,
+            live_migration: true,
         }
     }
 }
@@ -377,6 +384,7 @@ impl HaToml {
         self.lease.check(self.vm.hypervisor)?;
         self.rules.check(&self.timers)?;
         self.fencing.check()?;
+        self.migration.check()?;
         check::together(self)
     }
 

@@ -386,13 +386,16 @@ pub fn escape_connection(connection: &str) -> String {
     normal_connection(connection).replace('_', "__").replace('/', "_")
 }
 
-/// ha.conf: local maintenance of this host. Either of the two means local maintenance.
+/// ha.conf: local maintenance of this host. Either of the first two means local maintenance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct HaConf {
     /// Set by the engine or by the command line.
     pub local_maintenance: bool,
     /// Set by an operator by hand.
     pub local_maintenance_manual: bool,
+    /// Local maintenance does not wait for a host that can take the engine VM: without one the VM is shut down. The
+    /// existing release does not know this key and leaves it alone.
+    pub local_maintenance_force: bool,
 }
 
 impl HaConf {
@@ -405,6 +408,7 @@ impl HaConf {
         Ok(Self {
             local_maintenance: file.get_bool("local_maintenance")?.unwrap_or(false),
             local_maintenance_manual: file.get_bool("local_maintenance_manual")?.unwrap_or(false),
+            local_maintenance_force: file.get_bool("local_maintenance_force")?.unwrap_or(false),
         })
     }
 
@@ -413,11 +417,15 @@ impl HaConf {
         self.local_maintenance || self.local_maintenance_manual
     }
 
-    /// Writes both keys, keeping everything else in the file.
+    /// Writes the keys, keeping everything else in the file.
     pub fn store(self, paths: &Paths) -> Result<()> {
         KeyValueFile::update(&paths.ha_conf(), |file| {
             file.set("local_maintenance", bool_text(self.local_maintenance));
             file.set("local_maintenance_manual", bool_text(self.local_maintenance_manual));
+            // Not one more key in files of those who never used it.
+            if self.local_maintenance_force || file.get("local_maintenance_force").is_some() {
+                file.set("local_maintenance_force", bool_text(self.local_maintenance_force));
+            }
         })?;
         Ok(())
     }

@@ -116,7 +116,7 @@ fn local_maintenance_is_either_key() {
     let paths = Paths::new(dir.path());
     assert_eq!(HaConf::load(&paths).unwrap(), HaConf::default());
     std::fs::create_dir_all(paths.state_dir()).unwrap();
-    let manual = HaConf { local_maintenance: false, local_maintenance_manual: true };
+    let manual = HaConf { local_maintenance: false, local_maintenance_manual: true, ..HaConf::default() };
     manual.store(&paths).unwrap();
     assert!(HaConf::load(&paths).unwrap().is_maintenance());
     assert_eq!(
@@ -148,7 +148,10 @@ fn local_maintenance_survives_a_change_of_release_both_ways() {
         );
         std::fs::write(paths.ha_conf(), &theirs).unwrap();
         let read = HaConf::load(&paths).unwrap();
-        assert_eq!(read, HaConf { local_maintenance: local, local_maintenance_manual: manual });
+        assert_eq!(
+            read,
+            HaConf { local_maintenance: local, local_maintenance_manual: manual, ..HaConf::default() }
+        );
         assert_eq!(read.is_maintenance(), local || manual);
         read.store(&paths).unwrap();
         assert_eq!(std::fs::read_to_string(paths.ha_conf()).unwrap(), theirs);

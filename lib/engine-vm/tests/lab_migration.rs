@@ -99,7 +99,7 @@ async fn the_guest_moves_with_its_lease_and_never_runs_twice() {
     let listening = destination.prepare_incoming(&target(&lab)).await.unwrap();
     let waiting = destination.status().await.unwrap();
     assert_eq!(waiting.activity, VmActivity::MigrationDestination);
-    assert!(matches!(waiting.lease, LeaseHolding::Unknown { .. }), "{waiting:?}");
+    assert!(matches!(waiting.lease, LeaseHolding::Pending { .. }), "{waiting:?}");
     assert!(matches!(destination.resume().await, Err(VmError::Failed { .. })));
 
     let poller = Poller::start(&lab, [0, 1]);

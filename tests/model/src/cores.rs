@@ -12,8 +12,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use engine_vm::{LeaseHolding, VmActivity, VmExit, VmStatus};
 use ha_agent::core::rebase::{ClockShift, Horizon};
 use ha_agent::core::{
-    ActionResult, Core, Decision, Footing, Input, Limits, Local, Observation, PausedLease, Policy, Profile,
-    RemoteBlock, RemoteHost, Secs, Settings, SickEngine, Then, Weights, decide,
+    ActionResult, Core, Decision, Footing, Input, Limits, Local, Migrates, Observation, PausedLease, Policy,
+    Profile, RemoteBlock, RemoteHost, Secs, Settings, SickEngine, Then, Weights, decide,
 };
 use ha_broker::monitors::engine_health::{Seen, Verdict, classify, running};
 use metadata_format::{EngineStatus, HostId, Score};
@@ -48,6 +48,10 @@ pub const LIMITS: Limits = Limits {
     engine_resets: 1,
     engine_reset_window: 5 * TICK,
     sick_engine: SickEngine::ShutdownThenForce,
+    migration: 3 * TICK,
+    migration_answer: TICK,
+    migration_failures: 3 * TICK,
+    arrival_grace: 2 * TICK,
 };
 
 /// Every span of time that a core compares with, in seconds.
@@ -269,6 +273,8 @@ fn observation<const N: usize>(glance: &Glance<N>) -> Observation {
             score: Score(u32::from(block.score)),
             engine: Some(engine_status(block.engine)),
             hostname: format!("h{}", no.0 + 1),
+            migration_to: None,
+            ready: None,
         };
         Some(RemoteHost { id: host_id(no), block: Some(block) })
     });
@@ -288,12 +294,15 @@ fn observation<const N: usize>(glance: &Glance<N>) -> Observation {
             maintenance: glance.maintenance,
             min_memory: 4000,
             conf_up_to_date: true,
-            migration: None,
             io_error_pause: matches!(glance.engine.vm, Vm::Paused { .. }).then_some(if glance.lease_held {
                 PausedLease::Held
             } else {
                 PausedLease::Lost
             }),
+            // Its hypervisors cannot migrate: what a migration passes through is the simulator's to check, and a VM
+            // in two places at different stages would not leave a space that closes.
+            migrates: Migrates::default(),
+            ..Local::default()
         },
         lock_manager_live: glance.live.map(|live| {
             HostNo::all::<N>().zip(live).filter(|(_, live)| *live).map(|(no, _)| host_id(no)).collect()

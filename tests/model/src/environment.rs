@@ -185,6 +185,11 @@ impl<const N: usize> World<N> {
                 Outcome::Done
             }
             Action::ResumeVm => self.resume(no),
+            // Its hypervisors cannot, and the core knows: it asks for none of these.
+            Action::SendVm { .. }
+            | Action::ReceiveVm { .. }
+            | Action::EndArrival
+            | Action::CancelMigration => Outcome::Failed,
         }
     }
 

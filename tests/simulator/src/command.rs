@@ -156,6 +156,11 @@ pub enum Command {
     Vm(VmFault),
     FailStarts(Who, u32),
     Switch(Who, SwitchFault),
+    FailMigrations(Who, u32),
+    CanMigrate(Who, bool),
+    AskMigration { at: Who, to: Option<u16> },
+    ForcedMaintenance(Who),
+    GuestMovesIn(Duration, Duration),
     GuestBootsIn(Duration, Duration),
     GuestIgnoresShutdown(bool),
     PageTakes(Duration),
@@ -192,10 +197,14 @@ impl Command {
             Self::Switch(who, fault) if *fault != SwitchFault::Works => {
                 Self::Switch(*who, SwitchFault::Works)
             }
+            Self::FailMigrations(who, _) => Self::FailMigrations(*who, 0),
+            Self::CanMigrate(who, false) => Self::CanMigrate(*who, true),
             Self::GuestIgnoresShutdown(true) => Self::GuestIgnoresShutdown(false),
             Self::PageTakes(_) => Self::PageTakes(Duration::from_millis(50)),
             Self::GlobalMaintenance(true, who) => Self::GlobalMaintenance(false, *who),
-            Self::LocalMaintenance(true, who) => Self::LocalMaintenance(false, *who),
+            Self::LocalMaintenance(true, who) | Self::ForcedMaintenance(who) => {
+                Self::LocalMaintenance(false, *who)
+            }
             _ => return None,
         })
     }
@@ -218,6 +227,10 @@ impl Command {
             | Self::Load(who, _)
             | Self::FailStarts(who, _)
             | Self::Switch(who, _)
+            | Self::FailMigrations(who, _)
+            | Self::CanMigrate(who, _)
+            | Self::AskMigration { at: who, .. }
+            | Self::ForcedMaintenance(who)
             | Self::ClockStep(who, _)
             | Self::ClockRate(who, _)
             | Self::GlobalMaintenance(_, who)
@@ -226,6 +239,7 @@ impl Command {
             Self::Block(..)
             | Self::Vm(_)
             | Self::GuestBootsIn(..)
+            | Self::GuestMovesIn(..)
             | Self::GuestIgnoresShutdown(_)
             | Self::PageTakes(_)
             | Self::Migrate { .. }
@@ -334,11 +348,12 @@ Any command that can end may be followed by `for TIME`.
   network WHO 0.0 to 1.0 (share of tries that succeed) | bridge WHO up|down | memory WHO MB | load WHO 0.0 to 1.0
   vm crashes | hangs | sick | well | pauses | resumes | powers-off | vanishes
   switch WHO works | unreachable | lies | missing   (its power, when a survivor switches it off)
-  starts WHO fail N | guest boots-in TIME TIME | guest ignores-shutdown yes|no | guest page-takes TIME
+  starts WHO fail N | migrations WHO fail N (of those away from it) | hypervisor WHO can-migrate | cannot-migrate
+  guest boots-in TIME TIME | guest moves-in TIME TIME | guest ignores-shutdown yes|no | guest page-takes TIME
   migrate to hostN takes TIME and arrives | fails | loses-source | loses-destination
   clock WHO step SECONDS | clock WHO rate PPM
-  maintenance global on|off WHO | maintenance local on|off WHO
-  operator starts|stops|kills WHO
+  maintenance global on|off WHO | maintenance local on|off|forced WHO
+  operator starts|stops|kills WHO | operator moves-vm WHO [to hostN] (asks WHO's broker for a live migration)
   heal all
   expect healthy | no-vm | vm-on WHO | same-vm | other-vm   [within TIME]
   expect state WHO NAME | score WHO POINTS | off WHO | all-seen | unseen WHO   [within TIME]
@@ -383,6 +398,10 @@ fn command(words: &[&str]) -> Option<Command> {
             },
         ),
         ["starts", w, "fail", n] => Command::FailStarts(who(w)?, number(n)?),
+        ["migrations", w, "fail", n] => Command::FailMigrations(who(w)?, number(n)?),
+        ["hypervisor", w, "can-migrate"] => Command::CanMigrate(who(w)?, true),
+        ["hypervisor", w, "cannot-migrate"] => Command::CanMigrate(who(w)?, false),
+        ["guest", "moves-in", least, most] => Command::GuestMovesIn(parse_time(least)?, parse_time(most)?),
         ["guest", "boots-in", least, most] => Command::GuestBootsIn(parse_time(least)?, parse_time(most)?),
         ["guest", "ignores-shutdown", yes] => Command::GuestIgnoresShutdown(on_off(yes)?),
         ["guest", "page-takes", time] => Command::PageTakes(parse_time(time)?),
@@ -402,7 +421,13 @@ fn command(words: &[&str]) -> Option<Command> {
             Command::ClockRate(who(w)?, number(ppm).filter(|r: &i32| r.abs() <= 10_000)?)
         }
         ["maintenance", "global", on, w] => Command::GlobalMaintenance(on_off(on)?, who(w)?),
+        ["maintenance", "local", "forced", w] => Command::ForcedMaintenance(who(w)?),
         ["maintenance", "local", on, w] => Command::LocalMaintenance(on_off(on)?, who(w)?),
+        ["operator", "moves-vm", w] => Command::AskMigration { at: who(w)?, to: None },
+        ["operator", "moves-vm", w, "to", host] => {
+            let Who::Id(to) = who(host)? else { return None };
+            Command::AskMigration { at: who(w)?, to: Some(to) }
+        }
         ["operator", hand, w] => {
             let hand = match *hand {
                 "starts" => ByHand::Starts,

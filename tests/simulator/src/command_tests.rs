@@ -46,6 +46,13 @@ vm powers-off
 vm vanishes
 starts host1 fail 3
 guest boots-in 30s 90s
+guest moves-in 5s 20s
+migrations vm-host fail 2 for 60s
+hypervisor host2 cannot-migrate for 60s
+hypervisor all can-migrate
+operator moves-vm vm-host
+operator moves-vm host1 to host3
+maintenance local forced vm-host for 60s
 guest ignores-shutdown yes for 60s
 guest ignores-shutdown no
 guest page-takes 4.999s

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use crate::fencer::SimFencer;
 use crate::group::Group;
 use crate::lockspace::SimLockspace;
-use crate::ports::{NoNotes, NoService, SimBroker, SimFiles};
+use crate::ports::{NoNotes, NoService, SimAddresses, SimBroker, SimFiles};
 use crate::probes::SimProbes;
 use crate::sanlock::{Daemon, Space};
 use crate::storage::SimWhiteboard;
@@ -133,7 +133,7 @@ impl World {
             for group in groups.into_iter().flatten() {
                 group.kill();
             }
-            here.vm.take().is_some()
+            here.vm.take().is_some_and(|vm| vm.arrival.is_none())
         };
         let text = match how {
             PowerLoss::Cut => "loses power",
@@ -388,6 +388,7 @@ impl HostRef {
             files: Arc::new(SimFiles(self.clone())),
             service: Arc::new(NoService),
             fencer: Arc::new(SimFencer(self.clone())),
+            addresses: Arc::new(SimAddresses(self.clone())),
         };
         let (stop, stopped) = watch::channel(false);
         let agent = Agent::new(ports, config, TimeZone::UTC, stopped);

@@ -73,7 +73,9 @@ impl Promise {
         match self {
             Self::OneWriter => "At no moment can more than one instance of the engine VM write to its disk.",
             Self::LeaseFirst => "The engine VM never starts without holding its lease.",
-            Self::HandsOff => "In global maintenance no agent starts, stops or moves the engine VM.",
+            Self::HandsOff => {
+                "In global maintenance no agent starts, stops or moves the engine VM, unless an operator asks for a move."
+            }
             Self::OwnBlock => "A host's block is written by that host alone.",
             Self::LeasedWrite => "A host writes its block only while it holds its host id.",
             Self::MaintenanceKept => "A change of global maintenance that was acknowledged is never lost.",
@@ -125,6 +127,8 @@ pub struct Book {
     pub maintenance_pending: u32,
     /// When something was last done to the engine or its guest, or by a person.
     pub disturbed: Duration,
+    /// When a person last asked for a live migration.
+    pub migration_asked: Option<Duration>,
     /// When commands were given, within the last hour.
     pub commands: std::collections::VecDeque<Duration>,
     /// How many, over the whole run.
@@ -133,6 +137,8 @@ pub struct Book {
 
 /// How long an agent may act on what it saw before: a look, a step and its writes.
 const GRACE: Duration = Duration::from_mins(2);
+/// How long a broker keeps a request for a migration.
+const REQUEST_KEPT: Duration = Duration::from_mins(10);
 const HOUR: Duration = Duration::from_hours(1);
 
 impl State {
@@ -213,6 +219,11 @@ impl World {
             Ask::Start => "start the VM",
             Ask::Shutdown => "power the VM down",
             Ask::Destroy => "end the VM at once",
+            Ask::Migrate { .. } => "move the VM",
+        };
+        let what = &match ask {
+            Ask::Migrate { to } => format!("{what} to host{to}"),
+            Ask::Start | Ask::Shutdown | Ask::Destroy => what.to_owned(),
         };
         match by {
             By::Operator => {
@@ -221,12 +232,29 @@ impl World {
             }
             By::Agent => {
                 self.log(Some(id), Kind::Vm, format!("the agent wants to {what}"));
+                if matches!(ask, Ask::Migrate { .. }) && self.migration_was_asked() {
+                    return;
+                }
                 self.check_hands_off(id, what);
                 if ask != Ask::Start {
                     self.check_left_alone(id, what);
                 }
             }
         }
+    }
+
+    /// A person may have asked for the move that an agent begins now.
+    fn migration_was_asked(&self) -> bool {
+        let now = self.now();
+        let asked = self.state().book.migration_asked;
+        asked.is_some_and(|at| now.saturating_sub(at) < REQUEST_KEPT + GRACE)
+    }
+
+    /// A person asks for a move.
+    pub fn migration_asked(&self) {
+        self.disturbed();
+        let now = self.now();
+        self.state().book.migration_asked = Some(now);
     }
 
     fn check_hands_off(&self, id: HostId, what: &str) {

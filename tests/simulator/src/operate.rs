@@ -57,6 +57,15 @@ impl World {
             Command::Load(who, share) => change(*who, &|host| host.cpu_load = *share),
             Command::Switch(who, fault) => change(*who, &|host| host.switch = *fault),
             Command::FailStarts(who, count) => change(*who, &|host| host.failing_starts = *count),
+            Command::FailMigrations(who, count) => change(*who, &|host| host.failing_migrations = *count),
+            Command::CanMigrate(who, can) => change(*who, &|host| host.migrates = *can),
+            Command::AskMigration { at, to } => {
+                self.migration_asked();
+                for host in self.which(*at) {
+                    host.ask_migration(*to);
+                }
+            }
+            Command::GuestMovesIn(least, most) => self.state().guest.moves = (*least, *most),
             Command::ClockStep(who, secs) => each(*who, &|host| self.clock_of(&host).step(*secs)),
             Command::ClockRate(who, rate) => each(*who, &|host| self.clock_of(&host).set_rate(*rate)),
             Command::Vm(fault) => self.vm_suffers(*fault),
@@ -78,7 +87,17 @@ impl World {
             }
             Command::LocalMaintenance(on, who) => {
                 self.disturbed();
-                change(*who, &|host| host.local_maintenance = *on);
+                change(*who, &|host| {
+                    host.local_maintenance = *on;
+                    host.forced_maintenance &= *on;
+                });
+            }
+            Command::ForcedMaintenance(who) => {
+                self.disturbed();
+                change(*who, &|host| {
+                    host.local_maintenance = true;
+                    host.forced_maintenance = true;
+                });
             }
             Command::ByHand(hand, who) => each(*who, &|host| host.by_hand(*hand)),
             Command::HealAll => self.heal_all(),
@@ -176,7 +195,9 @@ impl World {
             let mut state = self.state();
             let here = &mut state.hosts[source.index()];
             match &mut here.vm {
-                Some(vm) if vm.executes() => vm.activity = VmActivity::MigrationSource,
+                Some(vm) if vm.executes() && vm.activity != VmActivity::MigrationSource => {
+                    vm.activity = VmActivity::MigrationSource;
+                }
                 _ => return,
             }
             here.migration = Some(MigrationProgress::Active { transferred: 0, remaining: 1 << 32 });
@@ -209,7 +230,10 @@ impl World {
                 host.cpu_load = 0.1;
                 host.failing_starts = 0;
                 host.switch = crate::command::SwitchFault::Works;
+                host.failing_migrations = 0;
+                host.migrates = true;
                 host.local_maintenance = false;
+                host.forced_maintenance = false;
             }
         }
         self.disturbed();
@@ -292,6 +316,17 @@ impl HostRef {
         });
     }
 
+    /// Asks this host's broker for a live migration, as the command line does.
+    fn ask_migration(&self, to: Option<u16>) {
+        let broker = self.world.state().hosts[self.index()].broker.clone();
+        let Some(broker) = broker else {
+            self.world.log(Some(self.id), Kind::World, "no broker runs to take the request");
+            return;
+        };
+        let to = to.and_then(|id| metadata_format::HostId::new(id).ok());
+        tokio::spawn(async move { broker.ask_migration(to).await });
+    }
+
     fn by_hand(&self, hand: ByHand) {
         let host = self.clone();
         self.world.disturbed();
@@ -317,7 +352,9 @@ impl HostRef {
         let mut state = self.world.state();
         let here = &mut state.hosts[self.index()];
         here.migration = Some(MigrationProgress::Failed { detail: "the migration was given up".to_owned() });
-        if let Some(vm) = &mut here.vm {
+        if let Some(vm) =
+            here.vm.as_mut().filter(|vm| !vm.between && vm.activity == VmActivity::MigrationSource)
+        {
             vm.activity = VmActivity::Up;
         }
     }

@@ -1,12 +1,13 @@
 //! The agent's other ports on a simulated host: its broker's socket, its files, its service manager.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use broker_api::status::{AgentReport, StatusDocument, Wake};
-use ha_agent::ports::{Broker, BrokerError, ConfTrouble, Files, Service};
+use ha_agent::ports::{Addresses, Broker, BrokerError, ConfTrouble, Files, Service};
 use ha_broker::broker::{Broker as ShippedBroker, Notifications};
 use ha_broker::verbs::{VerbError, Verbs};
 use metadata_format::HostId;
@@ -127,8 +128,22 @@ impl Files for SimFiles {
         Ok(self.0.world.state().host(self.0.id).local_maintenance)
     }
 
+    fn maintenance_is_forced(&self) -> Result<bool, String> {
+        Ok(self.0.world.state().host(self.0.id).forced_maintenance)
+    }
+
     fn vm_memory(&self) -> Result<u64, String> {
         Ok(VM_MEMORY)
+    }
+}
+
+/// The host's addresses.
+pub struct SimAddresses(pub HostRef);
+
+#[async_trait]
+impl Addresses for SimAddresses {
+    async fn of_link(&self, _name: &str) -> Result<Option<IpAddr>, String> {
+        Ok(Some(self.0.address()))
     }
 }
 

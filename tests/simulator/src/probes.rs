@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use ha_broker::monitors::{EngineHealth, Kind, MonitorError, Probe, ProbeFactory, Reading, python_bool};
 use ha_broker::verbs::MonitorOptions;
 
-use crate::vm::{SimPage, SimVm};
+use crate::page::SimPage;
+use crate::vm::SimVm;
 use crate::world::{Host, HostRef};
 
 /// Makes the probes of one host.

@@ -183,7 +183,7 @@ fn fault(rng: &mut impl Rng, at: Duration, hosts: u16, toml: &HaToml) -> Vec<Ste
             .unwrap_or(&SwitchFault::Missing);
         return lasting(Command::Switch(some(rng, hosts), fault));
     }
-    match rng.random_range(0..33) {
+    match rng.random_range(0..38) {
         0 | 1 => lasting(Command::PowerOff(one(rng, hosts))),
         2 => lasting(Command::Freeze(one(rng, hosts))),
         3 => {
@@ -256,6 +256,16 @@ fn fault(rng: &mut impl Rng, at: Duration, hosts: u16, toml: &HaToml) -> Vec<Ste
             .unwrap_or(&MigrationEnd::Arrives);
             let takes = Duration::from_secs(rng.random_range(2..60));
             moment(Command::Migrate { to: rng.random_range(1..=hosts), takes, end })
+        }
+        33 | 34 => {
+            let to = rng.random_ratio(1, 2).then(|| rng.random_range(1..=hosts));
+            moment(Command::AskMigration { at: one(rng, hosts), to })
+        }
+        35 => lasting(Command::FailMigrations(some(rng, hosts), rng.random_range(1..5))),
+        36 => lasting(Command::CanMigrate(some(rng, hosts), false)),
+        37 => {
+            let most = *[5, 30, 120, 3600].choose(rng).unwrap_or(&5);
+            moment(Command::GuestMovesIn(Duration::from_secs(1), Duration::from_secs(most)))
         }
         30 => moment(Command::ClockStep(one(rng, hosts), rng.random_range(-100_000..100_000))),
         31 => lasting(if rng.random() {

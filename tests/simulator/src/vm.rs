@@ -9,81 +9,13 @@ use engine_vm::{
     ConsoleAddress, ConsoleKind, CpuUse, EngineVm, LeaseHolding, LeaseOutlook, MigrationProgress,
     MigrationTarget, Receiver, StartMode, VmActivity, VmError, VmEvent, VmExit, VmStatus,
 };
-use ha_broker::monitors::Liveliness;
+use metadata_format::HostId;
 use rand::Rng;
 use tokio::sync::broadcast;
 
+pub use crate::guest::{Guest, Process};
 use crate::sanlock::{Refusal, Space, Standing};
 use crate::world::{HostRef, State};
-
-/// A hypervisor process with the VM.
-#[derive(Debug, Clone)]
-pub struct Process {
-    /// Which one, counted over the whole run.
-    pub instance: u64,
-    /// What it does.
-    pub activity: VmActivity,
-    /// When its engine answers, if nothing comes between.
-    pub healthy_at: Duration,
-    /// It was asked to power down: what is under way is not taken back.
-    pub asked_down: bool,
-    /// It was killed: guest code never runs again, but the process waits for storage to die, and ends so.
-    pub dying: Option<VmExit>,
-}
-
-impl Process {
-    /// Whether guest code runs, so that it may write to the disk.
-    pub fn executes(&self) -> bool {
-        self.dying.is_none()
-            && match self.activity {
-                VmActivity::Up
-                | VmActivity::PoweringUp
-                | VmActivity::PoweringDown
-                | VmActivity::MigrationSource
-                | VmActivity::RebootInProgress => true,
-                VmActivity::Down
-                | VmActivity::WaitForLaunch
-                | VmActivity::Paused
-                | VmActivity::PausedByIoError
-                | VmActivity::MigrationDestination
-                | VmActivity::RestoringState
-                | VmActivity::SavingState => false,
-            }
-    }
-}
-
-/// The guest, wherever it runs.
-#[derive(Debug, Clone)]
-pub struct Guest {
-    /// Shortest and longest time from the start of the VM to an engine that answers.
-    pub boot: (Duration, Duration),
-    /// Shortest and longest time that it takes to power down.
-    pub power_down: (Duration, Duration),
-    /// It does not power down when asked.
-    pub ignores_shutdown: bool,
-    /// Its engine answers badly.
-    pub sick: bool,
-    /// Time that its page takes to answer.
-    pub page_delay: Duration,
-    /// It hangs: nothing in it answers. Ends with the VM.
-    pub hangs: bool,
-    /// Guest time between asking for a disk write and noticing that it failed.
-    pub notices_io_error: Duration,
-}
-
-impl Default for Guest {
-    fn default() -> Self {
-        Self {
-            boot: (Duration::from_secs(30), Duration::from_secs(90)),
-            power_down: (Duration::from_secs(5), Duration::from_secs(20)),
-            ignores_shutdown: false,
-            sick: false,
-            page_delay: Duration::from_millis(50),
-            hangs: false,
-            notices_io_error: Duration::from_secs(1),
-        }
-    }
-}
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +31,7 @@ fn within(rng: &mut impl Rng, (least, most): (Duration, Duration)) -> Duration {
 }
 
 impl HostRef {
-    fn vm<T>(&self, look: impl FnOnce(&mut Option<Process>) -> T) -> T {
+    pub(crate) fn vm<T>(&self, look: impl FnOnce(&mut Option<Process>) -> T) -> T {
         look(&mut self.world.state().hosts[self.index()].vm)
     }
 
@@ -154,6 +86,9 @@ impl HostRef {
                 activity: VmActivity::Up,
                 healthy_at: now + within(rng, guest.boot),
                 asked_down: false,
+                between: false,
+                called_off: false,
+                arrival: None,
                 dying: None,
             });
         }
@@ -183,7 +118,8 @@ impl HostRef {
         let stuck = {
             let mut state = self.world.state();
             let host = &mut state.hosts[self.index()];
-            let stuck = host.path.stalled && self.world.shape.stalled_vm_cannot_die;
+            let writes = host.vm.as_ref().is_some_and(Process::may_write);
+            let stuck = host.path.stalled && writes && self.world.shape.stalled_vm_cannot_die;
             match &mut host.vm {
                 None => return true,
                 Some(process) if stuck => process.dying = Some(exit.clone()),
@@ -327,9 +263,13 @@ impl HostRef {
             Some(process) => VmStatus {
                 activity: process.activity,
                 exit: None,
-                lease: match (host.sanlock.holds_vm_lease, host.sanlock.space(Space::Domain).standing) {
-                    (true, Standing::Held | Standing::Failing) => LeaseHolding::Held,
-                    _ => LeaseHolding::Lost { detail: "sanlock names no such owner".to_owned() },
+                lease: if process.arrival.is_some() || process.between {
+                    LeaseHolding::Pending { detail: "it is on its way between two hosts".to_owned() }
+                } else {
+                    match (host.sanlock.holds_vm_lease, host.sanlock.space(Space::Domain).standing) {
+                        (true, Standing::Held | Standing::Failing) => LeaseHolding::Held,
+                        _ => LeaseHolding::Lost { detail: "sanlock names no such owner".to_owned() },
+                    }
                 },
                 pid: u32::try_from(process.instance).ok(),
             },
@@ -346,6 +286,11 @@ pub enum Ask {
     Shutdown,
     /// To end.
     Destroy,
+    /// To move to that host.
+    Migrate {
+        /// Which.
+        to: HostId,
+    },
 }
 
 /// The port to the VM on one host, for its agent and its broker.
@@ -395,19 +340,24 @@ impl EngineVm for SimVm {
     }
 
     fn receiver(&self) -> Receiver {
-        Receiver::Prepared
+        if self.0.world.state().host(self.0.id).migrates {
+            Receiver::Prepared
+        } else {
+            Receiver::Never { why: "its hypervisor cannot".to_owned() }
+        }
     }
 
-    async fn prepare_incoming(&self, _listen: &MigrationTarget) -> Result<MigrationTarget, VmError> {
-        Err(VmError::Unsupported { adapter: "simulated", action: "receive a migration by itself" })
+    async fn prepare_incoming(&self, listen: &MigrationTarget) -> Result<MigrationTarget, VmError> {
+        self.0.prepare_to_receive(listen).await
     }
 
-    async fn migrate(&self, _target: &MigrationTarget) -> Result<(), VmError> {
-        Err(VmError::Unsupported { adapter: "simulated", action: "migrate by itself" })
+    async fn migrate(&self, target: &MigrationTarget) -> Result<(), VmError> {
+        self.0.send_to(target)
     }
 
     async fn migrate_cancel(&self) -> Result<(), VmError> {
-        Err(VmError::NotRunning)
+        self.0.call_off();
+        Ok(())
     }
 
     async fn migration_progress(&self) -> Result<MigrationProgress, VmError> {
@@ -432,32 +382,6 @@ impl EngineVm for SimVm {
 
     fn events(&self) -> broadcast::Receiver<VmEvent> {
         self.0.world.state().hosts[self.0.index()].vm_events.subscribe()
-    }
-}
-
-/// The engine's page as the host sees it.
-pub struct SimPage(pub HostRef);
-
-/// How long the shipped page check waits.
-pub const PAGE_TIMEOUT: Duration = Duration::from_secs(5);
-
-#[async_trait]
-impl Liveliness for SimPage {
-    async fn check(&self) -> Result<(), String> {
-        let (answers, delay) = {
-            let state = self.0.world.state();
-            (state.engine_answers(self.0.id, self.0.world.now()), state.guest.page_delay)
-        };
-        match answers {
-            None => {
-                tokio::time::sleep(PAGE_TIMEOUT).await;
-                Err("no answer within 5 s".to_owned())
-            }
-            Some(good) => {
-                tokio::time::sleep(delay).await;
-                if good { Ok(()) } else { Err("connection refused".to_owned()) }
-            }
-        }
     }
 }
 

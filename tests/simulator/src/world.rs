@@ -21,10 +21,11 @@ use crate::clock::HostClock;
 use crate::command::SwitchFault;
 use crate::group::Group;
 use crate::invariant::{Book, Violation};
+use crate::page::PAGE_TIMEOUT;
 use crate::sanlock::{Areas, Daemon};
 use crate::storage::{Disk, Path};
 use crate::track::Track;
-use crate::vm::{Guest, PAGE_TIMEOUT, Process};
+use crate::vm::{Guest, Process};
 
 /// What does not change during a run.
 #[derive(Debug, Clone)]
@@ -124,6 +125,10 @@ pub struct Host {
     pub vm_events: broadcast::Sender<VmEvent>,
     /// A migration away from here.
     pub migration: Option<MigrationProgress>,
+    /// Its hypervisor can move the VM while it runs.
+    pub migrates: bool,
+    /// So many of the next migrations away from here break.
+    pub failing_migrations: u32,
     /// So many of the next starts fail.
     pub failing_starts: u32,
     /// Its power switch.
@@ -138,6 +143,8 @@ pub struct Host {
     pub cpu_load: f64,
     /// Local maintenance, as its ha.conf says.
     pub local_maintenance: bool,
+    /// It does not wait for a host that can take the VM.
+    pub forced_maintenance: bool,
     /// What its agent last said of itself.
     pub said: Option<AgentReport>,
     /// Since when network, bridge, storage and leases of this host are undisturbed.
@@ -178,14 +185,18 @@ impl State {
 
     /// Where guest code of the VM runs, or where its process waits to die while it may still write.
     pub fn writers(&self) -> impl Iterator<Item = u16> + '_ {
-        (1..).zip(&self.hosts).filter(|(_, host)| host.powered && !host.frozen).filter_map(|(id, host)| {
-            host.vm.as_ref().filter(|vm| vm.executes() || vm.dying.is_some()).map(|_| id)
-        })
+        (1..)
+            .zip(&self.hosts)
+            .filter(|(_, host)| host.powered && !host.frozen)
+            .filter_map(|(id, host)| host.vm.as_ref().filter(|vm| vm.may_write()).map(|_| id))
     }
 
     /// Where a process with the VM exists.
     pub fn vm_host(&self) -> Option<u16> {
-        (1..).zip(&self.hosts).find(|(_, host)| host.vm.is_some()).map(|(id, _)| id)
+        let with = |wanted: fn(&Process) -> bool| {
+            (1..).zip(&self.hosts).find(|(_, host)| host.vm.as_ref().is_some_and(wanted)).map(|(id, _)| id)
+        };
+        with(|vm| vm.arrival.is_none()).or_else(|| with(|_| true))
     }
 
     /// Whether the engine on `host` answers its page well; `None` when nothing answers at all.
@@ -264,6 +275,8 @@ impl World {
             vm_exit: None,
             vm_events: broadcast::channel(16).0,
             migration: None,
+            migrates: true,
+            failing_migrations: 0,
             failing_starts: 0,
             switch: SwitchFault::Works,
             network: 1.0,
@@ -271,6 +284,7 @@ impl World {
             mem_free: 16_000.0,
             cpu_load: 0.1,
             local_maintenance: false,
+            forced_maintenance: false,
             said: None,
             fit_since: Duration::ZERO,
         };

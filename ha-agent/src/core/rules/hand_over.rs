@@ -1,14 +1,19 @@
 //! When a better host takes a VM that runs here. `cpu_never_evicts` and `debounce` make that rarer.
 
-use super::{Outcome, Step, To};
-use crate::core::reason::{Monitored, Reason};
-use crate::core::state::State;
-use crate::core::state::Wait::Delay;
+use super::{Outcome, Step};
+use crate::core::moves::Cause;
+use crate::core::reason::{HostName, Monitored, Reason};
 use crate::core::{Core, debounce};
 
 impl Step<'_> {
-    /// Stops the VM here when another host is better by the margin, with `debounce` for long enough.
+    /// Gives the VM to another host when that is better by the margin, with `debounce` for long enough.
     pub(super) fn hand_over(&mut self) -> Option<Outcome> {
+        let (to, reason) = self.hand_over_due()?;
+        Some(self.leaves(to, Cause::HandOver, reason))
+    }
+
+    /// The host that should have the VM, and why.
+    pub(super) fn hand_over_due(&mut self) -> Option<(HostName, Reason)> {
         if self.only_vouched_for() {
             return None;
         }
@@ -30,7 +35,7 @@ impl Step<'_> {
             self.notes.push(Reason::HandOverWaits { score, host, theirs, seen, needed });
             return None;
         }
-        Some(To(State::EngineStop, Delay, Reason::HandOver { score, host, theirs, margin }))
+        Some((host.clone(), Reason::HandOver { score, host, theirs, margin }))
     }
 
     /// Notes what is bad now and does not count yet.

@@ -37,7 +37,9 @@ pub(super) fn after_resume(from: State, result: ActionResult) -> Outcome {
             To(waiting(from), Delay, Reason::ResumeFailed { detail })
         }
         // Only a start waits for a lease.
-        ActionResult::Waits { .. } => To(waiting(from), Delay, Reason::ResultLost),
+        ActionResult::Waits { .. } | ActionResult::Ready { .. } => {
+            To(waiting(from), Delay, Reason::ResultLost)
+        }
     }
 }
 

@@ -28,6 +28,7 @@ pub(super) fn ranges(toml: &HaToml) -> Result<(), String> {
         ("timers.storage_deadline", timers.storage_deadline, 0.1, 600.0),
         ("timers.remote_poll", timers.remote_poll, 0.2, 10.0),
         ("liveliness.timeout", toml.liveliness.timeout, 0.1, 60.0),
+        ("migration.timeout", toml.migration.timeout, 60.0, 86400.0),
     ] {
         let value = value.as_secs_f64();
         if !(least..=most).contains(&value) {

@@ -34,6 +34,7 @@ pub(super) const KNOWN: &[(&str, &[&str])] = &[
     ),
     ("qemu", &["binary", "machine", "accel", "user", "bridge", "extra_args"]),
     ("vdsm", &["address"]),
+    ("migration", &["address", "ports", "timeout"]),
     ("liveliness", &["urls", "expected", "timeout"]),
     ("socket", &["writers"]),
     ("metrics", &[]),
@@ -88,6 +89,7 @@ pub(super) const POLICY: &[&str] = &[
     "health_escalation",
     "stop_needs_cause",
     "lease_aware_start",
+    "live_migration",
 ];
 
 /// Whether a text that can be read sets this key.

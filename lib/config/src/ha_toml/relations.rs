@@ -189,6 +189,11 @@ pub(super) fn all(toml: &HaToml) -> Vec<Relation> {
             set("timers.engine_stop", timers.engine_stop),
             "the guest would be powered off at the first look after it was asked to shut down",
         ),
+        less(
+            &[looped.times(3)],
+            set("migration.timeout", toml.migration.timeout),
+            "a live migration would be called off before its destination could get ready",
+        ),
     ]
 }
 

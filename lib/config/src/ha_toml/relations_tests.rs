@@ -165,6 +165,12 @@ fn edges() -> Vec<Edge> {
             |toml, time| toml.timers.engine_stop = time,
             20,
         ),
+        larger(
+            "timers.loop × 3 < migration.timeout",
+            "migration.timeout",
+            |toml, time| toml.migration.timeout = time,
+            30,
+        ),
     ]
 }
 

@@ -265,7 +265,7 @@ impl Asked {
         };
         match holding {
             LeaseHolding::Lost { detail } if is_between && is_handed_over => {
-                LeaseHolding::Unknown { detail: format!("the lease is being handed over ({detail})") }
+                LeaseHolding::Pending { detail: format!("the lease is being handed over ({detail})") }
             }
             other => other,
         }

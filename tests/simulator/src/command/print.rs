@@ -146,6 +146,14 @@ impl fmt::Display for Command {
                 write!(f, "switch {who} {fault}")
             }
             Self::FailStarts(who, count) => write!(f, "starts {who} fail {count}"),
+            Self::FailMigrations(who, count) => write!(f, "migrations {who} fail {count}"),
+            Self::CanMigrate(who, can) => {
+                write!(f, "hypervisor {who} {}", if *can { "can-migrate" } else { "cannot-migrate" })
+            }
+            Self::AskMigration { at, to: None } => write!(f, "operator moves-vm {at}"),
+            Self::AskMigration { at, to: Some(to) } => write!(f, "operator moves-vm {at} to host{to}"),
+            Self::ForcedMaintenance(who) => write!(f, "maintenance local forced {who}"),
+            Self::GuestMovesIn(least, most) => write!(f, "guest moves-in {} {}", Time(*least), Time(*most)),
             Self::GuestBootsIn(least, most) => {
                 write!(f, "guest boots-in {} {}", Time(*least), Time(*most))
             }
