@@ -221,7 +221,7 @@ mod tests {
              passwdValidTo=\"2026-01-02T03:04:05\" connected=\"keep\">\
              <listen type='address' address='127.0.0.1'/></graphics>"
         );
-        assert_eq!(utc(Wall(1_767_323_045), Duration::from_secs(60)).unwrap(), "2026-01-02T03:05:05");
-        assert_eq!(utc(Wall(i64::MAX), Duration::from_secs(60)), None);
+        assert_eq!(utc(Wall(1_767_323_045), Duration::from_mins(1)).unwrap(), "2026-01-02T03:05:05");
+        assert_eq!(utc(Wall(i64::MAX), Duration::from_mins(1)), None);
     }
 }

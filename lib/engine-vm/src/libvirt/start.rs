@@ -270,13 +270,11 @@ impl Inner {
         tracing::warn!(pid = process.pid, why, "QEMU is killed, since libvirt cannot be told to end it");
         let cannot = |error: std::io::Error| failed(DESTROY, format!("process {}: {error}", process.pid));
         process.kill().map_err(cannot)?;
-        match tokio::time::timeout(VANISH, process.ended()).await {
-            Ok(ended) => ended.map_err(cannot),
-            Err(_) => {
-                let secs = VANISH.as_secs();
-                Err(failed(DESTROY, format!("process {} is there after {secs} s", process.pid)))
-            }
-        }
+        let Ok(ended) = tokio::time::timeout(VANISH, process.ended()).await else {
+            let secs = VANISH.as_secs();
+            return Err(failed(DESTROY, format!("process {} is there after {secs} s", process.pid)));
+        };
+        ended.map_err(cannot)
     }
 
     /// QEMU's process, pinned.
