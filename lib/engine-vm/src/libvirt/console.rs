@@ -38,7 +38,8 @@ fn graphics(xml: &str) -> Option<Vec<Graphics>> {
     let mut depth = 0_usize;
     let mut found: Vec<Graphics> = Vec::new();
     let mut inside: Option<Writer<Vec<u8>>> = None;
-    // In domain and devices, that is at depth 2.
+    // Other elements of the domain, as its metadata, may hold what has the same name.
+    let mut is_among_devices = false;
     loop {
         let event = reader.read_event().ok()?;
         match &event {
@@ -46,7 +47,10 @@ fn graphics(xml: &str) -> Option<Vec<Graphics>> {
             Event::Start(start) | Event::Empty(start) => {
                 let is_empty = matches!(event, Event::Empty(_));
                 let name = start.name();
-                if depth == 2 && name.as_ref() == b"graphics" {
+                if depth == 1 && !is_empty {
+                    is_among_devices = name.as_ref() == b"devices";
+                }
+                if depth == 2 && is_among_devices && name.as_ref() == b"graphics" {
                     let attributes = attributes(start)?;
                     found.push(Graphics { attributes, inside: String::new(), listen: None });
                     inside = (!is_empty).then(|| Writer::new(Vec::new()));
