@@ -4,11 +4,13 @@ use std::fs;
 use std::path::Path;
 
 use ha_config::atomic::{self, Mode};
+use ha_config::ha_toml::Hypervisor;
 use ha_config::{HaToml, HostedEngineConf, KeyValueFile, Paths};
 use metadata_format::{BLOCK_SIZE, HostBlock, HostId, block_offset};
 
 use super::find::ClusterConf;
 use super::leases::refuse_taken_id;
+use super::libvirt::configure_libvirt;
 use super::report::Report;
 use super::{SetupError, io};
 use crate::shared_file::SharedFile;
@@ -32,7 +34,7 @@ pub fn configure_host(
     report: &dyn Report,
 ) -> Result<(), SetupError> {
     let conf = cluster.parsed(paths);
-    HaToml::parse(paths, &cluster.ha_toml)?;
+    let toml = HaToml::parse(paths, &cluster.ha_toml)?;
     refuse_other_deployment(paths, &conf, host)?;
     refuse_taken_id(&conf.lockspace_path()?, host.host_id, &host.hostname)?;
     refuse_taken_block(&conf.metadata_path()?, host)?;
@@ -66,6 +68,10 @@ pub fn configure_host(
         atomic::write(&path, cluster.vm_conf.as_bytes(), Mode::KeepOr644)?;
     }
     atomic::write(&paths.answers_conf(), cluster.answers.as_bytes(), Mode::Private)?;
+
+    if toml.vm.hypervisor == Hypervisor::Libvirt {
+        configure_libvirt(paths, host.host_id, report)?;
+    }
 
     report.info("Writing the main configuration");
     let mut file = KeyValueFile::parse(paths.hosted_engine_conf(), &cluster.hosted_engine_conf);

@@ -8,6 +8,7 @@ mod fencing;
 mod keys;
 mod layers;
 mod lease;
+mod libvirt;
 mod migration;
 mod relations;
 mod rules;
@@ -26,6 +27,7 @@ pub use fencing::{
     FencingAction, FencingHost, FencingTable, OptionText, check_option_value, is_secret_option,
 };
 pub use lease::{LeaseAdapter, LeaseTable, RecoveryProfile, profile_table};
+pub use libvirt::{HOST as MIGRATION_HOST, LibvirtTable};
 pub use migration::{MigrationTable, PortRange, PortRangeError};
 pub use relations::Relation;
 pub use rules::{RulesTable, SickEngine};
@@ -49,6 +51,8 @@ pub struct HaToml {
     pub vdsm: VdsmTable,
     /// `[migration]`
     pub migration: MigrationTable,
+    /// `[libvirt]`
+    pub libvirt: LibvirtTable,
     /// `[liveliness]`
     pub liveliness: LivelinessTable,
     /// `[socket]`

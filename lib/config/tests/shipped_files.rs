@@ -39,6 +39,7 @@ fn ha_toml_is_all_defaults_and_shows_them() {
     }
     assert!(shown.lease.vm.take().is_some());
     assert!(shown.migration.address.take().is_some());
+    assert!(shown.libvirt.domain.take().is_some());
     assert_eq!(shown.fencing.host.len(), 1);
     shown.fencing.host.clear();
     assert_eq!(shown, HaToml::default());
@@ -48,8 +49,8 @@ fn ha_toml_is_all_defaults_and_shows_them() {
 fn ha_toml_names_every_key() {
     let keys =
         |text: &str| text.lines().filter(|line| line.contains(" = ") && !line.starts_with("# ")).count();
-    // hypervisor; adapter, profile, io_timeout, watchdog_timeout, vm; profile; 13 timers; 6 of QEMU; address of VDSM; 3 of the page; writers; 3 of migrations; 16 policies; 8 rules; 2 of fencing; 11 of a power switch.
-    assert_eq!(keys(&etc("ha.toml")), 1 + 5 + 1 + 13 + 6 + 1 + 3 + 1 + 3 + 16 + 8 + 2 + 11);
+    // hypervisor; adapter, profile, io_timeout, watchdog_timeout, vm; profile; 13 timers; 6 of QEMU; address of VDSM; 5 of libvirt; 3 of migrations; 3 of the page; writers; 16 policies; 8 rules; 2 of fencing; 11 of a power switch.
+    assert_eq!(keys(&etc("ha.toml")), 1 + 5 + 1 + 13 + 6 + 1 + 5 + 3 + 3 + 1 + 16 + 8 + 2 + 11);
 }
 
 #[test]

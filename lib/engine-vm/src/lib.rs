@@ -7,10 +7,12 @@
 pub mod domain_xml;
 pub mod indexed_lease;
 pub mod lease;
+pub mod libvirt;
 mod of_host;
 mod outlook;
 pub mod port;
 pub mod qemu;
+mod under_libvirt;
 pub mod vdsm;
 
 pub use of_host::of_host;
