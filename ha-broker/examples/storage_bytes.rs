@@ -28,7 +28,9 @@ fn per_minute(hosts: u16, poll: Duration) -> (u64, u64) {
 }
 
 fn main() {
-    println!("| hosts | remote_poll, s | reads per minute | KiB read per minute |\n| --- | --- | --- | --- |");
+    println!(
+        "| hosts | remote_poll, s | reads per minute | KiB read per minute |\n| --- | --- | --- | --- |"
+    );
     for hosts in [3, 64, 2000] {
         for poll in [10, 2, 1] {
             let (bytes, reads) = per_minute(hosts, Duration::from_secs(poll));
