@@ -68,15 +68,6 @@ pub trait Clock: Send + Sync {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
-impl SystemClock {
-    /// Time since the machine booted, also that in which it was asleep (`CLOCK_BOOTTIME`).
-    pub fn since_boot(self) -> Duration {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        let secs = u64::try_from(now.tv_sec).unwrap_or(0);
-        Duration::new(secs, u32::try_from(now.tv_nsec).unwrap_or(0))
-    }
-}
-
 impl Clock for SystemClock {
     fn monotonic(&self) -> Monotonic {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);

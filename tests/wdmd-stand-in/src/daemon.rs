@@ -127,8 +127,8 @@ impl Daemon {
 
     /// False when the device is not there.
     fn tell_device(&self, word: &[u8]) -> bool {
-        let send = || UnixDatagram::unbound()?.send_to(word, &self.settings.device);
-        let sent = send();
+        let try_it = || UnixDatagram::unbound()?.send_to(word, &self.settings.device);
+        let sent = try_it();
         if let Err(error) = &sent {
             say(&format!("the device at {} cannot be reached: {error}", self.settings.device.display()));
         }
@@ -150,7 +150,7 @@ impl Daemon {
                     }
                 }
                 Request::Unknown { command } => {
-                    say(&format!("client {id} sent the unknown command {command}"))
+                    say(&format!("client {id} sent the unknown command {command}"));
                 }
                 Request::Register { name } => say(&format!("client {id} is {name}")),
                 Request::RefcountSet | Request::RefcountClear | Request::TestLive { .. } => {}

@@ -27,7 +27,6 @@ pub mod qmp;
 pub mod run_dir;
 mod settings;
 mod spawn;
-mod standstill;
 mod start;
 mod watch;
 

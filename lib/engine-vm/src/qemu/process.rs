@@ -59,14 +59,6 @@ pub struct Process {
     pidfd: OwnedFd,
 }
 
-/// Sends SIGKILL to the process of `pidfd`. No error when it has ended already.
-pub fn kill(pidfd: &OwnedFd) -> io::Result<()> {
-    match rustix::process::pidfd_send_signal(pidfd, Signal::KILL) {
-        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-        Err(e) => Err(e.into()),
-    }
-}
-
 impl Process {
     /// The process of `record` if it still exists. A process that has ended and was not yet reaped is gone, but not
     /// before its last thread has.
@@ -108,12 +100,10 @@ impl Process {
 
     /// Sends SIGKILL. No error when it has ended already.
     pub fn kill(&self) -> io::Result<()> {
-        kill(&self.pidfd)
-    }
-
-    /// A descriptor of its own for the same process.
-    pub fn pidfd(&self) -> io::Result<OwnedFd> {
-        Ok(rustix::io::fcntl_dupfd_cloexec(&self.pidfd, 0)?)
+        match rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
     }
 
     /// True once the process is QEMU with this VM: the launcher's arguments do not name the VM.

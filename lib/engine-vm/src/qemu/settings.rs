@@ -57,8 +57,6 @@ pub struct QemuSettings {
     pub lease: LeaseSpec,
     /// W: so long after the lock manager began to fail on a host its watchdog has ended it.
     pub watchdog: Duration,
-    /// So long after its last renewal the VM's lease is lost (8N); `None` for a lease that needs no renewal.
-    pub lost_after: Option<Duration>,
     /// The VM.
     pub machine: MachineSource,
     /// How the VM's process is started.
@@ -98,7 +96,6 @@ impl QemuSettings {
             role,
             lease,
             watchdog: Duration::from_secs(toml.lease.watchdog_timeout.into()),
-            lost_after: (toml.lease.adapter == LeaseAdapter::Sanlock).then(|| toml.lease.lost_after()),
             machine,
             launcher: Launcher::find(paths.is_real_host()),
         })

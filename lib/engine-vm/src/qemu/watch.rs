@@ -10,7 +10,6 @@ use super::journal::Journal;
 use super::look::{Found, Inner, Shared};
 use super::qmp::QmpEvent;
 use super::run_dir::QmpRole;
-use super::standstill;
 use crate::port::{VmActivity, VmEvent};
 
 /// How often to look for a VM that another process started, when there is none. Events only make things quicker:
@@ -37,11 +36,6 @@ pub(super) async fn follow(inner: Shared) {
 }
 
 async fn follow_one(inner: &Shared, found: &Found) {
-    if let Some(lost_after) = inner.settings.lost_after
-        && let Err(error) = standstill::watch(&found.process, lost_after)
-    {
-        tracing::warn!(%error, "nobody will notice at once that this host stood still");
-    }
     let ended = found.process.ended();
     tokio::pin!(ended);
     loop {

@@ -101,7 +101,6 @@ impl Lab {
         let machine = machine(self.directory.path());
         QemuSettings {
             watchdog: Duration::from_mins(1),
-            lost_after: None,
             run_dir: self.run_dir(host),
             program: "qemu-system-x86_64".into(),
             accel: Accel::Tcg,

@@ -160,7 +160,6 @@ impl Vm {
         let settings = &self.context.settings;
         QemuSettings {
             watchdog: Duration::from_mins(1),
-            lost_after: None,
             run_dir: std::path::absolute(&self.directory).unwrap_or_else(|_| self.directory.clone()),
             program: settings.qemu.clone(),
             accel: settings.accel,
