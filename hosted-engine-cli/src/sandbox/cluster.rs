@@ -191,6 +191,7 @@ fn remove(layout: &Layout) -> anyhow::Result<()> {
     let mut ours = vec![
         layout.storage(),
         layout.authority(),
+        layout.inside().root().to_owned(),
         layout.state_file(),
         layout.dir().join("sandbox.json.new"),
     ];
@@ -245,15 +246,14 @@ impl Cluster {
         let all = procs::all();
         let hosts: BTreeMap<String, HostNumber> =
             procs::inits(&self.layout).into_iter().map(|(number, init)| (init.namespace, number)).collect();
-        let has_disk = |number: HostNumber, process: &Process| {
-            let mounts = self.layout.host(number).storage_mounts().display().to_string();
-            process.arguments.iter().any(|argument| argument.contains(&mounts))
-        };
+        let mounts = self.layout.inside().storage_mounts().display().to_string();
+        let has_disk =
+            |process: &Process| process.arguments.iter().any(|argument| argument.contains(&mounts));
         all.into_iter()
             .filter(|process| process.name.starts_with("qemu-system") && !process.is_zombie())
             .filter_map(|process| Some((*hosts.get(&process.namespace)?, process)))
             // Not the short run without a disk that finds out whether KVM works.
-            .filter(|(number, process)| has_disk(*number, process))
+            .filter(|(_, process)| has_disk(process))
             .collect()
     }
 

@@ -26,7 +26,7 @@ pub(super) const GUEST_FILES: [&str; 2] = ["vmlinuz", "initramfs"];
 
 /// On the first host: makes the storage. On every host: makes it a member.
 pub fn deploy(layout: &Layout, number: HostNumber) -> anyhow::Result<()> {
-    let paths = layout.host(number);
+    let paths = layout.inside();
     let state = State::load(layout)?;
     install_guest(&state, &paths)?;
     if state.hypervisor == Hypervisor::Vdsm {
@@ -59,7 +59,7 @@ fn make_certificates(layout: &Layout, number: HostNumber) -> anyhow::Result<()> 
     let program = program_dir()?.join(VDSM);
     let output = Command::new(&program)
         .arg("make-certificates")
-        .arg(layout.host(number).root().join("etc/pki/vdsm"))
+        .arg(layout.inside().root().join("etc/pki/vdsm"))
         .arg("--authority")
         .arg(layout.authority())
         .args(["--name", &number.name(), "--also", &number.address().to_string()])

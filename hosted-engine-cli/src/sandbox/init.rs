@@ -22,7 +22,7 @@ use super::layout::{ENGINE, ENGINE_FQDN, GATEWAY, HostNumber, Layout, MAX_HOSTS}
 use super::net;
 use super::procs::signal_pid;
 use super::services::{Service, Table};
-use super::state::State;
+use super::state::{Hypervisor, State};
 
 /// Runs until it is killed. Must be process 1 of fresh pid, mount, net, uts and ipc namespaces.
 pub fn run(layout: &Layout, number: HostNumber, cgroup: Option<&Path>) -> anyhow::Result<()> {
@@ -70,7 +70,10 @@ impl Host<'_> {
         if run.exists() {
             fs::remove_dir_all(&run)?;
         }
-        let mountpoint = self.layout.mountpoint(self.number);
+        // The mount point is made where it will be seen from inside.
+        let below_root = self.layout.mountpoint();
+        let below_root = below_root.strip_prefix(self.layout.inside().root()).unwrap_or(&below_root);
+        let mountpoint = self.root().join(below_root);
         for dir in [
             paths.run_dir(),
             paths.sanlock_run_dir(),
@@ -79,6 +82,7 @@ impl Host<'_> {
             paths.ha_conf_dir(),
             paths.hosted_engine_conf_dir(),
             mountpoint,
+            self.layout.inside().root().to_owned(),
         ] {
             fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
         }
@@ -105,6 +109,9 @@ impl Host<'_> {
                 mount_bind(&source, &target).with_context(|| format!("bind {}", target.display()))?;
             }
         }
+        let inside = self.layout.inside();
+        mount_bind(self.root(), inside.root())
+            .with_context(|| format!("bind {}", inside.root().display()))?;
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         mount("proc", "/proc", "proc", flags, None).context("/proc")?;
         mount("sysfs", "/sys", "sysfs", flags, None).context("/sys")?;
@@ -160,7 +167,7 @@ impl Host<'_> {
     }
 
     async fn wait_for_storage(&self) -> anyhow::Result<()> {
-        let mountpoint = self.layout.mountpoint(self.number);
+        let mountpoint = self.layout.mountpoint();
         let marker = format!(" {} ", mountpoint.display());
         for _ in 0..200 {
             if fs::read_to_string("/proc/self/mounts")?.contains(&marker) {
@@ -189,12 +196,12 @@ impl Host<'_> {
     }
 
     fn spawn(&self, service: Service) -> anyhow::Result<i32> {
-        let paths = self.layout.host(self.number);
+        let paths = self.layout.inside();
         let mut command = match service {
             Service::Storage => {
                 let mut command = Command::new(std::env::current_exe()?);
                 command.args(["sandbox", "fs"]);
-                command.arg(self.layout.storage()).arg(self.layout.mountpoint(self.number));
+                command.arg(self.layout.storage()).arg(self.layout.mountpoint());
                 command.arg(self.layout.fault_socket(self.number));
                 command
             }
@@ -226,7 +233,7 @@ impl Host<'_> {
             .append(true)
             .open(&log)
             .with_context(|| format!("cannot open {}", log.display()))?;
-        command.envs(environment(self.layout, self.number)?);
+        command.envs(environment(self.layout)?);
         command.current_dir("/").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command
             .spawn()
@@ -272,11 +279,8 @@ impl Host<'_> {
 }
 
 /// What every program of a host finds in its environment.
-pub fn environment(
-    layout: &Layout,
-    number: HostNumber,
-) -> anyhow::Result<Vec<(&'static str, std::ffi::OsString)>> {
-    let paths = layout.host(number);
+pub fn environment(layout: &Layout) -> anyhow::Result<Vec<(&'static str, std::ffi::OsString)>> {
+    let paths = layout.inside();
     let mut path = program_dir()?.into_os_string();
     path.push(":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     Ok(vec![
