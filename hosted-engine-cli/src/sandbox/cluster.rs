@@ -19,7 +19,7 @@ use super::procs::{self, Process};
 use super::services::Service;
 use super::shell::wait_for;
 use super::state::{Hypervisor, Lock, State};
-use super::{cgroup, faultfs, net};
+use super::{cgroup, faultfs, libvirtd, net};
 
 /// What `up` was asked for.
 #[derive(Debug, Clone)]
@@ -103,6 +103,8 @@ The cluster is up. To look at it and to break it:
   hosted-engine sandbox down";
 
 fn require_programs(options: &UpOptions) -> anyhow::Result<()> {
+    let libvirt = (options.hypervisor == Hypervisor::Libvirt)
+        .then_some((libvirtd::PROGRAM, "libvirt-daemon libvirt-daemon-driver-qemu libvirt-sanlock"));
     for (program, package) in [
         ("ip", "iproute2"),
         ("unshare", "util-linux"),
@@ -110,7 +112,10 @@ fn require_programs(options: &UpOptions) -> anyhow::Result<()> {
         ("setsid", "util-linux"),
         ("sanlock", "sanlock"),
         ("qemu-system-x86_64", "qemu-system-x86"),
-    ] {
+    ]
+    .into_iter()
+    .chain(libvirt)
+    {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let mut places = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
         anyhow::ensure!(

@@ -35,7 +35,7 @@ pub fn deploy(layout: &Layout, number: HostNumber) -> anyhow::Result<()> {
     let storage = StorageSpec {
         domain_type: match state.hypervisor {
             // Mounted by somebody else.
-            Hypervisor::Qemu => DomainType::Posixfs,
+            Hypervisor::Qemu | Hypervisor::Libvirt => DomainType::Posixfs,
             // VDSM's stand-in looks whether it is mounted, by the names that NFS has.
             Hypervisor::Vdsm => DomainType::Nfs,
         },
@@ -117,6 +117,7 @@ fn cluster(state: &State) -> ClusterSpec {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum as _;
     use ha_config::HaToml;
 
     use super::*;
@@ -124,8 +125,14 @@ mod tests {
     #[test]
     fn the_daemons_accept_the_times_for_every_io_timeout() {
         for io_timeout in 1..=60 {
-            for hypervisor in [Hypervisor::Qemu, Hypervisor::Vdsm] {
-                let state = State { hosts: 3, io_timeout, guest: "/guest".into(), hypervisor, cgroup: None };
+            for hypervisor in Hypervisor::value_variants() {
+                let state = State {
+                    hosts: 3,
+                    io_timeout,
+                    guest: "/guest".into(),
+                    hypervisor: *hypervisor,
+                    cgroup: None,
+                };
                 let toml = HaToml::parse(&Paths::default(), &cluster(&state).ha_toml).unwrap();
                 assert_eq!(toml.lease.io_timeout, io_timeout);
             }

@@ -19,6 +19,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::layout::{ENGINE, ENGINE_FQDN, GATEWAY, HostNumber, Layout, MAX_HOSTS};
+use super::libvirtd;
 use super::net;
 use super::procs::signal_pid;
 use super::services::{Service, Table};
@@ -86,6 +87,9 @@ impl Host<'_> {
         ] {
             fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
         }
+        if self.state.hypervisor == Hypervisor::Libvirt {
+            libvirtd::prepare_files(&self.root(), self.number)?;
+        }
         let mut hosts = format!(
             "127.0.0.1 localhost\n{ENGINE} {ENGINE_FQDN} engine\n{GATEWAY} gateway.sandbox.test gateway\n"
         );
@@ -112,6 +116,9 @@ impl Host<'_> {
         let inside = self.layout.inside();
         mount_bind(self.root(), inside.root())
             .with_context(|| format!("bind {}", inside.root().display()))?;
+        if self.state.hypervisor == Hypervisor::Libvirt {
+            libvirtd::mount(&self.root())?;
+        }
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         mount("proc", "/proc", "proc", flags, None).context("/proc")?;
         mount("sysfs", "/sys", "sysfs", flags, None).context("/sys")?;
@@ -221,6 +228,7 @@ impl Host<'_> {
                 command.args(["--io-timeout", &self.state.io_timeout.to_string()]);
                 command
             }
+            Service::Libvirtd => libvirtd::command(),
             Service::Broker | Service::Agent => {
                 let mut command = Command::new(self.programs.join(service.name()));
                 command.arg("--root").arg(paths.root());

@@ -22,6 +22,9 @@ pub enum Service {
     /// The stand-in for VDSM, where the VM runs by it.
     #[serde(rename = "vdsm")]
     Vdsm,
+    /// libvirt's daemon, where the VM runs by it.
+    #[serde(rename = "libvirtd")]
+    Libvirtd,
     /// The HA broker.
     #[serde(rename = "ovirt-ha-broker")]
     Broker,
@@ -32,7 +35,8 @@ pub enum Service {
 
 impl Service {
     /// In the order in which they start.
-    pub const ALL: [Self; 5] = [Self::Storage, Self::Sanlock, Self::Vdsm, Self::Broker, Self::Agent];
+    pub const ALL: [Self; 6] =
+        [Self::Storage, Self::Sanlock, Self::Vdsm, Self::Libvirtd, Self::Broker, Self::Agent];
 
     /// Its name in commands and logs.
     pub const fn name(self) -> &'static str {
@@ -40,6 +44,7 @@ impl Service {
             Self::Storage => "storage",
             Self::Sanlock => "sanlock",
             Self::Vdsm => "vdsm",
+            Self::Libvirtd => "libvirtd",
             Self::Broker => "ovirt-ha-broker",
             Self::Agent => "ovirt-ha-agent",
         }
@@ -55,15 +60,16 @@ impl Service {
         match hypervisor {
             Hypervisor::Qemu => &[Self::Broker, Self::Agent],
             Hypervisor::Vdsm => &[Self::Vdsm, Self::Broker, Self::Agent],
+            Hypervisor::Libvirt => &[Self::Libvirtd, Self::Broker, Self::Agent],
         }
     }
 
     /// Whether hosts of a sandbox with this hypervisor have it.
     pub const fn exists(self, hypervisor: Hypervisor) -> bool {
-        match (self, hypervisor) {
-            (Self::Vdsm, Hypervisor::Qemu) => false,
-            (Self::Vdsm, Hypervisor::Vdsm)
-            | (Self::Storage | Self::Sanlock | Self::Broker | Self::Agent, _) => true,
+        match self {
+            Self::Storage | Self::Sanlock | Self::Broker | Self::Agent => true,
+            Self::Vdsm => matches!(hypervisor, Hypervisor::Vdsm),
+            Self::Libvirtd => matches!(hypervisor, Hypervisor::Libvirt),
         }
     }
 
@@ -72,7 +78,7 @@ impl Service {
     const fn restarts(self) -> bool {
         match self {
             Self::Storage | Self::Sanlock => false,
-            Self::Vdsm | Self::Broker | Self::Agent => true,
+            Self::Vdsm | Self::Libvirtd | Self::Broker | Self::Agent => true,
         }
     }
 }
