@@ -65,12 +65,14 @@ fn times_that_contradict_each_other_are_refused_with_the_rule() {
     assert!(stderr.contains("raise timers.host_alive, or lower timers.loop"), "{stderr}");
 }
 
+#[cfg(not(feature = "libvirt"))]
 #[test]
 fn a_hypervisor_without_an_adapter_is_named() {
     let root = configured("[vm]\nhypervisor = \"libvirt\"\n");
     let (code, stderr) = finished(agent(root.path()).output());
     assert_eq!(code, Some(78), "{stderr}");
     assert!(stderr.contains("hypervisor = \"libvirt\" is not available in this build"), "{stderr}");
+    assert!(stderr.contains("the packages have it"), "{stderr}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod check;
 mod fencing;
 mod keys;
 mod layers;
+mod libvirt;
 mod relations;
 mod rules;
 mod vdsm;
@@ -21,6 +22,7 @@ use crate::paths::Paths;
 use crate::text::host_in_url;
 
 pub use fencing::{FencingHost, FencingTable, OptionText, check_option_value, is_secret_option};
+pub use libvirt::{HOST as MIGRATION_HOST, LibvirtTable};
 pub use relations::Relation;
 pub use rules::{RulesTable, SickEngine};
 pub use vdsm::{HostPort, HostPortError, VdsmTable};
@@ -41,6 +43,8 @@ pub struct HaToml {
     pub qemu: QemuTable,
     /// `[vdsm]`
     pub vdsm: VdsmTable,
+    /// `[libvirt]`
+    pub libvirt: LibvirtTable,
     /// `[liveliness]`
     pub liveliness: LivelinessTable,
     /// `[socket]`

@@ -73,6 +73,8 @@ paths! {
     iscsi_interfaces = "run/ovirt-hosted-engine-ha/iscsi-interfaces";
     /// Sockets, process ids and console of the QEMU that the qemu adapter runs.
     qemu_run_dir = "run/ovirt-hosted-engine-ha/qemu";
+    /// What the libvirt adapter notes about the VM.
+    libvirt_notes_dir = "run/ovirt-hosted-engine-ha/libvirt";
     /// Logs of the daemons.
     log_dir = "var/log/ovirt-hosted-engine-ha";
     /// The agent's log.

@@ -37,6 +37,7 @@ fn ha_toml_is_all_defaults_and_shows_them() {
     for example in [&mut shown.qemu.machine, &mut shown.qemu.user, &mut shown.qemu.bridge] {
         assert!(example.take().is_some());
     }
+    assert!(shown.libvirt.domain.take().is_some());
     assert_eq!(shown.fencing.host.len(), 1);
     shown.fencing.host.clear();
     assert_eq!(shown, HaToml::default());
@@ -46,8 +47,8 @@ fn ha_toml_is_all_defaults_and_shows_them() {
 fn ha_toml_names_every_key() {
     let keys =
         |text: &str| text.lines().filter(|line| line.contains(" = ") && !line.starts_with("# ")).count();
-    // hypervisor; adapter, io_timeout, watchdog_timeout; profile; 12 timers; 6 of QEMU; address of VDSM; 3 of the page; writers; 15 policies; 8 rules; 10 of a power switch.
-    assert_eq!(keys(&etc("ha.toml")), 1 + 3 + 1 + 12 + 6 + 1 + 3 + 1 + 15 + 8 + 10);
+    // hypervisor; adapter, io_timeout, watchdog_timeout; profile; 12 timers; 6 of QEMU; address of VDSM; 5 of libvirt; 3 of the page; writers; 15 policies; 8 rules; 10 of a power switch.
+    assert_eq!(keys(&etc("ha.toml")), 1 + 3 + 1 + 12 + 6 + 1 + 5 + 3 + 1 + 15 + 8 + 10);
 }
 
 #[test]

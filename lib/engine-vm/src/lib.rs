@@ -6,15 +6,17 @@
 
 pub mod domain_xml;
 pub mod lease;
+pub mod libvirt;
 mod of_host;
 mod outlook;
 pub mod port;
 pub mod qemu;
+mod under_libvirt;
 pub mod vdsm;
 
 pub use of_host::of_host;
 
 pub use port::{
     ConsoleAddress, ConsoleKind, CpuUse, EngineVm, LeaseHolding, LeaseOutlook, MigrationProgress,
-    MigrationTarget, OwnerLife, StartMode, VmActivity, VmError, VmEvent, VmExit, VmStatus,
+    MigrationTarget, OwnerLife, Receiver, StartMode, VmActivity, VmError, VmEvent, VmExit, VmStatus,
 };

@@ -28,13 +28,25 @@ pub fn of_host(
             let client = vdsm.cloned().map_or_else(|| connect::connect(conf, toml), Ok)?;
             Ok(Arc::new(VdsmVm::new(client, conf, &toml.lease, role)?))
         }
-        Hypervisor::Libvirt => Err(VmError::Config {
-            detail: format!(
-                "{}: [vm] hypervisor = \"libvirt\" is not available in this build; \"qemu\" and \"vdsm\" are",
-                conf.paths().ha_toml().display(),
-            ),
-        }),
+        Hypervisor::Libvirt => libvirt(conf, toml, role),
     }
+}
+
+#[cfg(feature = "libvirt")]
+fn libvirt(conf: &HostedEngineConf, toml: &HaToml, role: QmpRole) -> Result<Arc<dyn EngineVm>, VmError> {
+    Ok(Arc::new(crate::libvirt::LibvirtVm::from_config(conf, toml, role)?))
+}
+
+#[cfg(not(feature = "libvirt"))]
+fn libvirt(conf: &HostedEngineConf, _toml: &HaToml, _role: QmpRole) -> Result<Arc<dyn EngineVm>, VmError> {
+    Err(VmError::Config {
+        detail: format!(
+            "{}: [vm] hypervisor = \"libvirt\" is not available in this build, which is a static one or was built \
+             without libvirt's headers; the packages have it (or build with --features libvirt); here \"qemu\" and \
+             \"vdsm\" are",
+            conf.paths().ha_toml().display(),
+        ),
+    })
 }
 
 /// The VM's description at the place that hosted-engine.conf names, else the refreshed or the fall-back one.

@@ -52,6 +52,7 @@ pub(super) fn ranges(toml: &HaToml) -> Result<(), String> {
             return Err(format!("{name} must not be empty; leave the key out to get its default"));
         }
     }
+    toml.libvirt.check()?;
     if toml.liveliness.urls.is_empty() {
         return Err(
             "liveliness.urls must name at least one page; leave the key out to get the default".to_owned()

@@ -33,6 +33,7 @@ pub(super) const KNOWN: &[(&str, &[&str])] = &[
     ),
     ("qemu", &["binary", "machine", "accel", "user", "bridge", "extra_args"]),
     ("vdsm", &["address"]),
+    ("libvirt", &["uri", "migrate_uri", "domain", "accel", "allow_unprotected"]),
     ("liveliness", &["urls", "expected", "timeout"]),
     ("socket", &["writers"]),
     ("metrics", &[]),

@@ -25,8 +25,8 @@ pub(super) fn domain(vm: &VmConf, place: &Place<'_>) -> Result<Element, VmError>
     let machine = vm.emulated_machine().unwrap_or("pc");
     let disks = disk::disks(vm, place, is_q35(machine))?;
     let firmware = Firmware::of(vm, is_q35(machine))?;
-    let lease = lease_of(vm, place, &disks)?;
-    let mut domain = element("domain").with("type", "kvm");
+    let lease = place.lease.map_or_else(|| lease_of(vm, place, &disks), |lease| Ok(lease.clone()))?;
+    let mut domain = element("domain").with("type", if place.is_emulated { "qemu" } else { "kvm" });
     if place.dialect == Dialect::Vdsm {
         domain =
             domain.with("xmlns:ovirt-tune", "http://ovirt.org/vm/tune/1.0").with("xmlns:ovirt-vm", OVIRT_VM);
@@ -45,7 +45,7 @@ pub(super) fn domain(vm: &VmConf, place: &Place<'_>) -> Result<Element, VmError>
                 .with_child(element("acpi"))
                 .with_children(firmware.and_then(Firmware::feature)),
         )
-        .with_child(cpu(vm)?)
+        .with_child(cpu(vm, place)?)
         .with_child(
             element("devices")
                 .with_children(device::devices(vm, place, machine)?)
@@ -130,8 +130,8 @@ fn count(vm: &VmConf, key: &str) -> Result<u32, VmError> {
 }
 
 /// `cpuType` is a model of libvirt's with features after commas: `Haswell-noTSX,+spec-ctrl,-pcid`; or `hostPassthrough`,
-/// or `hostModel`.
-fn cpu(vm: &VmConf) -> Result<Element, VmError> {
+/// or `hostModel`. Emulation has a model of its own, which is none of those.
+fn cpu(vm: &VmConf, place: &Place<'_>) -> Result<Element, VmError> {
     let most = vm.max_vcpus().map_err(|error| of_config(&error))?;
     let (cores, threads) = (count(vm, "smpCoresPerSocket")?, count(vm, "smpThreadsPerCore")?);
     let each = cores.saturating_mul(threads);
@@ -146,7 +146,8 @@ fn cpu(vm: &VmConf) -> Result<Element, VmError> {
         .with("sockets", (most / each).to_string())
         .with("cores", cores.to_string())
         .with("threads", threads.to_string());
-    let mut parts = vm.cpu_type().unwrap_or_default().split(',').map(str::trim);
+    let model = vm.cpu_type().filter(|_| !place.is_emulated).unwrap_or_default();
+    let mut parts = model.split(',').map(str::trim);
     let cpu = match parts.next().unwrap_or_default().trim_start_matches("model_") {
         "" => element("cpu"),
         "hostPassthrough" => element("cpu").with("mode", "host-passthrough"),

@@ -22,6 +22,18 @@ pub(super) struct Volume {
     pub id: String,
 }
 
+/// Where a disk's bytes are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Source {
+    File(PathBuf),
+    Block(PathBuf),
+    /// A volume of one of libvirt's storage pools, both by name.
+    PoolVolume {
+        pool: String,
+        volume: String,
+    },
+}
+
 /// A disk as libvirt is told of it.
 #[derive(Debug, Clone)]
 #[allow(
@@ -33,8 +45,7 @@ pub(super) struct Disk {
     /// Only one VM may use it: it has a lease.
     pub is_exclusive: bool,
     target: String,
-    source: PathBuf,
-    is_block: bool,
+    source: Source,
     is_cdrom: bool,
     is_read_only: bool,
     is_shared: bool,
@@ -94,6 +105,24 @@ fn volume_of(device: &Device, place: &Place<'_>) -> Result<Option<Volume>, Strin
     Ok(Some(volume))
 }
 
+/// `pool:NAME,volume:NAME`.
+fn pool_volume(device: &Device, dialect: Dialect) -> Result<Option<Source>, String> {
+    match (device.text("pool"), device.text("volume"), dialect) {
+        (None, None, _) => Ok(None),
+        (Some(pool), Some(volume), Dialect::Libvirt) => {
+            Ok(Some(Source::PoolVolume { pool: pool.to_owned(), volume: volume.to_owned() }))
+        }
+        (Some(_), Some(_), Dialect::Vdsm) => {
+            Err("pool: and volume: name a storage pool of libvirt, which VDSM does \
+                                                  not use; give imageID: and volumeID:, or path:"
+                .to_owned())
+        }
+        (Some(_), None, _) | (None, Some(_), _) => {
+            Err("a volume of a storage pool needs both pool: and volume:".to_owned())
+        }
+    }
+}
+
 fn disk(device: &Device, place: &Place<'_>, is_q35: bool, targets: &mut Targets) -> Result<Disk, String> {
     let is_cdrom = match device.device() {
         Some("cdrom") => true,
@@ -102,19 +131,23 @@ fn disk(device: &Device, place: &Place<'_>, is_q35: bool, targets: &mut Targets)
     };
     let volume = volume_of(device, place)?;
     let domain_is_block = place.conf.domain_type().map_err(|error| of_config(&error).to_string())?.is_block();
-    let (source, is_block) = match (&volume, device.text("path"), place.dialect) {
-        (None, Some(path), _) => (place.conf.paths().resolve(path), path.starts_with("/dev/")),
-        (None, None, _) if is_cdrom => (PathBuf::new(), false),
-        (None, None, _) => return Err("a disk needs path:, or imageID: and volumeID:".to_owned()),
+    let of = |path, is_block| if is_block { Source::Block(path) } else { Source::File(path) };
+    let source = match (&volume, device.text("path"), place.dialect) {
+        (None, Some(path), _) => of(place.conf.paths().resolve(path), path.starts_with("/dev/")),
+        (None, None, dialect) => match pool_volume(device, dialect)? {
+            Some(source) => source,
+            None if is_cdrom => Source::File(PathBuf::new()),
+            None => return Err("a disk needs path:, or imageID: and volumeID:".to_owned()),
+        },
         // VDSM puts the path of the volume that it prepares in this one's place.
         (Some(volume), _, Dialect::Vdsm) => {
             let Volume { pool, domain, image, id } = volume;
             let path = format!("/rhev/data-center/{pool}/{domain}/images/{image}/{id}");
-            (PathBuf::from(path), domain_is_block)
+            of(PathBuf::from(path), domain_is_block)
         }
         (Some(volume), _, Dialect::Libvirt) => {
             let path = place.conf.volume_path(&volume.image, &volume.id);
-            (path.map_err(|error| error.to_string())?, domain_is_block)
+            of(path.map_err(|error| error.to_string())?, domain_is_block)
         }
     };
     let wanted_bus = match device.text("iface") {
@@ -149,7 +182,6 @@ fn disk(device: &Device, place: &Place<'_>, is_q35: bool, targets: &mut Targets)
     Ok(Disk {
         target,
         source,
-        is_block,
         is_cdrom,
         is_read_only: is_cdrom || device.text("readonly") == Some("true"),
         is_exclusive,
@@ -180,9 +212,14 @@ fn disk(device: &Device, place: &Place<'_>, is_q35: bool, targets: &mut Targets)
 
 impl Disk {
     pub fn to_element(&self) -> Element {
-        let (kind, source) = if self.is_block { ("block", "dev") } else { ("file", "file") };
-        let mut from = element("source").with(source, self.source.display().to_string());
-        if self.is_cdrom && !self.is_block {
+        let from = element("source");
+        let (kind, mut from) = match &self.source {
+            Source::File(path) => ("file", from.with("file", path.display().to_string())),
+            Source::Block(path) => ("block", from.with("dev", path.display().to_string())),
+            Source::PoolVolume { pool, volume } => ("volume", from.with("pool", pool).with("volume", volume)),
+        };
+        let is_block = matches!(self.source, Source::Block(_));
+        if self.is_cdrom && !is_block {
             from = from.with("startupPolicy", "optional");
         }
         let driver = element("driver")
@@ -192,7 +229,7 @@ impl Disk {
         let driver = if self.is_cdrom {
             driver
         } else {
-            driver.with("cache", "none").with("io", if self.is_block { "native" } else { "threads" })
+            driver.with("cache", "none").with("io", if is_block { "native" } else { "threads" })
         };
         element("disk")
             .with("type", kind)

@@ -49,6 +49,10 @@ pub struct Place<'a> {
     pub dialect: Dialect,
     /// Start with stopped processors. Only VDSM takes this from the description.
     pub starts_paused: bool,
+    /// Guest code is emulated instead of carried by KVM. VDSM decides this itself.
+    pub is_emulated: bool,
+    /// The lease, where the caller knows it; else that of the VM's own disk.
+    pub lease: Option<&'a Lease>,
 }
 
 /// Where the sanlock resource of a lease is.

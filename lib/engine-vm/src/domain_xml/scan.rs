@@ -17,6 +17,10 @@ const MAX_DEPTH: usize = 64;
 pub struct Described {
     /// `<uuid>`.
     pub id: Option<String>,
+    /// `<on_lockfailure>`: what libvirt does when the lease is lost.
+    pub on_lock_failure: Option<String>,
+    /// Storage pools of libvirt that disks are in, by name.
+    pub pools: Vec<String>,
     /// The leases, in the description's order.
     pub leases: Vec<Lease>,
     /// The disks of which VDSM's metadata names the volume.
@@ -141,6 +145,13 @@ fn begin(found: &mut Described, open: &[Open], start: &BytesStart<'_>) -> Result
             lockspace: String::new(),
             target: LeaseTarget::FoundByVdsm,
         }),
+        (["domain", "devices", "disk"], "source") => {
+            if let Some(pool) = attribute(start, "pool")?
+                && !found.pools.contains(&pool)
+            {
+                found.pools.push(pool);
+            }
+        }
         (["domain", "devices", "lease"], "target") => {
             let (path, offset) = (attribute(start, "path")?, attribute(start, "offset")?);
             let real = path.zip(offset).and_then(|(path, offset)| {
@@ -162,6 +173,7 @@ fn end(found: &mut Described, open: &[Open], ended: &Open) {
     let text = || ended.text.trim().to_owned();
     match (path(open).as_slice(), ended.name.as_str()) {
         (["domain"], "uuid") => found.id = Some(text()),
+        (["domain"], "on_lockfailure") => found.on_lock_failure = Some(text()),
         (["domain", "devices", "lease"], name) => {
             if let Some(lease) = found.leases.last_mut() {
                 match name {

@@ -35,7 +35,7 @@ fn conf() -> HostedEngineConf {
 fn made(vm: &str, dialect: Dialect) -> Result<String, VmError> {
     let conf = conf();
     let vm = VmConf::parse("vm.conf", vm).unwrap();
-    from_vm_conf(&vm, &Place { conf: &conf, dialect, starts_paused: false })
+    from_vm_conf(&vm, &Place { conf: &conf, dialect, starts_paused: false, is_emulated: false, lease: None })
 }
 
 fn refused(vm: &str) -> String {
@@ -119,7 +119,8 @@ fn block_storage_is_told_to_libvirt_as_such() {
     let block = CONF.replace("posixfs", "fc");
     let conf = HostedEngineConf::parse(&Paths::default(), &block);
     let vm = VmConf::parse("vm.conf", VM).unwrap();
-    let place = Place { conf: &conf, dialect: Dialect::Vdsm, starts_paused: true };
+    let place =
+        Place { conf: &conf, dialect: Dialect::Vdsm, starts_paused: true, is_emulated: false, lease: None };
     let xml = from_vm_conf(&vm, &place).unwrap();
     assert!(xml.contains(r#"<disk type="block" device="disk""#), "{xml}");
     assert!(xml.contains(r#"io="native""#) && xml.contains(r#"<source dev="/rhev/data-center/"#), "{xml}");
@@ -199,7 +200,7 @@ proptest! {
         for text in [text.clone(), format!("{text}devices={device}\n")] {
             let Ok(vm) = VmConf::parse("vm.conf", &text) else { continue };
             for dialect in [Dialect::Vdsm, Dialect::Libvirt] {
-                if let Ok(xml) = from_vm_conf(&vm, &Place { conf: &conf, dialect, starts_paused: true }) {
+                if let Ok(xml) = from_vm_conf(&vm, &Place { conf: &conf, dialect, starts_paused: true, is_emulated: false, lease: None }) {
                     let found = describe(&xml).unwrap();
                     prop_assert_eq!(found.leases.len(), 1);
                     prop_assert_eq!(with_lease(&xml, &found.leases[0]).unwrap(), xml);

@@ -115,7 +115,8 @@ fn of_conf(vm: &VmConf, conf: &HostedEngineConf, vm_id: &str, mode: StartMode) -
     let starts_paused = mode == StartMode::Paused;
     let (xml, id) = match xml_of(vm)? {
         None => {
-            let place = Place { conf, dialect: Dialect::Vdsm, starts_paused };
+            let place =
+                Place { conf, dialect: Dialect::Vdsm, starts_paused, is_emulated: false, lease: None };
             let id = vm.vm_id().map_err(|error| of_config(&error))?.to_owned();
             (domain_xml::from_vm_conf(vm, &place)?, id)
         }

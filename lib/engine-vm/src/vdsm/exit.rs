@@ -4,6 +4,7 @@ use vdsm_client::VmStats;
 
 use crate::lease::LeaseOwner;
 use crate::port::VmExit;
+use crate::under_libvirt::is_refusal;
 
 /// `exitReason`. Source: `lib/vdsm/virt/vmexitreason.py` of VDSM 4.5.
 const MIGRATED: i64 = 4;
@@ -51,25 +52,6 @@ const REASONS: [(i64, Meaning); 15] = [
     // It was paused for too long.
     (14, Meaning::Broken),
 ];
-
-/// Ends of messages by which libvirt and QEMU say that somebody else has the lease or the image. Used only when neither
-/// the numbers nor sanlock tell.
-const REFUSALS: [&str; 4] = [
-    "Failed to acquire lock: error -243",
-    "Failed to acquire lock: Lease is held by another host",
-    "Is another process using the image?",
-    "Is another process using the image ]?",
-];
-
-/// True when a message says so. QEMU names the image in brackets in the last form.
-fn is_refusal(message: &str) -> bool {
-    let message = message.trim_end();
-    let plain = match message.rsplit_once('[') {
-        Some((before, after)) if after.ends_with("]?") => format!("{before}]?"),
-        _ => message.to_owned(),
-    };
-    REFUSALS.iter().any(|refusal| plain.ends_with(refusal))
-}
 
 /// What VDSM says about a VM that is down.
 #[derive(Debug, Clone, PartialEq, Eq)]

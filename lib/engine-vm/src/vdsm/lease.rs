@@ -1,4 +1,4 @@
-//! Where the VM's lease is, and whether the VM is protected by it.
+//! Where the VM's lease is.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -7,41 +7,7 @@ use super::description::{Own, own_disk};
 use super::look::Inner;
 use crate::domain_xml::{Lease, LeaseTarget};
 use crate::lease::{LeaseError, LeaseOwner, LeaseSpec};
-use crate::port::{LeaseHolding, LeaseOutlook, VmActivity, VmError};
-
-/// Whether the VM is protected, by what it does and whose the lease is.
-///
-/// libvirt takes the lease before any guest code runs, gives it back while the guest stands still, and takes the very same
-/// version of it again before the guest goes on, or lets it stand.
-pub(super) fn holding(activity: VmActivity, owner: Result<LeaseOwner, LeaseError>) -> LeaseHolding {
-    let (is_other, detail) = match owner {
-        Err(error) => return LeaseHolding::Unknown { detail: error.to_string() },
-        Ok(LeaseOwner::ThisHost) => return LeaseHolding::Held,
-        Ok(LeaseOwner::Nobody) => (false, "nobody owns the lease".to_owned()),
-        Ok(LeaseOwner::Other { detail }) => (true, detail),
-    };
-    match activity {
-        VmActivity::Down => LeaseHolding::NoVm,
-        VmActivity::WaitForLaunch | VmActivity::RestoringState | VmActivity::MigrationDestination => {
-            LeaseHolding::Pending { detail: format!("{detail}; no guest code runs yet") }
-        }
-        VmActivity::Paused | VmActivity::PausedByIoError if !is_other => LeaseHolding::Pending {
-            detail: format!(
-                "{detail}; the guest stands still, and goes on only when the lease is taken again"
-            ),
-        },
-        // Between two hosts it is neither's for a moment, or the other's before VDSM knows.
-        VmActivity::MigrationSource | VmActivity::SavingState => {
-            LeaseHolding::Unknown { detail: format!("{detail}; it may be being handed over") }
-        }
-        VmActivity::Paused
-        | VmActivity::PausedByIoError
-        | VmActivity::PoweringUp
-        | VmActivity::Up
-        | VmActivity::PoweringDown
-        | VmActivity::RebootInProgress => LeaseHolding::Lost { detail },
-    }
-}
+use crate::port::{LeaseOutlook, VmError};
 
 fn unavailable(error: &VmError) -> LeaseError {
     LeaseError::Unavailable(error.to_string())
@@ -143,56 +109,5 @@ impl Inner {
             return Err(LeaseError::Unavailable(format!("VDSM knows no lease of volume {}", lease.key)));
         };
         self.spec(lease, self.conf.paths().resolve(path), offset)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ALL: [VmActivity; 12] = [
-        VmActivity::Down,
-        VmActivity::WaitForLaunch,
-        VmActivity::PoweringUp,
-        VmActivity::Up,
-        VmActivity::PoweringDown,
-        VmActivity::Paused,
-        VmActivity::PausedByIoError,
-        VmActivity::MigrationSource,
-        VmActivity::MigrationDestination,
-        VmActivity::RebootInProgress,
-        VmActivity::RestoringState,
-        VmActivity::SavingState,
-    ];
-
-    fn lost(owner: &LeaseOwner) -> Vec<VmActivity> {
-        let is_lost = |activity: &VmActivity| {
-            matches!(holding(*activity, Ok(owner.clone())), LeaseHolding::Lost { .. })
-        };
-        ALL.into_iter().filter(is_lost).collect()
-    }
-
-    #[test]
-    fn a_guest_that_runs_without_its_lease_has_lost_it() {
-        use VmActivity::{Paused, PausedByIoError, PoweringDown, PoweringUp, RebootInProgress, Up};
-        assert_eq!(lost(&LeaseOwner::Nobody), [PoweringUp, Up, PoweringDown, RebootInProgress]);
-        let other = LeaseOwner::Other { detail: "host 2".to_owned() };
-        let with_paused = [PoweringUp, Up, PoweringDown, Paused, PausedByIoError, RebootInProgress];
-        assert_eq!(lost(&other), with_paused);
-        assert_eq!(lost(&LeaseOwner::ThisHost), []);
-        assert_eq!(holding(Up, Ok(LeaseOwner::ThisHost)), LeaseHolding::Held);
-    }
-
-    #[test]
-    fn a_guest_that_stands_still_takes_it_later() {
-        for activity in [VmActivity::Paused, VmActivity::PausedByIoError, VmActivity::WaitForLaunch] {
-            assert!(matches!(holding(activity, Ok(LeaseOwner::Nobody)), LeaseHolding::Pending { .. }));
-        }
-        let error = || Err(LeaseError::Unavailable("no daemon".to_owned()));
-        assert!(matches!(holding(VmActivity::Up, error()), LeaseHolding::Unknown { .. }));
-        assert!(matches!(
-            holding(VmActivity::MigrationSource, Ok(LeaseOwner::Nobody)),
-            LeaseHolding::Unknown { .. }
-        ));
     }
 }

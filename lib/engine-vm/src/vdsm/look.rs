@@ -9,12 +9,12 @@ use tokio::sync::broadcast;
 use vdsm_client::{CallError, Client, Connection, VmStats, code};
 
 use super::exit::Ended;
-use super::lease::holding;
 use super::words::activity;
 use crate::domain_xml::Lease;
 use crate::lease::{LeaseError, LeaseOwner, LeaseSpec};
 use crate::outlook::OwnerWatch;
 use crate::port::{LeaseHolding, VmActivity, VmError, VmEvent, VmExit, VmStatus};
+use crate::under_libvirt::holding;
 
 /// A lease that seems lost is looked at so often again, before it is called lost: VDSM learns a little later than sanlock
 /// that a guest went on, stood still or ended.
