@@ -59,6 +59,22 @@ fn a_cluster_on_vdsm_keeps_one_vm_alive() {
     assert_eq!(sandbox.left_overs(), [""; 0]);
 }
 
+/// Where libvirt runs the VM: the same promises, with a real libvirtd on each host.
+#[cfg(feature = "libvirt")]
+#[test]
+fn a_cluster_on_libvirt_keeps_one_vm_alive() {
+    let sandbox = Sandbox::new();
+    let said = sandbox.ok(&["up", "--hypervisor", "libvirt"]);
+    assert!(said.contains("lock_manager = \"sanlock\": "), "set-up tells what it changed, and why: {said}");
+    all_hosts_are_live_and_one_runs_the_engine(&sandbox);
+    play(&sandbox, "kill-vm", Harm::Sure);
+    play(&sandbox, "kill-libvirtd", Harm::None);
+    play(&sandbox, "kill-host", Harm::Sure);
+    all_hosts_are_live_and_one_runs_the_engine(&sandbox);
+    sandbox.ok(&["down"]);
+    assert_eq!(sandbox.left_overs(), [""; 0]);
+}
+
 /// As the engine does it: an `OVF_STORE` volume appears in the storage domain. An agent looks for it at its start.
 fn the_engines_own_description_of_its_vm_is_brought(sandbox: &Sandbox) {
     const IMAGE: &str = "0d2f7c9b-e113-4b1d-9a0e-93c44f578a6e";

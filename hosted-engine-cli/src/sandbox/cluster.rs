@@ -132,6 +132,11 @@ fn require_programs(options: &UpOptions) -> anyhow::Result<()> {
             program.display()
         );
     }
+    anyhow::ensure!(
+        options.hypervisor != Hypervisor::Libvirt || cfg!(feature = "libvirt"),
+        "this hosted-engine was built without libvirt; build all programs with: cargo build --workspace --features \
+         hosted-engine-cli/libvirt,ha-broker/libvirt,ha-agent/libvirt (the packages have it)"
+    );
     for file in GUEST_FILES {
         anyhow::ensure!(
             options.bare || options.guest.join(file).is_file(),

@@ -15,6 +15,7 @@ use crate::setup::{
 
 use super::init::{VDSM, program_dir};
 use super::layout::{BRIDGE, ENGINE, ENGINE_FQDN, GATEWAY, HostNumber, Layout, PREFIX, STORAGE};
+use super::libvirtd;
 use super::state::{Hypervisor, State};
 
 /// Size of the engine VM's disk.
@@ -105,12 +106,18 @@ fn cluster(state: &State) -> ClusterSpec {
              [vm]\nhypervisor = \"{}\"\n\n\
              [lease]\nio_timeout = {}\n\n\
              [timers]\nstorage_deadline = {}\nengine_start = {}\n\n\
-             [score]\nprofile = \"founding\"\n",
+             [score]\nprofile = \"founding\"\n{}",
             state.hypervisor,
             state.io_timeout,
             // As the rules between the times want it, for every io_timeout that the sandbox takes.
             state.io_timeout.saturating_mul(4).min(15),
             state.io_timeout.saturating_mul(8).saturating_add(100).max(180),
+            match state.hypervisor {
+                Hypervisor::Qemu | Hypervisor::Vdsm => String::new(),
+                Hypervisor::Libvirt => {
+                    format!("\n[libvirt]\nmigrate_uri = \"{}\"\n", libvirtd::MIGRATE_URI)
+                }
+            },
         ),
     }
 }

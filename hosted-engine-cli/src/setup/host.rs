@@ -4,11 +4,13 @@ use std::fs;
 use std::path::Path;
 
 use ha_config::atomic::{self, Mode};
+use ha_config::ha_toml::Hypervisor;
 use ha_config::{HaToml, HostedEngineConf, KeyValueFile, Paths};
 use metadata_format::{BLOCK_SIZE, HostBlock, HostId, block_offset};
 
 use super::find::ClusterConf;
 use super::leases::refuse_taken_id;
+use super::libvirt::configure_libvirt;
 use super::report::Report;
 use super::{SetupError, io};
 use crate::shared_file::SharedFile;
@@ -24,7 +26,8 @@ pub struct HostSpec {
 
 /// Writes this host's configuration from the cluster's. Refused when the host is deployed already as something else, or
 /// when another host has the id. Files other than those of the same deployment are left alone: an existing ha.toml,
-/// agent.conf or broker.conf keeps what the operator wrote.
+/// agent.conf or broker.conf keeps what the operator wrote. Where libvirt runs the VM, its files get the settings that protect
+/// the VM; nothing else in them is touched.
 pub fn configure_host(
     paths: &Paths,
     cluster: &ClusterConf,
@@ -59,6 +62,9 @@ pub fn configure_host(
         ),
     ] {
         write_new(&path, text, report)?;
+    }
+    if HaToml::load(paths)?.vm.hypervisor == Hypervisor::Libvirt {
+        configure_libvirt(paths, host.host_id, report)?;
     }
     report.info("Writing the description of the engine VM");
     for path in [paths.vm_conf(), paths.vm_conf_fallback()] {

@@ -15,6 +15,7 @@ mod domain;
 mod find;
 mod host;
 mod leases;
+mod libvirt;
 mod report;
 mod vm;
 mod volume;
