@@ -48,6 +48,9 @@ pub fn say(line: &str) {
 /// nothing changes.
 pub fn up(layout: &Layout, options: &UpOptions) -> anyhow::Result<()> {
     require_programs(options)?;
+    if options.hypervisor == Hypervisor::Libvirt {
+        libvirtd::check_place(layout.dir())?;
+    }
     let _lock = Lock::take(layout)?;
     if let Ok(state) = State::load(layout) {
         let running = procs::inits(layout);

@@ -48,6 +48,21 @@ fn daemon_conf(number: HostNumber) -> String {
     )
 }
 
+/// Refuses a sandbox whose own directory would be hidden by its hosts'.
+pub fn check_place(dir: &Path) -> anyhow::Result<()> {
+    let hidden =
+        PRIVATE.iter().map(|private| Path::new("/").join(private)).find(|private| dir.starts_with(private));
+    match hidden {
+        None => Ok(()),
+        Some(private) => anyhow::bail!(
+            "a sandbox with libvirt cannot be in {}, because each of its hosts has a {} of its own; take another \
+             directory (--dir)",
+            dir.display(),
+            private.display()
+        ),
+    }
+}
+
 /// Makes a host's directories and, where they are not there yet, its daemon's two files.
 pub fn prepare_files(root: &Path, number: HostNumber) -> anyhow::Result<()> {
     for dir in PRIVATE {
@@ -81,6 +96,13 @@ pub fn command() -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_that_hosts_would_hide_is_refused() {
+        assert!(check_place(Path::new("/var/lib/sb")).is_ok());
+        let error = check_place(Path::new("/run/sb")).unwrap_err().to_string();
+        assert!(error.contains("/run/sb") && error.contains("--dir"), "{error}");
+    }
 
     #[test]
     fn hosts_have_identities_of_their_own_and_what_was_set_up_stays() {
