@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clock::{Clock, SystemClock};
-use rustix::mount::{MountFlags, mount, mount_bind};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
 use rustix::process::{Signal, WaitOptions};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -113,9 +113,11 @@ impl Host<'_> {
                 mount_bind(&source, &target).with_context(|| format!("bind {}", target.display()))?;
             }
         }
-        let inside = self.layout.inside();
-        mount_bind(self.root(), inside.root())
-            .with_context(|| format!("bind {}", inside.root().display()))?;
+        // Its storage, which is mounted later, is to be seen by both names.
+        let (root, inside) = (self.root(), self.layout.inside());
+        mount_bind(&root, &root).with_context(|| format!("bind {}", root.display()))?;
+        mount_change(&root, MountPropagationFlags::SHARED).context("share the host's root")?;
+        mount_bind(&root, inside.root()).with_context(|| format!("bind {}", inside.root().display()))?;
         if self.state.hypervisor == Hypervisor::Libvirt {
             libvirtd::mount(&self.root())?;
         }
