@@ -14,7 +14,7 @@ pub(super) fn configure_libvirt(
     host_id: HostId,
     report: &dyn Report,
 ) -> Result<(), SetupError> {
-    let mut changes = 0;
+    let mut touched = false;
     for (file, settings) in
         [(QEMU_CONF, qemu_conf()), (QEMU_SANLOCK_CONF, qemu_sanlock_conf(host_id.get().into()))]
     {
@@ -35,14 +35,14 @@ pub(super) fn configure_libvirt(
         if changed.is_empty() {
             continue;
         }
-        changes += changed.len();
+        touched = true;
         report.info(&format!("Changing {}", path.display()));
         for setting in changed {
             report.info(&format!("  {} = {}: {}", setting.key, setting.value, setting.reason));
         }
         atomic::write(&path, text.as_bytes(), Mode::KeepOr644)?;
     }
-    if changes > 0 {
+    if touched {
         report.info(
             "libvirt's daemon reads them when it starts; its VMs go on meanwhile: systemctl restart libvirtd",
         );
