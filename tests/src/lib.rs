@@ -1,5 +1,6 @@
 //! Tests of the whole: what needs more than one crate, real daemons, or another program as its peer.
 
+pub mod libvirtd;
 pub mod sanlock;
 pub mod vdsm;
 pub mod wait;

@@ -26,8 +26,7 @@ pub struct HostSpec {
 
 /// Writes this host's configuration from the cluster's. Refused when the host is deployed already as something else, or
 /// when another host has the id. Files other than those of the same deployment are left alone: an existing ha.toml,
-/// agent.conf or broker.conf keeps what the operator wrote. Where libvirt runs the VM, its files get the settings that protect
-/// the VM; nothing else in them is touched.
+/// agent.conf or broker.conf keeps what the operator wrote.
 pub fn configure_host(
     paths: &Paths,
     cluster: &ClusterConf,
@@ -35,7 +34,7 @@ pub fn configure_host(
     report: &dyn Report,
 ) -> Result<(), SetupError> {
     let conf = cluster.parsed(paths);
-    HaToml::parse(paths, &cluster.ha_toml)?;
+    let toml = HaToml::parse(paths, &cluster.ha_toml)?;
     refuse_other_deployment(paths, &conf, host)?;
     refuse_taken_id(&conf.lockspace_path()?, host.host_id, &host.hostname)?;
     refuse_taken_block(&conf.metadata_path()?, host)?;
@@ -63,14 +62,15 @@ pub fn configure_host(
     ] {
         write_new(&path, text, report)?;
     }
-    if HaToml::load(paths)?.vm.hypervisor == Hypervisor::Libvirt {
-        configure_libvirt(paths, host.host_id, report)?;
-    }
     report.info("Writing the description of the engine VM");
     for path in [paths.vm_conf(), paths.vm_conf_fallback()] {
         atomic::write(&path, cluster.vm_conf.as_bytes(), Mode::KeepOr644)?;
     }
     atomic::write(&paths.answers_conf(), cluster.answers.as_bytes(), Mode::Private)?;
+
+    if toml.vm.hypervisor == Hypervisor::Libvirt {
+        configure_libvirt(paths, host.host_id, report)?;
+    }
 
     report.info("Writing the main configuration");
     let mut file = KeyValueFile::parse(paths.hosted_engine_conf(), &cluster.hosted_engine_conf);

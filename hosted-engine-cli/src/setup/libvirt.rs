@@ -1,6 +1,6 @@
-//! What libvirt's own files on this host must say, where libvirt runs the engine VM: put in, each with its reason told.
+//! What libvirt's own files on a host must say, each change told with its reason.
 
-use engine_vm::libvirt::host_setup::{QEMU_CONF, QEMU_SANLOCK_CONF, apply, qemu_conf, qemu_sanlock_conf};
+use engine_vm::libvirt::host_setup::{self, Setting};
 use ha_config::Paths;
 use ha_config::atomic::{self, Mode};
 use metadata_format::HostId;
@@ -8,59 +8,60 @@ use metadata_format::HostId;
 use super::SetupError;
 use super::report::Report;
 
-/// Changes what must be changed, and nothing else. A host that says it all already is left as it is.
-pub(super) fn configure_libvirt(
+/// Makes libvirt on this host take leases from sanlock. Everything else in its files stays as it is. True when something
+/// was changed: the daemon must be restarted to see it, which running VMs outlive.
+///
+/// # Errors
+/// [`SetupError::Config`] with the file that cannot be read or written.
+pub fn configure_libvirt(paths: &Paths, host_id: HostId, report: &dyn Report) -> Result<bool, SetupError> {
+    let mut is_changed = false;
+    for (name, settings) in [
+        (host_setup::QEMU_CONF, host_setup::qemu_conf()),
+        (host_setup::QEMU_SANLOCK_CONF, host_setup::qemu_sanlock_conf(u64::from(host_id.get()))),
+    ] {
+        is_changed |= configure_file(paths, name, &settings, report)?;
+    }
+    if is_changed {
+        report.warning("Restart libvirtd (or virtqemud) so that it reads its files anew; VMs that run go on");
+    }
+    Ok(is_changed)
+}
+
+fn configure_file(
     paths: &Paths,
-    host_id: HostId,
+    name: &str,
+    settings: &[Setting],
     report: &dyn Report,
-) -> Result<(), SetupError> {
-    let mut touched = false;
-    for (file, settings) in
-        [(QEMU_CONF, qemu_conf()), (QEMU_SANLOCK_CONF, qemu_sanlock_conf(host_id.get().into()))]
-    {
-        let path = paths.resolve(file);
-        let text = match atomic::read_text(&path) {
-            Err(error) if error.is_not_found() && file == QEMU_CONF => {
-                return Err(SetupError::Refused(format!(
-                    "{} is missing, but [vm] hypervisor of ha.toml is \"libvirt\": install libvirt with its QEMU driver and \
-                     its sanlock lock manager (Debian: libvirt-daemon-system and libvirt-sanlock), or choose another \
-                     hypervisor",
-                    path.display()
-                )));
-            }
-            Err(error) if error.is_not_found() => String::new(),
-            other => other?,
-        };
-        let (text, changed) = apply(&text, &settings);
-        if changed.is_empty() {
-            continue;
-        }
-        touched = true;
-        report.info(&format!("Changing {}", path.display()));
-        for setting in changed {
-            report.info(&format!("  {} = {}: {}", setting.key, setting.value, setting.reason));
-        }
-        atomic::write(&path, text.as_bytes(), Mode::KeepOr644)?;
+) -> Result<bool, SetupError> {
+    let path = paths.resolve(name);
+    let text = match atomic::read_text(&path) {
+        Err(error) if error.is_not_found() => String::new(),
+        other => other?,
+    };
+    let (new, changed) = host_setup::apply(&text, settings);
+    for setting in &changed {
+        report.info(&format!("{}: {} = {}: {}", path.display(), setting.key, setting.value, setting.reason));
     }
-    if touched {
-        report.info(
-            "libvirt's daemon reads them when it starts; its VMs go on meanwhile: systemctl restart libvirtd",
-        );
+    if changed.is_empty() {
+        return Ok(false);
     }
-    Ok(())
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory).map_err(super::io("create the directory", directory))?;
+    }
+    atomic::write(&path, new.as_bytes(), Mode::KeepOr644)?;
+    Ok(true)
 }
 
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
-    use std::fs;
 
     use super::*;
 
     #[derive(Default)]
-    struct Said(RefCell<Vec<String>>);
+    struct Heard(RefCell<Vec<String>>);
 
-    impl Report for Said {
+    impl Report for Heard {
         fn info(&self, text: &str) {
             self.0.borrow_mut().push(text.to_owned());
         }
@@ -69,43 +70,31 @@ mod tests {
         }
     }
 
-    fn configure(root: &std::path::Path) -> Result<Vec<String>, SetupError> {
-        let said = Said::default();
-        configure_libvirt(&Paths::new(root), HostId::new(7).unwrap(), &said)?;
-        Ok(said.0.into_inner())
-    }
-
     #[test]
-    fn each_change_is_told_with_its_reason_and_made_once() {
+    fn libvirts_files_are_changed_once_and_each_change_has_its_reason() {
         let root = tempfile::tempdir().unwrap();
-        fs::create_dir_all(root.path().join("etc/libvirt")).unwrap();
-        let qemu = root.path().join("etc/libvirt/qemu.conf");
-        fs::write(&qemu, "user = \"root\"\n").unwrap();
-
-        let said = configure(root.path()).unwrap();
-        let all = qemu_conf().into_iter().chain(qemu_sanlock_conf(7));
-        for setting in all {
-            let line = format!("  {} = {}: {}", setting.key, setting.value, setting.reason);
-            assert!(said.contains(&line), "{line:?} in {said:?}");
-        }
-        assert!(said.last().unwrap().ends_with("restart libvirtd"), "{said:?}");
-        let text = fs::read_to_string(&qemu).unwrap();
+        let paths = Paths::new(root.path());
+        let qemu_conf = paths.resolve(host_setup::QEMU_CONF);
+        std::fs::create_dir_all(qemu_conf.parent().unwrap()).unwrap();
+        std::fs::write(&qemu_conf, "user = \"root\"\n").unwrap();
+        let (heard, id) = (Heard::default(), HostId::new(3).unwrap());
+        assert!(configure_libvirt(&paths, id, &heard).unwrap());
+        let heard = heard.0.into_inner();
         assert!(
-            text.starts_with("user = \"root\"\n") && text.contains("lock_manager = \"sanlock\""),
+            heard[0].contains("lock_manager = \"sanlock\": libvirt takes the engine VM's lease"),
+            "{heard:?}"
+        );
+        assert!(heard.last().unwrap().contains("Restart libvirtd"), "{heard:?}");
+        let text = std::fs::read_to_string(&qemu_conf).unwrap();
+        assert!(
+            text.starts_with("user = \"root\"\n") && text.contains("lock_manager = \"sanlock\"\n"),
             "{text}"
         );
-        let sanlock = fs::read_to_string(root.path().join("etc/libvirt/qemu-sanlock.conf")).unwrap();
-        assert!(sanlock.contains("\nhost_id = 7\n"), "{sanlock}");
+        let sanlock = std::fs::read_to_string(paths.resolve(host_setup::QEMU_SANLOCK_CONF)).unwrap();
+        assert!(sanlock.contains("host_id = 3\n"), "{sanlock}");
 
-        assert_eq!(configure(root.path()).unwrap(), [""; 0]);
-    }
-
-    #[test]
-    fn a_host_without_libvirt_is_told_what_to_install() {
-        let root = tempfile::tempdir().unwrap();
-        let error = configure(root.path()).unwrap_err().to_string();
-        for part in ["etc/libvirt/qemu.conf is missing", "libvirt-sanlock"] {
-            assert!(error.contains(part), "{part:?} in {error}");
-        }
+        let again = Heard::default();
+        assert!(!configure_libvirt(&paths, id, &again).unwrap());
+        assert_eq!(again.0.into_inner().len(), 0);
     }
 }

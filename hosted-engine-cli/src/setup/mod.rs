@@ -29,6 +29,7 @@ pub use find::{ClusterConf, find_cluster};
 pub use host::{HostSpec, configure_host};
 pub(crate) use leases::grid_for;
 pub use leases::{LOCKSPACE_NAME, Leases};
+pub use libvirt::configure_libvirt;
 pub use report::{Lines, Quiet, Report};
 pub use vm::VmSpec;
 

@@ -158,9 +158,6 @@ impl Inner {
         }
         let valid = valid.max(Duration::from_secs(1));
         for graphics in self.graphics(PASSWORD).await? {
-            if graphics.get("type") == Some("vnc") && password.len() > 8 {
-                tracing::warn!("a VNC password counts with its first eight characters only");
-            }
             let until = utc(SystemClock.wall(), valid)
                 .ok_or_else(|| failed(PASSWORD, "it would be valid for longer than there are dates"))?;
             let xml = graphics.with_password(password, &until);
@@ -193,5 +190,38 @@ impl Inner {
                 Err(failed(CONSOLE, detail))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const XML: &str = "<domain><metadata><graphics type='no'/></metadata><devices>\
+        <graphics type='vnc' port='5901' autoport='yes' listen='127.0.0.1' passwd='old' passwdValidTo='x'>\
+        <listen type='address' address='127.0.0.1'/></graphics><graphics type='spice' port='-1'/></devices></domain>";
+
+    #[test]
+    fn consoles_are_found_with_their_addresses() {
+        let found = graphics(XML).unwrap();
+        assert_eq!(found.len(), 2);
+        let address = found[0].address().unwrap();
+        assert_eq!((address.kind.as_str(), address.address.as_str()), ("vnc", "127.0.0.1:5901"));
+        assert!(found[1].address().is_none());
+        assert!(graphics("<domain><devices></domain>").is_none());
+        assert_eq!(graphics("<domain/>").unwrap().len(), 0);
+    }
+
+    #[test]
+    fn a_new_password_changes_nothing_else() {
+        let found = graphics(XML).unwrap();
+        assert_eq!(
+            found[0].with_password("a<\"&", "2026-01-02T03:04:05"),
+            "<graphics type=\"vnc\" port=\"5901\" autoport=\"yes\" listen=\"127.0.0.1\" passwd=\"a&lt;&quot;&amp;\" \
+             passwdValidTo=\"2026-01-02T03:04:05\" connected=\"keep\">\
+             <listen type='address' address='127.0.0.1'/></graphics>"
+        );
+        assert_eq!(utc(Wall(1_767_323_045), Duration::from_mins(1)).unwrap(), "2026-01-02T03:05:05");
+        assert_eq!(utc(Wall(i64::MAX), Duration::from_mins(1)), None);
     }
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
+use uuid::Uuid;
 use virt::connect::Connect;
 use virt::domain::Domain;
 use virt::error::{Error, ErrorDomain, ErrorNumber};
@@ -18,6 +18,8 @@ use super::protection::{ADVICE, Registration, check_daemon};
 use crate::domain_xml;
 use crate::lease::LeaseOwner;
 use crate::port::{LeaseHolding, StartMode, VmActivity, VmError, VmEvent, VmExit, VmStatus};
+use crate::qemu::launch::{LaunchMode, ProcessRecord};
+use crate::qemu::process::{Process, boot_id, start_ticks};
 use crate::under_libvirt::is_refusal;
 
 const START: &str = "start the engine VM";
@@ -262,20 +264,31 @@ impl Inner {
 
     /// A daemon that does not answer must not keep a VM alive that has to end: its QEMU is killed.
     async fn kill(&self, why: &str) -> Result<(), VmError> {
-        let unreachable = || VmError::Unreachable { detail: why.to_owned() };
-        let pid = self.pid().ok_or_else(unreachable)?;
-        let target = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(unreachable)?;
-        tracing::warn!(pid, why, "QEMU is killed, since libvirt cannot be told to end it");
-        kill_process(target, Signal::KILL)
-            .map_err(|error| failed(DESTROY, format!("cannot kill process {pid}: {error}")))?;
-        let end = Instant::now() + VANISH;
-        while self.pid().is_some() {
-            if Instant::now() >= end {
-                return Err(failed(DESTROY, format!("process {pid} is there after {} s", VANISH.as_secs())));
-            }
-            tokio::time::sleep(POLL).await;
-        }
-        Ok(())
+        let Some(process) = self.process() else {
+            return Err(VmError::Unreachable { detail: why.to_owned() });
+        };
+        tracing::warn!(pid = process.pid, why, "QEMU is killed, since libvirt cannot be told to end it");
+        let cannot = |error: std::io::Error| failed(DESTROY, format!("process {}: {error}", process.pid));
+        process.kill().map_err(cannot)?;
+        let Ok(ended) = tokio::time::timeout(VANISH, process.ended()).await else {
+            let secs = VANISH.as_secs();
+            return Err(failed(DESTROY, format!("process {} is there after {secs} s", process.pid)));
+        };
+        ended.map_err(cannot)
+    }
+
+    /// QEMU's process, pinned.
+    fn process(&self) -> Option<Process> {
+        let pid = self.pid()?;
+        let record = ProcessRecord {
+            pid,
+            start_ticks: start_ticks(pid).ok()??,
+            boot_id: boot_id().ok()?,
+            uuid: Uuid::parse_str(&self.settings.uuid).ok()?,
+            mode: LaunchMode::Run,
+        };
+        let process = Process::find(&record).ok()??;
+        process.is_vm(&record).unwrap_or(false).then_some(process)
     }
 
     /// libvirt presses the guest's power button, or asks its agent, at once; it knows no delay and no message.
