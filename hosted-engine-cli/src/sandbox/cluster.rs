@@ -19,7 +19,7 @@ use super::procs::{self, Process};
 use super::services::Service;
 use super::shell::wait_for;
 use super::state::{Hypervisor, Lock, State};
-use super::{cgroup, faultfs, net};
+use super::{cgroup, faultfs, libvirtd, net};
 
 /// What `up` was asked for.
 #[derive(Debug, Clone)]
@@ -50,6 +50,9 @@ pub fn say(line: &str) {
 /// nothing changes.
 pub fn up(layout: &Layout, options: &UpOptions) -> anyhow::Result<()> {
     require_programs(options)?;
+    if options.hypervisor == Hypervisor::Libvirt {
+        libvirtd::check_place(layout.dir())?;
+    }
     let _lock = Lock::take(layout)?;
     if let Ok(state) = State::load(layout) {
         let running = procs::inits(layout);
@@ -108,6 +111,8 @@ The cluster is up. To look at it and to break it:
   hosted-engine sandbox down";
 
 fn require_programs(options: &UpOptions) -> anyhow::Result<()> {
+    let libvirt = (options.hypervisor == Hypervisor::Libvirt)
+        .then_some((libvirtd::PROGRAM, "libvirt-daemon libvirt-daemon-driver-qemu libvirt-sanlock"));
     for (program, package) in [
         ("ip", "iproute2"),
         ("unshare", "util-linux"),
@@ -115,7 +120,10 @@ fn require_programs(options: &UpOptions) -> anyhow::Result<()> {
         ("setsid", "util-linux"),
         ("sanlock", "sanlock"),
         ("qemu-system-x86_64", "qemu-system-x86"),
-    ] {
+    ]
+    .into_iter()
+    .chain(libvirt)
+    {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let mut places = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
         anyhow::ensure!(
@@ -141,6 +149,11 @@ fn require_programs(options: &UpOptions) -> anyhow::Result<()> {
             program.display()
         );
     }
+    anyhow::ensure!(
+        options.hypervisor != Hypervisor::Libvirt || cfg!(feature = "libvirt"),
+        "this hosted-engine was built without libvirt; build all programs with: cargo build --workspace --features \
+         hosted-engine-cli/libvirt,ha-broker/libvirt,ha-agent/libvirt (the packages have it)"
+    );
     for file in GUEST_FILES {
         anyhow::ensure!(
             options.bare || options.guest.join(file).is_file(),
@@ -205,6 +218,7 @@ fn remove(layout: &Layout) -> anyhow::Result<()> {
     let mut ours = vec![
         layout.storage(),
         layout.authority(),
+        layout.inside().root().to_owned(),
         layout.state_file(),
         layout.dir().join("sandbox.json.new"),
     ];
@@ -260,15 +274,14 @@ impl Cluster {
         let all = procs::all();
         let hosts: BTreeMap<String, HostNumber> =
             procs::inits(&self.layout).into_iter().map(|(number, init)| (init.namespace, number)).collect();
-        let has_disk = |number: HostNumber, process: &Process| {
-            let mounts = self.layout.host(number).storage_mounts().display().to_string();
-            process.arguments.iter().any(|argument| argument.contains(&mounts))
-        };
+        let mounts = self.layout.inside().storage_mounts().display().to_string();
+        let has_disk =
+            |process: &Process| process.arguments.iter().any(|argument| argument.contains(&mounts));
         all.into_iter()
             .filter(|process| process.name.starts_with("qemu-system") && !process.is_zombie())
             .filter_map(|process| Some((*hosts.get(&process.namespace)?, process)))
             // Not the short run without a disk that finds out whether KVM works.
-            .filter(|(number, process)| has_disk(*number, process))
+            .filter(|(_, process)| has_disk(process))
             .collect()
     }
 

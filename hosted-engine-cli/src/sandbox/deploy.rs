@@ -15,6 +15,7 @@ use crate::setup::{
 
 use super::init::{VDSM, program_dir};
 use super::layout::{BRIDGE, ENGINE, ENGINE_FQDN, GATEWAY, HostNumber, Layout, PREFIX, STORAGE};
+use super::libvirtd;
 use super::state::{Hypervisor, State};
 
 /// Size of the engine VM's disk.
@@ -26,7 +27,7 @@ pub(super) const GUEST_FILES: [&str; 2] = ["vmlinuz", "initramfs"];
 
 /// On the first host: makes the storage. On every host: makes it a member.
 pub fn deploy(layout: &Layout, number: HostNumber) -> anyhow::Result<()> {
-    let paths = layout.host(number);
+    let paths = layout.inside();
     let state = State::load(layout)?;
     install_guest(&state, &paths)?;
     if state.hypervisor == Hypervisor::Vdsm {
@@ -35,7 +36,7 @@ pub fn deploy(layout: &Layout, number: HostNumber) -> anyhow::Result<()> {
     let storage = StorageSpec {
         domain_type: match state.hypervisor {
             // Mounted by somebody else.
-            Hypervisor::Qemu => DomainType::Posixfs,
+            Hypervisor::Qemu | Hypervisor::Libvirt => DomainType::Posixfs,
             // VDSM's stand-in looks whether it is mounted, by the names that NFS has.
             Hypervisor::Vdsm => DomainType::Nfs,
         },
@@ -59,7 +60,7 @@ fn make_certificates(layout: &Layout, number: HostNumber) -> anyhow::Result<()> 
     let program = program_dir()?.join(VDSM);
     let output = Command::new(&program)
         .arg("make-certificates")
-        .arg(layout.host(number).root().join("etc/pki/vdsm"))
+        .arg(layout.inside().root().join("etc/pki/vdsm"))
         .arg("--authority")
         .arg(layout.authority())
         .args(["--name", &number.name(), "--also", &number.address().to_string()])
@@ -105,18 +106,25 @@ fn cluster(state: &State) -> ClusterSpec {
              [vm]\nhypervisor = \"{}\"\n\n\
              [lease]\nio_timeout = {}\n\n\
              [timers]\nstorage_deadline = {}\nengine_start = {}\n\n\
-             [score]\nprofile = \"founding\"\n",
+             [score]\nprofile = \"founding\"\n{}",
             state.hypervisor,
             state.io_timeout,
             // As the rules between the times want it, for every io_timeout that the sandbox takes.
             state.io_timeout.saturating_mul(4).min(15),
             state.io_timeout.saturating_mul(8).saturating_add(100).max(180),
+            match state.hypervisor {
+                Hypervisor::Qemu | Hypervisor::Vdsm => String::new(),
+                Hypervisor::Libvirt => {
+                    format!("\n[libvirt]\nmigrate_uri = \"{}\"\n", libvirtd::MIGRATE_URI)
+                }
+            },
         ),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum as _;
     use ha_config::HaToml;
 
     use super::*;
@@ -124,9 +132,15 @@ mod tests {
     #[test]
     fn the_daemons_accept_the_times_for_every_io_timeout() {
         for io_timeout in 1..=60 {
-            for hypervisor in [Hypervisor::Qemu, Hypervisor::Vdsm] {
-                let guest = "/guest".into();
-                let state = State { hosts: 3, io_timeout, guest, hypervisor, watchdog: false, cgroup: None };
+            for hypervisor in Hypervisor::value_variants() {
+                let state = State {
+                    hosts: 3,
+                    io_timeout,
+                    guest: "/guest".into(),
+                    hypervisor: *hypervisor,
+                    watchdog: false,
+                    cgroup: None,
+                };
                 let toml = HaToml::parse(&Paths::default(), &cluster(&state).ha_toml).unwrap();
                 assert_eq!(toml.lease.io_timeout, io_timeout);
             }

@@ -148,7 +148,7 @@ impl Host {
         let init = self.running()?;
         let mut command = Command::new("nsenter");
         command.arg("-t").arg(init.pid.to_string()).args(["-m", "-n", "-u", "-i", "-p", "--"]);
-        command.args(program).envs(init::environment(&self.layout, self.number)?);
+        command.args(program).envs(init::environment(&self.layout)?);
         Ok(command)
     }
 

@@ -12,17 +12,18 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clock::{Clock, SystemClock};
-use rustix::mount::{MountFlags, mount, mount_bind};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
 use rustix::process::{Signal, WaitOptions};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::layout::{ENGINE, ENGINE_FQDN, GATEWAY, HostNumber, Layout, MAX_HOSTS};
+use super::libvirtd;
 use super::net;
 use super::procs::signal_pid;
 use super::services::{Service, Table};
-use super::state::State;
+use super::state::{Hypervisor, State};
 
 /// Runs until it is killed. Must be process 1 of fresh pid, mount, net, uts and ipc namespaces.
 pub fn run(layout: &Layout, number: HostNumber, cgroup: Option<&Path>) -> anyhow::Result<()> {
@@ -74,7 +75,10 @@ impl Host<'_> {
         if run.exists() {
             fs::remove_dir_all(&run)?;
         }
-        let mountpoint = self.layout.mountpoint(self.number);
+        // The mount point is made where it will be seen from inside.
+        let below_root = self.layout.mountpoint();
+        let below_root = below_root.strip_prefix(self.layout.inside().root()).unwrap_or(&below_root);
+        let mountpoint = self.root().join(below_root);
         for dir in [
             paths.run_dir(),
             paths.sanlock_run_dir(),
@@ -83,8 +87,12 @@ impl Host<'_> {
             paths.ha_conf_dir(),
             paths.hosted_engine_conf_dir(),
             mountpoint,
+            self.layout.inside().root().to_owned(),
         ] {
             fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+        }
+        if self.state.hypervisor == Hypervisor::Libvirt {
+            libvirtd::prepare_files(&self.root(), self.number)?;
         }
         let mut hosts = format!(
             "127.0.0.1 localhost\n{ENGINE} {ENGINE_FQDN} engine\n{GATEWAY} gateway.sandbox.test gateway\n"
@@ -113,6 +121,14 @@ impl Host<'_> {
                 let source = self.root().join("etc").join(name);
                 mount_bind(&source, &target).with_context(|| format!("bind {}", target.display()))?;
             }
+        }
+        // Its storage, which is mounted later, is to be seen by both names.
+        let (root, inside) = (self.root(), self.layout.inside());
+        mount_bind(&root, &root).with_context(|| format!("bind {}", root.display()))?;
+        mount_change(&root, MountPropagationFlags::SHARED).context("share the host's root")?;
+        mount_bind(&root, inside.root()).with_context(|| format!("bind {}", inside.root().display()))?;
+        if self.state.hypervisor == Hypervisor::Libvirt {
+            libvirtd::mount(&self.root())?;
         }
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         mount("proc", "/proc", "proc", flags, None).context("/proc")?;
@@ -173,7 +189,7 @@ impl Host<'_> {
     }
 
     async fn wait_for_storage(&self) -> anyhow::Result<()> {
-        let mountpoint = self.layout.mountpoint(self.number);
+        let mountpoint = self.layout.mountpoint();
         let marker = format!(" {} ", mountpoint.display());
         for _ in 0..200 {
             if fs::read_to_string("/proc/self/mounts")?.contains(&marker) {
@@ -213,12 +229,12 @@ impl Host<'_> {
     }
 
     fn spawn(&self, service: Service) -> anyhow::Result<i32> {
-        let paths = self.layout.host(self.number);
+        let paths = self.layout.inside();
         let mut command = match service {
             Service::Storage => {
                 let mut command = Command::new(std::env::current_exe()?);
                 command.args(["sandbox", "fs"]);
-                command.arg(self.layout.storage()).arg(self.layout.mountpoint(self.number));
+                command.arg(self.layout.storage()).arg(self.layout.mountpoint());
                 command.arg(self.layout.fault_socket(self.number));
                 command
             }
@@ -245,6 +261,7 @@ impl Host<'_> {
                 command.args(["--io-timeout", &self.state.io_timeout.to_string()]);
                 command
             }
+            Service::Libvirtd => libvirtd::command(),
             Service::Broker | Service::Agent => {
                 let mut command = Command::new(self.programs.join(service.name()));
                 command.arg("--root").arg(paths.root());
@@ -257,7 +274,7 @@ impl Host<'_> {
             .append(true)
             .open(&log)
             .with_context(|| format!("cannot open {}", log.display()))?;
-        command.envs(environment(self.layout, self.number)?);
+        command.envs(environment(self.layout)?);
         command.current_dir("/").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command
             .spawn()
@@ -303,11 +320,8 @@ impl Host<'_> {
 }
 
 /// What every program of a host finds in its environment.
-pub fn environment(
-    layout: &Layout,
-    number: HostNumber,
-) -> anyhow::Result<Vec<(&'static str, std::ffi::OsString)>> {
-    let paths = layout.host(number);
+pub fn environment(layout: &Layout) -> anyhow::Result<Vec<(&'static str, std::ffi::OsString)>> {
+    let paths = layout.inside();
     let mut path = program_dir()?.into_os_string();
     path.push(":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     Ok(vec![

@@ -4,8 +4,12 @@
 //! DIR/sandbox.json     what the sandbox is made of
 //! DIR/storage/         the shared folder, as the "file server" has it
 //! DIR/pki/             the authority of the hosts' certificates, where the VM runs by VDSM
-//! DIR/hN/              the root of host N: etc, run, var, rhev (its own view of the storage is mounted there)
+//! DIR/hN/              the root of host N: etc, run, var, rhev
+//! DIR/host/            the same root inside host N, and only there; its own view of the storage is mounted in it
 //! ```
+//!
+//! Inside, every host's files have the same paths, as on real hosts: what describes the VM on one of them is true on
+//! the others, and a VM can move.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -96,7 +100,7 @@ impl Layout {
         if !dir.is_absolute() || dir.to_str().is_none() || text.contains(char::is_whitespace) {
             return Err(LayoutError::NotAbsolute { dir: text });
         }
-        let most = SOCKET_PATH - LONGEST_SOCKET - "/hNN".len();
+        let most = SOCKET_PATH - LONGEST_SOCKET - "/host".len();
         if text.len() > most {
             return Err(LayoutError::TooLong { dir: text, most });
         }
@@ -128,15 +132,20 @@ impl Layout {
         self.dir.join("pki")
     }
 
-    /// A host's paths.
+    /// A host's paths, seen from the machine.
     pub fn host(&self, number: HostNumber) -> Paths {
         Paths::new(self.dir.join(format!("h{number}")))
     }
 
-    /// Where a host sees the shared folder.
-    pub fn mountpoint(&self, number: HostNumber) -> PathBuf {
+    /// Every host's own paths, seen from inside it.
+    pub fn inside(&self) -> Paths {
+        Paths::new(self.dir.join("host"))
+    }
+
+    /// Where a host sees the shared folder, seen from inside it.
+    pub fn mountpoint(&self) -> PathBuf {
         let name = STORAGE.replace('_', "__").replace('/', "_");
-        self.host(number).storage_mounts().join(name)
+        self.inside().storage_mounts().join(name)
     }
 
     /// The socket that sets a host's storage faults.
@@ -185,10 +194,7 @@ mod tests {
     fn each_host_has_its_own_place() {
         let layout = Layout::new(Path::new("/var/lib/sb/")).expect("a fine directory");
         assert_eq!(layout.host(HostNumber(2)).root(), Path::new("/var/lib/sb/h2"));
-        assert_eq!(
-            layout.mountpoint(HostNumber(2)),
-            Path::new("/var/lib/sb/h2/rhev/data-center/mnt/sandbox:_storage")
-        );
+        assert_eq!(layout.mountpoint(), Path::new("/var/lib/sb/host/rhev/data-center/mnt/sandbox:_storage"));
         assert_eq!(layout.tag(), "ovirt-ha.var-lib-sb");
         assert_eq!(HostNumber(3).address(), Ipv4Addr::new(10, 199, 77, 103));
     }

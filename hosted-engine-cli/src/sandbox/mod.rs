@@ -15,6 +15,7 @@ pub mod faultfs;
 mod host;
 mod init;
 pub mod layout;
+mod libvirtd;
 pub mod measure;
 mod net;
 pub mod observer;
@@ -89,7 +90,7 @@ enum Command {
     KillDaemon {
         /// Host
         host: u8,
-        /// ovirt-ha-agent, ovirt-ha-broker, vdsm or sanlock
+        /// ovirt-ha-agent, ovirt-ha-broker, libvirtd, vdsm or sanlock
         daemon: String,
     },
     /// Power loss: everything on the host ends at once
@@ -153,7 +154,7 @@ enum Command {
     Logs {
         /// Host
         host: u8,
-        /// init, storage, wdmd, sanlock, vdsm, ovirt-ha-broker or ovirt-ha-agent; all of them when absent
+        /// init, storage, wdmd, sanlock, libvirtd, vdsm, ovirt-ha-broker or ovirt-ha-agent; all of them when absent
         service: Option<String>,
         /// Only so many lines of each
         #[arg(long, short = 'n', default_value_t = 40)]
@@ -250,7 +251,9 @@ fn on_cluster(command: Command, cluster: &Cluster) -> anyhow::Result<ExitCode> {
         }
         Command::KillDaemon { host: number, daemon } => {
             let service = Service::named(&daemon).with_context(|| {
-                format!("\"{daemon}\" is no daemon: ovirt-ha-agent, ovirt-ha-broker, vdsm or sanlock")
+                format!(
+                    "\"{daemon}\" is no daemon: ovirt-ha-agent, ovirt-ha-broker, libvirtd, vdsm or sanlock"
+                )
             })?;
             let process = host(number)?.service_process(service)?;
             process.with_context(|| format!("{daemon} does not run on host {number}"))?.signal(Signal::KILL);

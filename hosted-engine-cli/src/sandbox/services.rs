@@ -25,6 +25,9 @@ pub enum Service {
     /// The stand-in for VDSM, where the VM runs by it.
     #[serde(rename = "vdsm")]
     Vdsm,
+    /// libvirt's daemon, where the VM runs by it.
+    #[serde(rename = "libvirtd")]
+    Libvirtd,
     /// The HA broker.
     #[serde(rename = "ovirt-ha-broker")]
     Broker,
@@ -35,8 +38,8 @@ pub enum Service {
 
 impl Service {
     /// In the order in which they start.
-    pub const ALL: [Self; 6] =
-        [Self::Storage, Self::Watchdog, Self::Sanlock, Self::Vdsm, Self::Broker, Self::Agent];
+    pub const ALL: [Self; 7] =
+        [Self::Storage, Self::Watchdog, Self::Sanlock, Self::Vdsm, Self::Libvirtd, Self::Broker, Self::Agent];
 
     /// Its name in commands and logs.
     pub const fn name(self) -> &'static str {
@@ -45,6 +48,7 @@ impl Service {
             Self::Watchdog => "wdmd",
             Self::Sanlock => "sanlock",
             Self::Vdsm => "vdsm",
+            Self::Libvirtd => "libvirtd",
             Self::Broker => "ovirt-ha-broker",
             Self::Agent => "ovirt-ha-agent",
         }
@@ -60,6 +64,7 @@ impl Service {
         match hypervisor {
             Hypervisor::Qemu => &[Self::Broker, Self::Agent],
             Hypervisor::Vdsm => &[Self::Vdsm, Self::Broker, Self::Agent],
+            Hypervisor::Libvirt => &[Self::Libvirtd, Self::Broker, Self::Agent],
         }
     }
 
@@ -67,6 +72,7 @@ impl Service {
     pub const fn exists(self, state: &State) -> bool {
         match self {
             Self::Vdsm => matches!(state.hypervisor, Hypervisor::Vdsm),
+            Self::Libvirtd => matches!(state.hypervisor, Hypervisor::Libvirt),
             Self::Watchdog => state.watchdog,
             Self::Storage | Self::Sanlock | Self::Broker | Self::Agent => true,
         }
@@ -77,7 +83,7 @@ impl Service {
     const fn restarts(self) -> bool {
         match self {
             Self::Storage | Self::Watchdog | Self::Sanlock => false,
-            Self::Vdsm | Self::Broker | Self::Agent => true,
+            Self::Vdsm | Self::Libvirtd | Self::Broker | Self::Agent => true,
         }
     }
 }

@@ -19,6 +19,8 @@ pub enum Hypervisor {
     Qemu,
     /// A stand-in for VDSM on each host, as on hosts of oVirt
     Vdsm,
+    /// libvirt with its sanlock lock manager, a daemon on each host
+    Libvirt,
 }
 
 impl std::fmt::Display for Hypervisor {
@@ -26,6 +28,7 @@ impl std::fmt::Display for Hypervisor {
         f.write_str(match self {
             Self::Qemu => "qemu",
             Self::Vdsm => "vdsm",
+            Self::Libvirt => "libvirt",
         })
     }
 }

@@ -80,6 +80,8 @@ fn mount(device: &OwnedFd, mountpoint: &Path) -> anyhow::Result<()> {
     );
     let data = std::ffi::CString::new(data).context("mount options hold a NUL")?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
-    rustix::mount::mount("ovirt-ha-sandbox", mountpoint, "fuse.sandboxfs", flags, data.as_c_str())
+    // The kernel takes any word after the dot. libvirt moves VMs only between file systems that it knows to be shared; on
+    // FUSE it knows GlusterFS's.
+    rustix::mount::mount("ovirt-ha-sandbox", mountpoint, "fuse.glusterfs", flags, data.as_c_str())
         .with_context(|| format!("cannot mount at {}", mountpoint.display()))
 }

@@ -48,6 +48,8 @@ pub enum Scenario {
     KillBroker,
     /// VDSM's stand-in on the VM's host is killed
     KillVdsm,
+    /// libvirt's daemon on the VM's host is killed
+    KillLibvirtd,
     /// The VM's host loses power
     KillHost,
     /// The gateway does not answer the VM's host
@@ -58,6 +60,9 @@ pub enum Scenario {
     /// The storage of the VM's host answers nothing for 200 seconds
     #[value(name = "stall-200")]
     Stall200,
+    /// Everything that the VM's host does on its storage fails for 200 seconds
+    #[value(name = "fail-200")]
+    Fail200,
     /// The VM is killed in global maintenance, which ends a minute later
     GlobalMaintenance,
     /// Local maintenance of the VM's host
@@ -73,10 +78,12 @@ impl Scenario {
             Self::KillAgent => &daemons::Kill(super::Service::Agent),
             Self::KillBroker => &daemons::Kill(super::Service::Broker),
             Self::KillVdsm => &daemons::Kill(super::Service::Vdsm),
+            Self::KillLibvirtd => &daemons::Kill(super::Service::Libvirtd),
             Self::KillHost => &host::KillHost,
             Self::CutGateway => &network::CutGateway,
             Self::Stall15 => &storage::STALL_15,
             Self::Stall200 => &storage::STALL_200,
+            Self::Fail200 => &storage::FAIL_200,
             Self::GlobalMaintenance => &maintenance::Global,
             Self::LocalMaintenance => &maintenance::Local,
         }
@@ -280,7 +287,7 @@ mod tests {
         let qemu = state(Hypervisor::Qemu);
         let lacks = |one: &&Scenario| one.script().impossible(&qemu).is_some();
         let lacking: Vec<Scenario> = Scenario::value_variants().iter().filter(lacks).copied().collect();
-        assert_eq!(lacking, [Scenario::KillVdsm]);
+        assert_eq!(lacking, [Scenario::KillVdsm, Scenario::KillLibvirtd]);
         let why = Scenario::KillVdsm.script().impossible(&qemu).expect("a reason");
         assert!(why.contains("no vdsm") && why.ends_with("sandbox up --hypervisor vdsm"), "{why}");
         assert_eq!(Scenario::KillVdsm.script().impossible(&state(Hypervisor::Vdsm)), None);

@@ -1,4 +1,4 @@
-//! Storage that answers late, or not at all.
+//! Storage that answers late, with errors, or not at all.
 
 use std::time::Duration;
 
@@ -9,26 +9,29 @@ use crate::sandbox::faultfs::Mode;
 use crate::sandbox::shell::pause;
 
 /// Shorter than the lease lasts: nobody should notice.
-pub const STALL_15: Stall = Stall { lasts: Duration::from_secs(15), noticed: false };
+pub const STALL_15: Trouble = Trouble { how: Mode::Hang, lasts: Duration::from_secs(15), noticed: false };
 /// Long after the lease can be had by others.
-pub const STALL_200: Stall = Stall { lasts: Duration::from_secs(200), noticed: true };
+pub const STALL_200: Trouble = Trouble { how: Mode::Hang, lasts: Duration::from_secs(200), noticed: true };
+/// As long, and QEMU learns of it: it stops the guest and stays.
+pub const FAIL_200: Trouble = Trouble { how: Mode::Eio, lasts: Duration::from_secs(200), noticed: true };
 
-/// The storage of the VM's host answers nothing for a while.
-pub struct Stall {
+/// The storage of the VM's host is in trouble for a while.
+pub struct Trouble {
+    how: Mode,
     lasts: Duration,
     noticed: bool,
 }
 
-impl Script for Stall {
+impl Script for Trouble {
     fn patience(&self) -> Duration {
         Duration::from_secs(if self.noticed { 700 } else { 400 })
     }
 
     fn play(&self, stage: &Stage<'_>) -> anyhow::Result<Option<Monotonic>> {
-        stage.storage(Mode::Hang)?;
+        stage.storage(self.how)?;
         pause(self.lasts);
         stage.storage(Mode::Ok)?;
-        stage.mark("storage answers again");
+        stage.mark("storage is well again");
         if self.noticed { stage.recovery() } else { stage.undisturbed() }
     }
 

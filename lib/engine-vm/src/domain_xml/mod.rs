@@ -23,7 +23,7 @@ use std::path::PathBuf;
 
 use ha_config::{ConfigError, HostedEngineConf, VmConf};
 
-pub use rewrite::{with_launch_paused, with_lease, with_only_lease};
+pub use rewrite::{with_launch_paused, with_lease};
 pub use scan::{Described, DescribedDisk, describe};
 
 use crate::port::VmError;

@@ -24,17 +24,6 @@ pub fn with_lease(xml: &str, lease: &Lease) -> Result<String, VmError> {
     add(xml, &["domain", "devices"], &lease_element(lease), None)
 }
 
-/// The description with this lease and no other.
-///
-/// # Errors
-/// As [`with_lease`].
-pub fn with_only_lease(xml: &str, lease: &Lease) -> Result<String, VmError> {
-    if !describe(xml)?.has_devices {
-        return Err(unusable("the domain XML of the engine VM (xmlBase64 in vm.conf) has no <devices>"));
-    }
-    add(xml, &["domain", "devices"], &lease_element(lease), Some("lease"))
-}
-
 /// The description of a VM that starts with stopped processors, for VDSM.
 ///
 /// # Errors

@@ -6,7 +6,7 @@ use ha_config::ha_toml::Accel;
 
 use super::settings::LibvirtSettings;
 use crate::domain_xml::{self, Dialect, Lease, LeaseTarget, Place};
-use crate::lease::LeaseSpec;
+use crate::lease::{LeaseError, LeaseSpec};
 use crate::of_host::load_vm_conf;
 use crate::port::VmError;
 use crate::qemu::accel;
@@ -24,15 +24,18 @@ fn of_config(error: &ha_config::ConfigError) -> VmError {
     unusable(error.to_string())
 }
 
-/// The lease as libvirt is told of it.
-fn lease_of(spec: &LeaseSpec) -> Result<Lease, VmError> {
-    match spec {
-        LeaseSpec::Sanlock { lockspace, resource, path, offset, .. } => Ok(Lease {
-            key: resource.clone(),
-            lockspace: lockspace.clone(),
-            target: LeaseTarget::At { path: path.clone(), offset: *offset },
-        }),
-        LeaseSpec::File { .. } => Err(unusable("libvirt's lock manager takes leases of sanlock only")),
+/// The lease as libvirt is told of it, in the place where it is now.
+async fn lease_of(spec: &LeaseSpec) -> Result<Lease, VmError> {
+    let spec = spec.clone();
+    // An index of leases is read from shared storage.
+    let found = tokio::task::spawn_blocking(move || spec.as_element()).await;
+    match found {
+        Ok(Ok(lease)) => Ok(lease),
+        Ok(Err(LeaseError::Unsupported)) => {
+            Err(unusable("libvirt's lock manager takes leases of sanlock only"))
+        }
+        Ok(Err(LeaseError::Held(detail) | LeaseError::Unavailable(detail))) => Err(VmError::NoLease { detail }),
+        Err(error) => Err(VmError::NoLease { detail: error.to_string() }),
     }
 }
 
@@ -41,7 +44,7 @@ fn lease_of(spec: &LeaseSpec) -> Result<Lease, VmError> {
 /// # Errors
 /// [`VmError::Config`]: the description cannot be used, or is of another VM, or would run without its lease.
 pub(super) async fn to_start(settings: &LibvirtSettings) -> Result<String, VmError> {
-    let lease = lease_of(&settings.lease)?;
+    let lease = lease_of(&settings.lease).await?;
     match &settings.domain {
         Some(path) => {
             let text = std::fs::read_to_string(path)

@@ -1,7 +1,7 @@
 //! What libvirt's files on a host must say so that sanlock protects its VMs: each setting with its reason, and how to put
 //! it into a file without touching anything else in it.
 //!
-//! The form is libvirt's: `name = value` lines, `#` comments, the last one of a name counts. Source: the comments in
+//! The form is libvirt's: `name = value` lines, `#` comments, the first one of a name counts. Source: the comments in
 //! `qemu.conf` and `qemu-sanlock.conf` as libvirt ships them, and <https://libvirt.org/kbase/locking-sanlock.html>.
 
 /// One setting.
@@ -82,7 +82,7 @@ fn assignment(line: &str) -> Option<(&str, &str)> {
 
 /// The value that counts.
 fn value_of<'t>(text: &'t str, key: &str) -> Option<&'t str> {
-    text.lines().rev().filter_map(assignment).find(|(found, _)| *found == key).map(|(_, value)| value)
+    text.lines().filter_map(assignment).find(|(found, _)| *found == key).map(|(_, value)| value)
 }
 
 /// The text with these settings, and those that were changed. Everything else stays as it is: a setting that is there is
@@ -96,7 +96,7 @@ pub fn apply<'s>(text: &str, settings: &'s [Setting]) -> (String, Vec<&'s Settin
     for setting in &changed {
         let line = format!("{} = {}", setting.key, setting.value);
         let is_its = |line: &String| assignment(line).is_some_and(|(key, _)| key == setting.key);
-        match lines.iter().rposition(is_its) {
+        match lines.iter().position(is_its) {
             Some(at) => lines[at] = line,
             None => lines.extend([format!("# {}.", setting.reason), line]),
         }
@@ -161,10 +161,10 @@ mod tests {
     }
 
     #[test]
-    fn the_last_line_counts_and_comments_do_not() {
-        assert_eq!(LockManager::of("lock_manager = \"sanlock\"\nlock_manager = 'lockd' # x\n"), {
-            LockManager::Other("lockd".to_owned())
-        });
+    fn the_first_line_counts_and_comments_do_not() {
+        let two = "lock_manager = 'lockd' # x\nlock_manager = \"sanlock\"\n";
+        assert_eq!(LockManager::of(two), LockManager::Other("lockd".to_owned()));
+        assert_eq!(LockManager::of(&apply(two, &qemu_conf()).0), LockManager::Sanlock);
         assert_eq!(LockManager::of("# lock_manager = \"sanlock\"\n"), LockManager::None);
         assert_eq!(LockManager::of("lock_manager=\"nop\""), LockManager::None);
     }

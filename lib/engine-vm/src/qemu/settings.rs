@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ha_config::ha_toml::{Accel, LeaseAdapter};
+use ha_config::ha_toml::Accel;
 use ha_config::{HaToml, HostedEngineConf, Paths};
 
 use super::from_conf::machine_from_conf;
