@@ -25,6 +25,7 @@ pub fn report(core: &Core, reasons: &[Reason], warnings: Vec<String>, limits: &L
         reasons: reasons.iter().map(ToString::to_string).collect(),
         timeout_at: core.deadline(limits).or(lease_free).map(|at| at.on_wall(offset)),
         warnings,
+        migration: None,
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use broker_api::status::{AgentReport, StatusDocument, Wake};
+use metadata_format::HostId;
 
 /// A monitor's option as the caller gave it; absent for nil.
 pub type MonitorOptions = BTreeMap<String, Option<String>>;
@@ -67,6 +68,8 @@ pub trait Verbs: Send + Sync + 'static {
     async fn status(&self) -> StatusDocument;
     /// `PUT /v1/agent`.
     async fn put_agent_report(&self, report: AgentReport);
+    /// `PUT /v1/migration`: keeps an operator's request for the agent, and wakes it.
+    async fn ask_migration(&self, to: Option<HostId>);
     /// `GET /v1/wake`: waits until the counter passed `after`, at most `timeout`.
     async fn wake(&self, after: u64, timeout: Duration) -> Wake;
     /// `GET /metrics`: Prometheus text.

@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use broker_api::status::{AgentReport, LeaseState, MonitorRow, StatusDocument, StorageState, Wake};
+use broker_api::status::{
+    AgentReport, LeaseState, MigrationRequest, MonitorRow, StatusDocument, StorageState, Wake,
+};
 use clock::{Clock, Monotonic, Wall};
 use engine_vm::{
     ConsoleAddress, ConsoleKind, CpuUse, EngineVm, LeaseHolding, LeaseOutlook, MigrationProgress,
-    MigrationTarget, StartMode, VmActivity, VmError, VmEvent, VmStatus,
+    MigrationTarget, Receiver, StartMode, VmActivity, VmError, VmEvent, VmStatus,
 };
 use metadata_format::{EngineStatus, GlobalBlock, HostBlock, HostId, HostRecord, Score};
 use tokio::sync::{Notify, broadcast};
@@ -58,6 +60,8 @@ pub struct Inner {
     pub conf_trouble: Option<ConfTrouble>,
     pub actions: Vec<(u64, &'static str)>,
     pub maintenance: bool,
+    /// What an operator asked the broker for.
+    pub migration_request: Option<MigrationRequest>,
     pub service: Vec<&'static str>,
     pub status_text: String,
     /// All status texts with their seconds.
@@ -100,6 +104,7 @@ impl World {
                 conf_trouble: None,
                 actions: Vec::new(),
                 maintenance: false,
+                migration_request: None,
                 service: Vec::new(),
                 status_text: String::new(),
                 told: Vec::new(),
@@ -314,6 +319,7 @@ impl Broker for World {
             lock_manager_live: inner.lock_manager_live.clone(),
             monitors: inner.monitors.iter().map(|(id, value)| row(id, value)).collect(),
             agent: None,
+            migration_request: inner.migration_request,
         }))
     }
 
@@ -395,11 +401,19 @@ impl EngineVm for World {
         Ok(())
     }
 
+    fn receiver(&self) -> Receiver {
+        Receiver::Prepared
+    }
+
     async fn prepare_incoming(&self, _listen: &MigrationTarget) -> Result<MigrationTarget, VmError> {
         Err(VmError::NotRunning)
     }
 
     async fn migrate(&self, _target: &MigrationTarget) -> Result<(), VmError> {
+        Err(VmError::NotRunning)
+    }
+
+    async fn migrate_cancel(&self) -> Result<(), VmError> {
         Err(VmError::NotRunning)
     }
 

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use broker_api::status::{AgentReport, LeaseState, MonitorRow, StatusDocument, Wake};
+use broker_api::status::{AgentReport, LeaseState, MigrationRequest, MonitorRow, StatusDocument, Wake};
 use clock::Clock;
 use metadata_format::{BLOCK_SIZE, BlockError, HostBlock, HostId};
 
@@ -26,6 +26,9 @@ use crate::whiteboard::{BlockLease, CLUSTER_BLOCK, PutError, Service, zero_block
 
 /// How long giving up a host id may take before the caller is told that it goes on.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long an operator's request for a migration is kept for the agent.
+const REQUEST_KEPT: Duration = Duration::from_mins(10);
 
 /// What the broker needs of the monitors. No call waits for a measurement.
 #[async_trait]
@@ -73,6 +76,7 @@ pub struct Broker {
     parts: Parts,
     alive: Mutex<Fresh<Vec<u16>>>,
     report: Mutex<Fresh<AgentReport>>,
+    migration: Mutex<Fresh<Option<MigrationRequest>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -83,7 +87,12 @@ impl Broker {
     /// Puts it together; nothing happens until [`Broker::run`].
     pub fn new(parts: Parts) -> Self {
         let keep = parts.alive_list;
-        Self { parts, alive: Mutex::new(Fresh::new(keep)), report: Mutex::new(Fresh::new(keep)) }
+        Self {
+            parts,
+            alive: Mutex::new(Fresh::new(keep)),
+            report: Mutex::new(Fresh::new(keep)),
+            migration: Mutex::new(Fresh::new(REQUEST_KEPT)),
+        }
     }
 
     /// Reads, writes and watches until it is dropped.
@@ -276,11 +285,32 @@ impl Verbs for Broker {
         let now = self.parts.clock.monotonic();
         let alive = lock(&self.alive).get(now).cloned().unwrap_or_default();
         let report = lock(&self.report).get(now).cloned();
-        status::document(&self.parts, &alive, report, now)
+        let migration = lock(&self.migration).get(now).copied().flatten();
+        status::document(&self.parts, &alive, report, migration, now)
     }
 
     async fn put_agent_report(&self, report: AgentReport) {
-        lock(&self.report).set(report, self.parts.clock.monotonic());
+        let now = self.parts.clock.monotonic();
+        let answered = report.migration.as_ref().filter(|migration| migration.phase.is_end());
+        if let Some(asked_at) = answered.and_then(|migration| migration.request) {
+            let mut kept = lock(&self.migration);
+            if kept.get(now).copied().flatten().is_some_and(|request| request.asked_at == asked_at) {
+                kept.set(None, now);
+            }
+        }
+        lock(&self.report).set(report, now);
+    }
+
+    async fn ask_migration(&self, to: Option<HostId>) {
+        let now = self.parts.clock.monotonic();
+        {
+            let mut kept = lock(&self.migration);
+            // Two within a second, or after the wall clock went back, are still two.
+            let earlier = kept.get(now).copied().flatten().map_or(i64::MIN, |request| request.asked_at);
+            let asked_at = self.parts.clock.wall().0.max(earlier.saturating_add(1));
+            kept.set(Some(MigrationRequest { to, asked_at }), now);
+        }
+        self.parts.wake.bump();
     }
 
     async fn wake(&self, after: u64, timeout: Duration) -> Wake {

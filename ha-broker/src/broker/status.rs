@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use broker_api::status::{AgentReport, GoodRow, HostRow, LeaseState, StatusDocument, StorageState};
+use broker_api::status::{
+    AgentReport, GoodRow, HostRow, LeaseState, MigrationRequest, StatusDocument, StorageState,
+};
 use clock::Monotonic;
 use metadata_format::{GlobalBlock, HostBlock, HostId};
 
@@ -10,7 +12,13 @@ use super::Parts;
 use crate::whiteboard::Snapshot;
 
 /// The whole document.
-pub fn document(parts: &Parts, alive: &[u16], agent: Option<AgentReport>, now: Monotonic) -> StatusDocument {
+pub fn document(
+    parts: &Parts,
+    alive: &[u16],
+    agent: Option<AgentReport>,
+    migration_request: Option<MigrationRequest>,
+    now: Monotonic,
+) -> StatusDocument {
     let snapshot = parts.whiteboard.snapshot();
     let (global_maintenance, unknown_global_keys) = cluster(&snapshot);
     let kept = parts.lease.kept();
@@ -25,6 +33,7 @@ pub fn document(parts: &Parts, alive: &[u16], agent: Option<AgentReport>, now: M
         lock_manager_live: kept.all_live,
         monitors: parts.monitors.rows(),
         agent,
+        migration_request,
     }
 }
 

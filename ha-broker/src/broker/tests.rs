@@ -1,6 +1,6 @@
 //! The broker on simulated storage and a simulated lock manager.
 
-use broker_api::status::{HostRow, StorageState};
+use broker_api::status::{HostRow, MigrationPhase, MigrationReport, StorageState};
 use clock::{ManualClock, Monotonic, Wall};
 use metadata_format::{EngineStatus, Health, HostRecord, Score, VmState};
 
@@ -228,7 +228,42 @@ fn report() -> AgentReport {
         reasons: Vec::new(),
         timeout_at: None,
         warnings: Vec::new(),
+        migration: None,
     }
+}
+
+#[tokio::test]
+async fn a_request_for_a_migration_waits_for_the_agents_answer() {
+    let bench = bench();
+    let two = HostId::new(2).unwrap();
+    let counter = bench.broker.wake(u64::MAX, Duration::ZERO).await.counter;
+    bench.broker.ask_migration(Some(two)).await;
+    assert!(bench.broker.wake(u64::MAX, Duration::ZERO).await.counter > counter, "the agent is woken");
+    let first = bench.broker.status().await.migration_request.unwrap();
+    assert_eq!((first.to, first.asked_at), (Some(two), 1_700_000_000));
+    bench.broker.ask_migration(None).await;
+    let second = bench.broker.status().await.migration_request.unwrap();
+    assert_eq!((second.to, second.asked_at), (None, 1_700_000_001), "the later one counts");
+
+    let answer = |request, phase| AgentReport {
+        migration: Some(MigrationReport { to: two, hostname: "host2".to_owned(), since: 0, phase, request }),
+        ..report()
+    };
+    let failed = || MigrationPhase::Failed { detail: "no host can take it".to_owned() };
+    for (request, phase) in
+        [(Some(second.asked_at), MigrationPhase::Asked), (Some(first.asked_at), failed()), (None, failed())]
+    {
+        bench.broker.put_agent_report(answer(request, phase)).await;
+        assert_eq!(bench.broker.status().await.migration_request, Some(second));
+    }
+    bench.broker.put_agent_report(answer(Some(second.asked_at), failed())).await;
+    assert_eq!(bench.broker.status().await.migration_request, None, "it was answered");
+
+    bench.broker.ask_migration(None).await;
+    bench.clock.advance(Duration::from_mins(10));
+    assert!(bench.broker.status().await.migration_request.is_some());
+    bench.clock.advance(Duration::from_secs(1));
+    assert_eq!(bench.broker.status().await.migration_request, None, "nobody answered it");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use clock::{Clock, Monotonic, Wall};
 use engine_vm::{
     ConsoleAddress, ConsoleKind, CpuUse, EngineVm, LeaseHolding, LeaseOutlook, MigrationProgress,
-    MigrationTarget, StartMode, VmActivity, VmError, VmEvent, VmStatus,
+    MigrationTarget, Receiver, StartMode, VmActivity, VmError, VmEvent, VmStatus,
 };
 use tokio::sync::broadcast;
 use tokio::time::Instant;
@@ -125,11 +125,19 @@ impl EngineVm for FakeVm {
         unsupported()
     }
 
+    fn receiver(&self) -> Receiver {
+        Receiver::Never { why: "this is a fake".to_owned() }
+    }
+
     async fn prepare_incoming(&self, _: &MigrationTarget) -> Result<MigrationTarget, VmError> {
         unsupported()
     }
 
     async fn migrate(&self, _: &MigrationTarget) -> Result<(), VmError> {
+        unsupported()
+    }
+
+    async fn migrate_cancel(&self) -> Result<(), VmError> {
         unsupported()
     }
 

@@ -6,7 +6,7 @@ use std::io::Read as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker_api::status::AgentReport;
+use broker_api::status::AskMigration;
 use broker_api::xmlrpc::{self, Fault, fault};
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
@@ -15,6 +15,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::{ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tracing::{debug, warn};
 
 use super::Server;
@@ -46,10 +47,10 @@ pub async fn answer<V: Verbs>(
     let path = request.uri().path().to_owned();
     let allowed = match path.as_str() {
         "/RPC2" | "/" => Method::POST,
-        "/v1/agent" => Method::PUT,
+        "/v1/agent" | "/v1/migration" => Method::PUT,
         "/v1/status" | "/v1/wake" | "/metrics" => Method::GET,
         _ => {
-            let text = "no such document; there are POST /RPC2, GET /v1/status, GET /v1/wake, PUT /v1/agent, GET /metrics";
+            let text = "no such document; there are POST /RPC2, GET /v1/status, GET /v1/wake, PUT /v1/agent, PUT /v1/migration, GET /metrics";
             return Ok(plain(StatusCode::NOT_FOUND, text));
         }
     };
@@ -67,8 +68,21 @@ pub async fn answer<V: Verbs>(
         "/metrics" => {
             content(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", server.verbs.metrics().await)
         }
-        "/v1/agent" => match body(request).await {
-            Ok(bytes) => agent_report(&bytes, server, peer).await,
+        "/v1/agent" | "/v1/migration" if !server.policy.may_write(peer) => {
+            plain(StatusCode::FORBIDDEN, &not_permitted(&format!("PUT {path}"), peer))
+        }
+        "/v1/agent" => match parsed(request, "an agent's report").await {
+            Ok(report) => {
+                server.verbs.put_agent_report(report).await;
+                taken()
+            }
+            Err(answer) => answer,
+        },
+        "/v1/migration" => match parsed::<AskMigration>(request, "a request for a migration").await {
+            Ok(asked) => {
+                server.verbs.ask_migration(asked.to).await;
+                taken()
+            }
             Err(answer) => answer,
         },
         _ => match body(request).await {
@@ -122,19 +136,18 @@ async fn run<V: Verbs>(
     })
 }
 
-async fn agent_report<V: Verbs>(bytes: &[u8], server: &Arc<Server<V>>, peer: &Peer) -> Answer {
-    if !server.policy.may_write(peer) {
-        return plain(StatusCode::FORBIDDEN, &not_permitted("PUT /v1/agent", peer));
-    }
-    match serde_json::from_slice::<AgentReport>(bytes) {
-        Ok(report) => {
-            server.verbs.put_agent_report(report).await;
-            let mut answer = Response::new(Full::default());
-            *answer.status_mut() = StatusCode::NO_CONTENT;
-            answer
-        }
-        Err(error) => plain(StatusCode::BAD_REQUEST, &format!("the body is not an agent's report: {error}")),
-    }
+/// The body as a document of that kind.
+async fn parsed<T: DeserializeOwned>(request: Request<Incoming>, kind: &str) -> Result<T, Answer> {
+    let bytes = body(request).await?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| plain(StatusCode::BAD_REQUEST, &format!("the body is not {kind}: {error}")))
+}
+
+/// It was taken; there is nothing to answer.
+fn taken() -> Answer {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    answer
 }
 
 async fn wake<V: Verbs>(query: &str, server: &Arc<Server<V>>) -> Answer {

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use broker_api::status::{AgentReport, ScoreTerm};
+use broker_api::status::{AgentReport, MigrationRequest, ScoreTerm};
 use broker_api::xmlrpc::{Value, fault};
 use broker_api::{BrokerClient, ClientError};
-use metadata_format::Score;
+use metadata_format::{HostId, Score};
 
 use crate::fake::Served;
 
@@ -103,9 +103,16 @@ async fn the_json_documents_and_the_metrics_are_served() {
         reasons: vec!["the engine is healthy".to_owned()],
         timeout_at: None,
         warnings: Vec::new(),
+        migration: None,
     };
     assert!(client.put_agent_report(&report).await.unwrap());
     assert_eq!(client.status().await.unwrap().unwrap().agent, Some(report));
+    let two = HostId::new(2).ok();
+    for to in [two, None] {
+        assert!(client.ask_migration(to).await.unwrap());
+        let request = client.status().await.unwrap().unwrap().migration_request;
+        assert_eq!(request, Some(MigrationRequest { to, asked_at: 1 }));
+    }
     assert_eq!(client.metrics().await.unwrap().unwrap(), "# TYPE up gauge\nup 1\n");
     served.stop().await;
 }

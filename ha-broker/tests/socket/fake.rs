@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use broker_api::BrokerClient;
-use broker_api::status::{AgentReport, LeaseState, StatusDocument, StorageState, Wake};
+use broker_api::status::{AgentReport, LeaseState, MigrationRequest, StatusDocument, StorageState, Wake};
 use ha_broker::socket::{self, WriterPolicy};
 use ha_broker::verbs::{MonitorOptions, VerbError, Verbs};
+use metadata_format::HostId;
 use tempfile::TempDir;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -21,6 +22,7 @@ pub struct FakeBroker {
     pub blocks: Mutex<BTreeMap<u16, Vec<u8>>>,
     pub alive: Mutex<Vec<u16>>,
     pub report: Mutex<Option<AgentReport>>,
+    pub migration: Mutex<Option<MigrationRequest>>,
     pub wakes: watch::Sender<u64>,
     /// `lock_host_id(2000)` tells here that it began, and waits there.
     pub locking: Notify,
@@ -121,10 +123,14 @@ impl Verbs for FakeBroker {
             lock_manager_live: None,
             monitors: BTreeMap::new(),
             agent: self.report.lock().unwrap().clone(),
+            migration_request: *self.migration.lock().unwrap(),
         }
     }
     async fn put_agent_report(&self, report: AgentReport) {
         *self.report.lock().unwrap() = Some(report);
+    }
+    async fn ask_migration(&self, to: Option<HostId>) {
+        *self.migration.lock().unwrap() = Some(MigrationRequest { to, asked_at: 1 });
     }
     async fn wake(&self, after: u64, timeout: Duration) -> Wake {
         let mut counter = self.wakes.subscribe();

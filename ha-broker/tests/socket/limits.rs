@@ -51,6 +51,11 @@ async fn wrong_requests_get_a_status_and_a_text_that_helps() {
             "state",
         ),
         (
+            format!("PUT /v1/migration HTTP/1.1\r\n{close}Content-Length: 10\r\n\r\n{{\"to\":2001}}"),
+            "400 Bad Request",
+            "a request for a migration",
+        ),
+        (
             format!("POST /RPC2 HTTP/1.1\r\n{close}Content-Length: 262145\r\n\r\n"),
             "413 Payload Too Large",
             "262144",

@@ -136,5 +136,6 @@ fn document(state: &State) -> StatusDocument {
         lock_manager_live: None,
         monitors: BTreeMap::new(),
         agent: None,
+        migration_request: None,
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use engine_vm::{
     ConsoleAddress, ConsoleKind, CpuUse, EngineVm, LeaseHolding, LeaseOutlook, MigrationProgress,
-    MigrationTarget, StartMode, VmActivity, VmError, VmEvent, VmStatus,
+    MigrationTarget, Receiver, StartMode, VmActivity, VmError, VmEvent, VmStatus,
 };
 use tokio::sync::broadcast;
 
@@ -81,11 +81,17 @@ impl EngineVm for FakeVm {
         self.act("resume".to_owned(), VmActivity::Up);
         Ok(())
     }
+    fn receiver(&self) -> Receiver {
+        Receiver::Never { why: "this is a fake".to_owned() }
+    }
     async fn prepare_incoming(&self, _: &MigrationTarget) -> Result<MigrationTarget, VmError> {
         unsupported("receive")
     }
     async fn migrate(&self, _: &MigrationTarget) -> Result<(), VmError> {
         unsupported("migrate")
+    }
+    async fn migrate_cancel(&self) -> Result<(), VmError> {
+        unsupported("stop a migration")
     }
     async fn migration_progress(&self) -> Result<MigrationProgress, VmError> {
         Ok(MigrationProgress::None)

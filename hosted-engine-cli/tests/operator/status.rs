@@ -132,7 +132,9 @@ fn what_must_be_known_stands_before_the_rows() {
             reasons: vec!["a better host runs it".into()],
             timeout_at: Some(60),
             warnings: vec!["host 2 uses another score profile".into()],
+            migration: None,
         }),
+        migration_request: None,
     };
     let view = View::from_document(document.clone());
     let text = to_text(&view, &TimeZone::UTC);

@@ -1,4 +1,5 @@
-//! The JSON documents on the broker's socket: `GET /v1/status`, `PUT /v1/agent`, `GET /v1/wake`.
+//! The JSON documents on the broker's socket: `GET /v1/status`, `PUT /v1/agent`, `PUT /v1/migration`, `GET
+//! /v1/wake`.
 
 use std::collections::BTreeMap;
 
@@ -31,6 +32,26 @@ pub struct StatusDocument {
     pub monitors: BTreeMap<String, MonitorRow>,
     /// What this host's agent last said about itself; `None` before it spoke or when it has been silent for 60 s.
     pub agent: Option<AgentReport>,
+    /// What an operator asked for with `PUT /v1/migration`, until this host's agent has answered it; 10 minutes at most.
+    #[serde(default)]
+    pub migration_request: Option<MigrationRequest>,
+}
+
+/// An operator's request to move the engine VM away from this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MigrationRequest {
+    /// To that host; `None` leaves the choice to the agent.
+    pub to: Option<HostId>,
+    /// Wall clock, seconds since 1970, when the broker was asked. Later requests have a later one.
+    pub asked_at: i64,
+}
+
+/// Body of `PUT /v1/migration`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AskMigration {
+    /// To that host; `null` leaves the choice to the agent.
+    pub to: Option<HostId>,
 }
 
 /// One host's block.
@@ -184,6 +205,57 @@ pub struct AgentReport {
     pub timeout_at: Option<i64>,
     /// Warnings that an operator should see: a profile that differs, a lease that is not held, …
     pub warnings: Vec<String>,
+    /// The live migration away from this host, or why there is none; an ended one for 60 s more.
+    #[serde(default)]
+    pub migration: Option<MigrationReport>,
+}
+
+/// A live migration away from this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MigrationReport {
+    /// Where to; this host itself when a request that names no host was refused: the VM stays.
+    pub to: HostId,
+    /// That host's name, or its id where the name is not known.
+    pub hostname: String,
+    /// Wall clock, seconds since 1970, when it was decided.
+    pub since: i64,
+    /// How far it is.
+    pub phase: MigrationPhase,
+    /// [`MigrationRequest::asked_at`] of the request that this answers; `None` when nobody asked.
+    #[serde(default)]
+    pub request: Option<i64>,
+}
+
+/// How far a live migration is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum MigrationPhase {
+    /// The destination was asked to get ready.
+    Asked,
+    /// Memory is on its way.
+    Sending {
+        /// Bytes sent so far.
+        transferred: u64,
+        /// Bytes still to send, as estimated.
+        remaining: u64,
+    },
+    /// The VM runs there.
+    Done,
+    /// It was refused, or did not work: the VM is where it was.
+    Failed {
+        /// Why.
+        detail: String,
+    },
+}
+
+impl MigrationPhase {
+    /// Whether nothing more comes after it.
+    pub const fn is_end(&self) -> bool {
+        match self {
+            Self::Asked | Self::Sending { .. } => false,
+            Self::Done | Self::Failed { .. } => true,
+        }
+    }
 }
 
 /// One summand of a score.
@@ -201,6 +273,6 @@ pub struct ScoreTerm {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wake {
     /// Grows by one with each event that an agent should see at once: a VM event, a change of the engine's
-    /// health, loss of the lease, a maintenance change, storage stuck or back.
+    /// health, loss of the lease, a maintenance change, an operator's request, storage stuck or back.
     pub counter: u64,
 }

@@ -106,6 +106,8 @@ async fn our_own_documents_are_known_to_be_unknown() {
         reasons: vec!["x".repeat(100_000)],
         timeout_at: None,
         warnings: Vec::new(),
+        migration: None,
     };
     assert!(!python.client.put_agent_report(&report).await.unwrap());
+    assert!(!python.client.ask_migration(None).await.unwrap());
 }

@@ -16,5 +16,5 @@ pub use of_host::of_host;
 
 pub use port::{
     ConsoleAddress, ConsoleKind, CpuUse, EngineVm, LeaseHolding, LeaseOutlook, MigrationProgress,
-    MigrationTarget, OwnerLife, StartMode, VmActivity, VmError, VmEvent, VmExit, VmStatus,
+    MigrationTarget, OwnerLife, Receiver, StartMode, VmActivity, VmError, VmEvent, VmExit, VmStatus,
 };

@@ -197,6 +197,23 @@ pub struct MigrationTarget {
     pub uri: String,
 }
 
+/// How a destination gets ready for a live migration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Receiver {
+    /// [`EngineVm::prepare_incoming`] there first; its answer is what [`EngineVm::migrate`] is given.
+    Prepared,
+    /// The hypervisors arrange it themselves.
+    Arranged {
+        /// What `migrate` is given: the address of the destination, `{host}` standing for its name.
+        uri: String,
+    },
+    /// This adapter, as it is configured, cannot migrate.
+    Never {
+        /// Why, for operators.
+        why: String,
+    },
+}
+
 /// How far a live migration is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MigrationProgress {
@@ -330,11 +347,18 @@ pub trait EngineVm: Send + Sync {
     /// Lets them go on; refused unless the lease is held, or is taken before they do.
     async fn resume(&self) -> Result<(), VmError>;
 
+    /// How live migrations work with this adapter as it is configured. Asks nobody.
+    fn receiver(&self) -> Receiver;
+
     /// Gets this host ready to receive the VM and returns where the source must send it.
     async fn prepare_incoming(&self, listen: &MigrationTarget) -> Result<MigrationTarget, VmError>;
 
     /// Starts a live migration away from this host; returns once it was started.
     async fn migrate(&self, target: &MigrationTarget) -> Result<(), VmError>;
+
+    /// Asks for an end of the migration away from this host: the guest is to go on here. Returns once it was asked;
+    /// [`Self::migration_progress`] tells what became of it, for it may be too late. Nothing to do is no error.
+    async fn migrate_cancel(&self) -> Result<(), VmError>;
 
     /// How far it is.
     async fn migration_progress(&self) -> Result<MigrationProgress, VmError>;

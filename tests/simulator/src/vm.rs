@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use engine_vm::{
     ConsoleAddress, ConsoleKind, CpuUse, EngineVm, LeaseHolding, LeaseOutlook, MigrationProgress,
-    MigrationTarget, StartMode, VmActivity, VmError, VmEvent, VmExit, VmStatus,
+    MigrationTarget, Receiver, StartMode, VmActivity, VmError, VmEvent, VmExit, VmStatus,
 };
 use ha_broker::monitors::Liveliness;
 use rand::Rng;
@@ -394,12 +394,20 @@ impl EngineVm for SimVm {
         self.0.resume_vm()
     }
 
+    fn receiver(&self) -> Receiver {
+        Receiver::Prepared
+    }
+
     async fn prepare_incoming(&self, _listen: &MigrationTarget) -> Result<MigrationTarget, VmError> {
         Err(VmError::Unsupported { adapter: "simulated", action: "receive a migration by itself" })
     }
 
     async fn migrate(&self, _target: &MigrationTarget) -> Result<(), VmError> {
         Err(VmError::Unsupported { adapter: "simulated", action: "migrate by itself" })
+    }
+
+    async fn migrate_cancel(&self) -> Result<(), VmError> {
+        Err(VmError::NotRunning)
     }
 
     async fn migration_progress(&self) -> Result<MigrationProgress, VmError> {

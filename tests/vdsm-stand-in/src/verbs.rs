@@ -24,6 +24,7 @@ enum Call {
     VmCont,
     VmUpdateDevice,
     VmMigrate,
+    VmMigrateCancel,
     VmMigrationStatus,
     VmMigrationCreate,
     Storage(StorageCall),
@@ -135,6 +136,7 @@ const VERBS: &[Verb] = &[
     verb("VM.updateDevice", &["vmID", "params"], Call::VmUpdateDevice),
     verb("VM.migrate", &["vmID", "params"], Call::VmMigrate),
     verb("VM.getMigrationStatus", &["vmID"], Call::VmMigrationStatus),
+    verb("VM.migrateCancel", &["vmID"], Call::VmMigrateCancel),
     verb("VM.migrationCreate", &["vmID", "params", "incomingLimit"], Call::VmMigrationCreate),
 ];
 
@@ -227,6 +229,7 @@ pub(crate) async fn call(server: &Server, verb: &Verb, arguments: Arguments) -> 
             vms.find(&arguments.text("vmID")?)?.update_device(&arguments.object("params")?).await
         }
         Call::VmMigrate => vms.migrate(&arguments.text("vmID")?, &arguments.object("params")?),
+        Call::VmMigrateCancel => vms.find(&arguments.text("vmID")?)?.migrate_cancel().await,
         Call::VmMigrationStatus => Ok(vms.find(&arguments.text("vmID")?)?.migration_status()),
         Call::VmMigrationCreate => {
             vms.migration_create(&arguments.text("vmID")?, arguments.object("params")?).await

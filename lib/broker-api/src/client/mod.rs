@@ -11,11 +11,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use metadata_format::HostId;
 use serde::de::DeserializeOwned;
 
 pub use self::error::ClientError;
 use self::http::{Answer, Request};
-use crate::status::{AgentReport, StatusDocument, Wake};
+use crate::status::{AgentReport, AskMigration, StatusDocument, Wake};
 use crate::xmlrpc::{self, MethodResponse, Value};
 
 /// Deadline of a request unless [`BrokerClient::with_timeout`] says otherwise.
@@ -157,6 +158,17 @@ impl BrokerClient {
     pub async fn put_agent_report(&self, report: &AgentReport) -> Result<bool, ClientError> {
         let path = "/v1/agent";
         let body = serde_json::to_vec(report).map_err(|e| protocol(path, &e.to_string()))?;
+        match self.document(&Request::put(path, body), self.deadline(DEFAULT_TIMEOUT)).await? {
+            Some(answer) => answer.success(path).map(|_| true),
+            None => Ok(false),
+        }
+    }
+
+    /// `PUT /v1/migration`: asks this host's agent to move the engine VM away, to that host or to one of its choice.
+    /// The status document says what becomes of it. False when the broker does not know it.
+    pub async fn ask_migration(&self, to: Option<HostId>) -> Result<bool, ClientError> {
+        let path = "/v1/migration";
+        let body = serde_json::to_vec(&AskMigration { to }).map_err(|e| protocol(path, &e.to_string()))?;
         match self.document(&Request::put(path, body), self.deadline(DEFAULT_TIMEOUT)).await? {
             Some(answer) => answer.success(path).map(|_| true),
             None => Ok(false),

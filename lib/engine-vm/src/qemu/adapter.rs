@@ -16,10 +16,11 @@ use super::look::{Inner, Shared, blocking, failed};
 use super::run_dir::{QmpRole, RunDir, SERIAL_SOCKET};
 use super::settings::QemuSettings;
 use super::watch;
+use crate::lease::{LeaseError, LeaseSpec};
 use crate::outlook::{self, OwnerWatch};
 use crate::port::{
     ConsoleAddress, ConsoleKind, CpuUse, EngineVm, LeaseHolding, LeaseOutlook, MigrationProgress,
-    MigrationTarget, StartMode, VmActivity, VmError, VmEvent, VmStatus,
+    MigrationTarget, Receiver, StartMode, VmActivity, VmError, VmEvent, VmStatus,
 };
 
 /// Events kept for a slow listener.
@@ -143,12 +144,24 @@ impl EngineVm for QemuVm {
         self.inner.command("resume the guest", "cont", Value::Null).await.map(drop)
     }
 
+    fn receiver(&self) -> Receiver {
+        match self.inner.settings.lease {
+            LeaseSpec::Sanlock { .. } => Receiver::Prepared,
+            LeaseSpec::File { .. } => Receiver::Never { why: LeaseError::Unsupported.to_string() },
+        }
+    }
+
     async fn prepare_incoming(&self, listen: &MigrationTarget) -> Result<MigrationTarget, VmError> {
         Inner::receive(&self.inner, listen).await
     }
 
     async fn migrate(&self, target: &MigrationTarget) -> Result<(), VmError> {
         Inner::send(&self.inner, target).await
+    }
+
+    async fn migrate_cancel(&self) -> Result<(), VmError> {
+        // QEMU takes it for nothing when none is under way, or when all is sent.
+        self.inner.command("stop the migration", "migrate_cancel", Value::Null).await.map(drop)
     }
 
     async fn migration_progress(&self) -> Result<MigrationProgress, VmError> {

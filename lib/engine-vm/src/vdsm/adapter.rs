@@ -16,7 +16,7 @@ use super::{follow, is_unsure, trouble};
 use crate::outlook;
 use crate::port::{
     ConsoleAddress, ConsoleKind, CpuUse, EngineVm, LeaseHolding, LeaseOutlook, MigrationProgress,
-    MigrationTarget, StartMode, VmActivity, VmError, VmEvent, VmStatus,
+    MigrationTarget, Receiver, StartMode, VmActivity, VmError, VmEvent, VmStatus,
 };
 use crate::qemu::QmpRole;
 
@@ -137,12 +137,20 @@ impl EngineVm for VdsmVm {
         }
     }
 
+    fn receiver(&self) -> Receiver {
+        Receiver::Arranged { uri: "{host}".to_owned() }
+    }
+
     async fn prepare_incoming(&self, listen: &MigrationTarget) -> Result<MigrationTarget, VmError> {
         self.inner.prepare_incoming(listen).await
     }
 
     async fn migrate(&self, target: &MigrationTarget) -> Result<(), VmError> {
         self.inner.migrate(target).await
+    }
+
+    async fn migrate_cancel(&self) -> Result<(), VmError> {
+        self.inner.migrate_cancel().await
     }
 
     async fn migration_progress(&self) -> Result<MigrationProgress, VmError> {

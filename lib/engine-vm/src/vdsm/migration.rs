@@ -35,6 +35,17 @@ impl Inner {
         }
     }
 
+    /// Asks VDSM to end it. VDSM also says no when there is none: then there is nothing to end.
+    pub async fn migrate_cancel(&self) -> Result<(), VmError> {
+        match self.vdsm.vm_migrate_cancel(&self.vm_id).await {
+            Ok(()) => Ok(()),
+            Err(error) => match self.look().await?.activity {
+                VmActivity::MigrationSource => Err(trouble("stop the migration", &error)),
+                _ => Ok(()),
+            },
+        }
+    }
+
     /// VDSM tells a percentage; the bytes are reckoned from the VM's memory.
     pub async fn migration_progress(&self) -> Result<MigrationProgress, VmError> {
         let status = self.look().await?;

@@ -225,6 +225,11 @@ impl Client {
         self.of_vm("VM.migrate", vm_id, &more).await
     }
 
+    /// `VM.migrateCancel`: asks for its end.
+    pub async fn vm_migrate_cancel(&self, vm_id: &str) -> Result<(), CallError> {
+        self.of_vm("VM.migrateCancel", vm_id, &[]).await
+    }
+
     /// `VM.getMigrationStatus`.
     pub async fn vm_migration_status(&self, vm_id: &str) -> Result<MigrationStatus, CallError> {
         let method = "VM.getMigrationStatus";

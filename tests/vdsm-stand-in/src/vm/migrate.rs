@@ -72,6 +72,16 @@ impl Vm {
         lock(&self.state).migration.status()
     }
 
+    /// `VM.migrateCancel`.
+    pub async fn migrate_cancel(&self) -> Result<Value, Failure> {
+        if !lock(&self.state).migration.is_preparing() {
+            return Err(Failure::migration("no migration is under way"));
+        }
+        let qemu = self.qemu().ok_or_else(|| Failure::migration("the VM does not run"))?;
+        qemu.migrate_cancel().await.map_err(|error| Failure::migration(&error.to_string()))?;
+        Ok(Value::Null)
+    }
+
     fn set_migration(&self, migration: Migration) {
         lock(&self.state).migration = migration;
     }
