@@ -393,6 +393,8 @@ pub struct HaConf {
     pub local_maintenance: bool,
     /// Set by an operator by hand.
     pub local_maintenance_manual: bool,
+    /// Also when no other host can take the engine VM: then it is shut down. Means nothing without one of the others.
+    pub local_maintenance_force: bool,
 }
 
 impl HaConf {
@@ -405,6 +407,7 @@ impl HaConf {
         Ok(Self {
             local_maintenance: file.get_bool("local_maintenance")?.unwrap_or(false),
             local_maintenance_manual: file.get_bool("local_maintenance_manual")?.unwrap_or(false),
+            local_maintenance_force: file.get_bool("local_maintenance_force")?.unwrap_or(false),
         })
     }
 
@@ -413,11 +416,17 @@ impl HaConf {
         self.local_maintenance || self.local_maintenance_manual
     }
 
-    /// Writes both keys, keeping everything else in the file.
+    /// Writes the keys, keeping everything else in the file. Force is there only while it is set: earlier releases do not
+    /// know it.
     pub fn store(self, paths: &Paths) -> Result<()> {
         KeyValueFile::update(&paths.ha_conf(), |file| {
             file.set("local_maintenance", bool_text(self.local_maintenance));
             file.set("local_maintenance_manual", bool_text(self.local_maintenance_manual));
+            if self.local_maintenance_force {
+                file.set("local_maintenance_force", bool_text(true));
+            } else {
+                file.unset("local_maintenance_force");
+            }
         })?;
         Ok(())
     }
