@@ -21,6 +21,9 @@ pub fn to_text(view: &View, zone: &TimeZone) -> String {
     for warning in &view.warnings {
         put(&mut text, format_args!("\n!! {} !!\n", safe(&warning.sentence(zone))));
     }
+    if let Some(sentence) = view.moving(zone) {
+        put(&mut text, format_args!("\n-- {} --\n", safe(&sentence)));
+    }
     for (id, row) in &view.rows {
         match row {
             HostRow::Good(row) => good(&mut text, *id, row),
