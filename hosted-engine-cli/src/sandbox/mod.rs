@@ -17,6 +17,7 @@ pub mod guests;
 mod host;
 mod init;
 pub mod layout;
+pub mod measure;
 mod net;
 pub mod observer;
 mod procs;
@@ -161,10 +162,9 @@ enum Command {
     /// Print every change: where QEMU runs, whether the engine answers; until interrupted
     Watch,
     /// Play what can go wrong, and print a row of a table for each
-    Scenario {
-        /// Which; all of them in turn when absent
-        scenarios: Vec<scenario::Scenario>,
-    },
+    Scenario(scenario::ScenarioArgs),
+    /// Show what `scenario --json` kept: tables, bars, lanes. Needs no sandbox
+    Timelines(measure::TimelinesArgs),
     /// Take everything down and remove it
     Down,
     #[command(hide = true)]
@@ -177,6 +177,10 @@ enum Command {
 
 /// Carries out one sandbox command.
 pub fn run(args: SandboxArgs) -> anyhow::Result<ExitCode> {
+    if let Command::Timelines(args) = &args.command {
+        measure::show(args)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     anyhow::ensure!(
         rustix::process::geteuid().is_root(),
         "the sandbox makes namespaces, mounts and bridges; run it as root (sudo hosted-engine sandbox …)"
@@ -205,7 +209,7 @@ fn operate(command: Command, layout: &Layout) -> anyhow::Result<ExitCode> {
             cluster::up(layout, &UpOptions { hosts, io_timeout, guest, hypervisor, bare })?;
         }
         Command::Down => cluster::down(layout)?,
-        Command::Init { .. } | Command::Deploy { .. } | Command::Fs { .. } => {
+        Command::Init { .. } | Command::Deploy { .. } | Command::Fs { .. } | Command::Timelines(_) => {
             unreachable!("carried out by run()")
         }
         command => return on_cluster(command, &Cluster::open(layout)?),
@@ -253,7 +257,7 @@ fn on_cluster(command: Command, cluster: &Cluster) -> anyhow::Result<ExitCode> {
             cluster.logs(host(number)?.number, service.as_deref(), lines)?;
         }
         Command::Watch => cluster.watch()?,
-        Command::Scenario { scenarios } => scenario::play_all(cluster, &scenarios)?,
+        Command::Scenario(args) => scenario::play_all(cluster, &args)?,
         Command::Exec { host: number, command } => {
             let status =
                 host(number)?.command(&command)?.status().context("cannot run nsenter (util-linux)")?;
@@ -264,7 +268,8 @@ fn on_cluster(command: Command, cluster: &Cluster) -> anyhow::Result<ExitCode> {
         | Command::Down
         | Command::Init { .. }
         | Command::Deploy { .. }
-        | Command::Fs { .. } => {
+        | Command::Fs { .. }
+        | Command::Timelines(_) => {
             unreachable!("carried out by operate()")
         }
     }

@@ -41,6 +41,16 @@ pub enum Change {
     Bad,
 }
 
+impl Change {
+    /// Where; `None` for what concerns the cluster.
+    pub const fn host(self) -> Option<HostNumber> {
+        match self {
+            Self::Started(host) | Self::Ended(host) => Some(host),
+            Self::Overlap(_) | Self::OverlapOver | Self::Good | Self::Bad => None,
+        }
+    }
+}
+
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

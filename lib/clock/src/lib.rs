@@ -81,6 +81,17 @@ impl Clock for SystemClock {
     }
 }
 
+impl SystemClock {
+    /// What to take from a time of day, since 1970, to get this clock's monotonic reading of the same moment: for lining
+    /// up logs. It changes when the time of day is set.
+    pub fn wall_lead(self) -> Duration {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+        let secs = u64::try_from(now.tv_sec).unwrap_or(0);
+        let nanos = u32::try_from(now.tv_nsec).unwrap_or(0);
+        Duration::new(secs, nanos).saturating_sub(self.monotonic().since_start())
+    }
+}
+
 /// A clock that moves only when told to.
 #[derive(Debug, Default)]
 pub struct ManualClock {

@@ -12,6 +12,7 @@
 //! [`command`] is the one vocabulary of both ways in; [`invariant`] has the promises that are checked after every
 //! event. The rules of the product are nowhere written again: what decides and what writes is the code that ships.
 
+pub mod chart;
 pub mod clock;
 pub mod command;
 pub mod group;

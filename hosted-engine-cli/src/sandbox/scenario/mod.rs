@@ -13,18 +13,27 @@ mod stage;
 mod storage;
 
 use std::cell::RefCell;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use clock::{Clock, Monotonic, SystemClock};
 
 use super::cluster::{Cluster, say};
-use super::disk_record::{self, Writers};
+use super::disk_record;
 use super::layout::HostNumber;
+use super::measure::leases::LeaseWatch;
+use super::measure::{self, agents, gather};
 use super::observer::Observer;
+use super::shell::wait_for;
 use super::state::State;
 use stage::{STEADY, Stage};
+
+/// How long agents may have something new to say of what is over: a host that was away needs a minute to know the others.
+const REST_PATIENCE: Duration = Duration::from_mins(2);
+/// Width of the lanes that are printed.
+const LANES_WIDTH: usize = 160;
 
 /// What is done to the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -100,61 +109,79 @@ trait Script: Sync {
     }
 }
 
+/// What to play, how often, and where to keep what was seen.
+#[derive(Debug, Args)]
+pub struct ScenarioArgs {
+    /// Which; all that this sandbox can play, in turn, when absent
+    scenarios: Vec<Scenario>,
+    /// Play all of them so many times, one round after the other
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    repeat: u32,
+    /// Add what was seen to this file, one JSON object a line; `sandbox timelines` shows it
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Print what happened after each, each host's events in a column of its own
+    #[arg(long)]
+    lanes: bool,
+}
+
 /// One row of the table.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// Which scenario.
-    pub scenario: Scenario,
-    /// Where the VM was, and where it is now.
-    pub hosts: (HostNumber, HostNumber),
-    /// From the fault to the first good answer of the engine; `None` when it was never disturbed.
-    pub recovery: Option<Duration>,
-    /// The most QEMUs at once on all hosts.
-    pub most_qemus: usize,
-    /// How long more than one was there.
+    /// What was seen.
+    pub timeline: measure::Timeline,
+    /// How long more than one QEMU was there.
     pub overlapped: Duration,
-    /// What the VM's disk says about its writers.
-    pub writers: Writers,
     /// What happened, with seconds after the fault.
     pub story: String,
 }
 
 impl std::fmt::Display for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let recovery = self
-            .recovery
-            .map_or_else(|| "undisturbed".to_owned(), |time| format!("{:.1}", time.as_secs_f64()));
-        let mut most = self.most_qemus.to_string();
+        let run = &self.timeline.run;
+        let recovery = run.recovery.map_or_else(|| "undisturbed".to_owned(), |time| format!("{time:.1}"));
+        let mut most = run.most_qemus.to_string();
         if !self.overlapped.is_zero() {
             most = format!("{most} ({:.1} s)", self.overlapped.as_secs_f64());
         }
-        let mixed = if self.writers.mixed.is_some() { "MIXED" } else { "one at a time" };
-        let (name, (from, to)) = (self.scenario.name(), self.hosts);
-        write!(f, "| {name} | {from} → {to} | {recovery} | {most} | {mixed} | {} |", self.story)
+        let mixed = if run.mixed { "MIXED" } else { "one at a time" };
+        let (name, from, to, parts) = (&run.scenario, run.from, run.to, &run.parts);
+        write!(f, "| {name} | {from} → {to} | {recovery} | {most} | {mixed} | {} | {parts} |", self.story)
     }
 }
 
 /// The table's head.
-pub const HEAD: &str = "| what | VM's host | seconds until good again | most QEMUs at once | writers on the disk | seconds after the fault: what happened |\n| --- | --- | --- | --- | --- | --- |";
+pub const HEAD: &str = "| what | VM's host | seconds until good again | most QEMUs at once | writers on the disk | seconds after the fault: what happened | whose seconds |\n| --- | --- | --- | --- | --- | --- | --- |";
 
-/// Plays some scenarios, or all that this sandbox can when none is named, and prints the table.
-pub fn play_all(cluster: &Cluster, scenarios: &[Scenario]) -> anyhow::Result<()> {
+/// Plays some scenarios, and prints the table.
+pub fn play_all(cluster: &Cluster, args: &ScenarioArgs) -> anyhow::Result<()> {
     let impossible = |scenario: &Scenario| scenario.script().impossible(cluster.state());
-    if let Some((scenario, why)) = scenarios.iter().find_map(|one| Some((one, impossible(one)?))) {
+    if let Some((scenario, why)) = args.scenarios.iter().find_map(|one| Some((one, impossible(one)?))) {
         bail!("{} cannot be played here: {why}", scenario.name());
     }
-    let all = if scenarios.is_empty() { Scenario::value_variants() } else { scenarios };
+    let all = if args.scenarios.is_empty() { Scenario::value_variants() } else { &args.scenarios };
     let mut rows = Vec::new();
-    for scenario in all.iter().filter(|scenario| impossible(scenario).is_none()) {
-        let outcome = play(cluster, *scenario)?;
-        say(&outcome.to_string());
-        rows.push(outcome);
+    for _ in 0..args.repeat {
+        for scenario in all.iter().filter(|scenario| impossible(scenario).is_none()) {
+            let outcome = play(cluster, *scenario)?;
+            say(&outcome.to_string());
+            if let Some(file) = &args.json {
+                outcome.timeline.append(file)?;
+            }
+            if args.lanes {
+                println!("\n{}", outcome.timeline.lanes(LANES_WIDTH));
+            }
+            rows.push(outcome);
+        }
     }
     println!("\n{HEAD}");
     for row in &rows {
         println!("{row}");
     }
-    let unsafe_rows = rows.iter().filter(|row| row.writers.mixed.is_some()).count();
+    if args.repeat > 1 {
+        println!("\n{}", measure::tables(rows.iter().map(|row| &row.timeline.run)));
+    }
+    let unsafe_rows = rows.iter().filter(|row| row.timeline.run.mixed).count();
     anyhow::ensure!(unsafe_rows == 0, "two guests wrote to the VM's disk at the same time");
     Ok(())
 }
@@ -168,6 +195,8 @@ pub fn play(cluster: &Cluster, scenario: Scenario) -> anyhow::Result<Outcome> {
     observer.wait_good(begin, STEADY, Duration::from_mins(5)).with_context(|| {
         format!("{} cannot begin: the engine is not good\n{}", scenario.name(), cluster.status())
     })?;
+    wait_for_rest(cluster)?;
+    let leases = LeaseWatch::start(cluster)?;
     let from = where_now(&observer)?;
     say(&format!("{}: the VM is on host {from}; injecting the fault", scenario.name()));
     let stage = Stage {
@@ -179,21 +208,42 @@ pub fn play(cluster: &Cluster, scenario: Scenario) -> anyhow::Result<Outcome> {
         marks: RefCell::default(),
     };
     let seen = script.play(&stage).and_then(|good| {
-        let timeline = observer.timeline();
-        Ok(Outcome {
-            scenario,
-            hosts: (from, where_now(&observer)?),
-            recovery: good.map(|good| good.saturating_since(stage.fault)),
-            most_qemus: timeline.most_qemus(),
-            overlapped: timeline.overlapped(),
-            writers: disk_record::read(&cluster.disk()?).context("cannot read the VM's disk")?,
-            story: stage.story(),
-        })
+        let seen = observer.timeline();
+        let timeline = gather::timeline(
+            cluster,
+            &gather::Evidence {
+                scenario: scenario.name(),
+                fault: stage.fault,
+                good,
+                hosts: (from, where_now(&observer)?),
+                observed: &seen,
+                looked: &leases.looked(),
+                marks: &stage.marks.borrow(),
+                mixed: disk_record::read(&cluster.disk()?)
+                    .context("cannot read the VM's disk")?
+                    .mixed
+                    .is_some(),
+            },
+        );
+        Ok(Outcome { timeline, overlapped: seen.overlapped(), story: stage.story() })
     });
     let whole = script.put_right(&stage);
     let outcome = seen.with_context(|| format!("{} failed\n{}", scenario.name(), cluster.status()))?;
     whole.with_context(|| format!("cannot put right what {} broke", scenario.name()))?;
     Ok(outcome)
+}
+
+/// Waits until the agents have nothing new to say of the scenario before, so that what they say next is about this one.
+fn wait_for_rest(cluster: &Cluster) -> anyhow::Result<()> {
+    let hosts: Vec<HostNumber> =
+        cluster.hosts().iter().filter(|host| host.init().is_some()).map(|host| host.number).collect();
+    let rest = wait_for(REST_PATIENCE, Duration::from_secs(1), || {
+        Ok(agents::at_rest(&agents::read(cluster, SystemClock.wall_lead()), &hosts).then_some(()))
+    })?;
+    if rest.is_none() {
+        say("the agents do not come to rest; whose the seconds are may be told wrongly");
+    }
+    Ok(())
 }
 
 fn where_now(observer: &Observer) -> anyhow::Result<HostNumber> {
