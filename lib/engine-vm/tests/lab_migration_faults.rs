@@ -12,6 +12,7 @@ use engine_vm::qemu::QmpRole;
 use engine_vm::{EngineVm, MigrationProgress, MigrationTarget, StartMode, VmActivity, VmEvent, VmExit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 use lab::moving::{Poller, is_up, limit_speed, progress_when, run_state_when};
 use lab::{Lab, SOON, status_when};
@@ -35,40 +36,62 @@ fn is_gone(status: &engine_vm::VmStatus) -> bool {
     status.exit.is_some()
 }
 
-/// A network between source and destination that breaks after so many bytes.
+/// A network between source and destination that breaks.
 struct Network {
     uri: String,
     sent: Arc<AtomicU64>,
+    /// Breaks it now.
+    cut: Arc<Notify>,
 }
 
 impl Network {
     async fn breaking_after(bytes: u64, destination: &MigrationTarget) -> Self {
+        Self::start(bytes, true, destination).await
+    }
+
+    /// What the destination answers is lost.
+    async fn mute(destination: &MigrationTarget) -> Self {
+        Self::start(u64::MAX, false, destination).await
+    }
+
+    async fn start(bytes: u64, has_answers: bool, destination: &MigrationTarget) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let uri = format!("tcp:{}", listener.local_addr().unwrap());
         let to = destination.uri.strip_prefix("tcp:").unwrap().to_owned();
-        let sent = Arc::new(AtomicU64::new(0));
-        let count = sent.clone();
+        let (sent, cut) = (Arc::new(AtomicU64::new(0)), Arc::new(Notify::new()));
+        let (count, end) = (sent.clone(), cut.clone());
         tokio::spawn(async move {
             let (source, _) = listener.accept().await.unwrap();
             let destination = TcpStream::connect(to).await.unwrap();
             let (mut from_source, mut to_source) = source.into_split();
             let (mut from_destination, mut to_destination) = destination.into_split();
-            let back = tokio::spawn(async move { copy(&mut from_destination, &mut to_source).await });
-            let mut chunk = vec![0; 4096];
-            let mut left = bytes;
-            while left > 0 {
-                let most = chunk.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-                let Ok(length @ 1..) = from_source.read(&mut chunk[..most]).await else { break };
-                if to_destination.write_all(&chunk[..length]).await.is_err() {
-                    break;
+            let there = async {
+                let mut chunk = vec![0; 4096];
+                let mut left = bytes;
+                while left > 0 {
+                    let most = chunk.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                    let Ok(length @ 1..) = from_source.read(&mut chunk[..most]).await else { return };
+                    if to_destination.write_all(&chunk[..length]).await.is_err() {
+                        return;
+                    }
+                    left -= length as u64;
+                    count.fetch_add(length as u64, Ordering::Relaxed);
                 }
-                left -= length as u64;
-                count.fetch_add(length as u64, Ordering::Relaxed);
+            };
+            let back = async {
+                if has_answers {
+                    let _ = copy(&mut from_destination, &mut to_source).await;
+                }
+                std::future::pending::<()>().await;
+            };
+            // With both connections dropped, both ends see them broken.
+            tokio::select! {
+                () = there => {}
+                () = back => {}
+                () = end.notified() => {}
             }
-            // With both halves of both connections dropped, both ends see them broken.
-            back.abort();
         });
-        Self { uri, sent }
+        Self { uri, sent, cut }
     }
 
     fn target(&self) -> MigrationTarget {
@@ -114,6 +137,21 @@ async fn a_stream_that_breaks_anywhere_leaves_the_guest_at_the_source() {
         status_when(&destination, "the destination to be gone", is_gone).await;
         poller.end().await;
     }
+
+    // The destination has everything, and the source does not hear of it: one side thinks that it worked.
+    let listening = destination.prepare_incoming(&anywhere()).await.unwrap();
+    let network = Network::mute(&listening).await;
+    let poller = Poller::start(&lab, [0, 1]);
+    source.migrate(&network.target()).await.unwrap();
+    run_state_when(&lab, 1, "paused").await;
+    network.cut.notify_one();
+    progress_when(&source, is_failed).await;
+    let status = status_when(&source, "the guest to go on", is_up).await;
+    assert_eq!(status.pid, pid);
+    // It tries for the lease, in vain.
+    assert_eq!(destination.status().await.unwrap().activity, VmActivity::MigrationDestination);
+    assert_eq!(lab.lease(0).held_version(pid.unwrap()), Ok(Some(version)), "it was never let go of");
+    poller.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
