@@ -45,7 +45,7 @@ impl Change {
     /// Where; `None` for what concerns the cluster.
     pub const fn host(self) -> Option<HostNumber> {
         match self {
-            Self::Started(host) | Self::Ended(host) => Some(host),
+            Self::Started(host) | Self::Arrived(host) | Self::Ended(host) | Self::Left(host) => Some(host),
             Self::Overlap(_) | Self::OverlapOver | Self::Good | Self::Bad => None,
         }
     }
