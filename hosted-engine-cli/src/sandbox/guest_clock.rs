@@ -66,11 +66,11 @@ pub fn longest_pause(ticks: &[Tick]) -> Option<Pause> {
     let (before, after) = ticks.split_at(last + 1);
     let (gone, back) = (before.last()?, after.first()?);
     let near = |at: Monotonic, other: Monotonic| at.max(other).saturating_since(at.min(other)) <= BESIDE;
-    let least = |ticks: &[Tick], edge: &Tick| {
+    let smallest = |ticks: &[Tick], edge: &Tick| {
         let beside = ticks.iter().filter(|tick| near(tick.at, edge.at));
         beside.map(|tick| behind(tick, gone)).min().unwrap_or(0)
     };
-    let micros = least(after, back) - least(before, gone);
+    let micros = smallest(after, back) - smallest(before, gone);
     Some(Pause {
         at: gone.at,
         silent,

@@ -153,7 +153,8 @@ fn local_maintenance_survives_a_change_of_release_both_ways() {
         );
         std::fs::write(paths.ha_conf(), &theirs).unwrap();
         let read = HaConf::load(&paths).unwrap();
-        let wanted = HaConf { local_maintenance: local, local_maintenance_manual: manual, ..HaConf::default() };
+        let wanted =
+            HaConf { local_maintenance: local, local_maintenance_manual: manual, ..HaConf::default() };
         assert_eq!(read, wanted);
         assert_eq!(read.is_maintenance(), local || manual);
         read.store(&paths).unwrap();
