@@ -27,18 +27,30 @@ pub fn destination(report: &MigrationReport) -> String {
     format!("{name} (id {})", report.to)
 }
 
-/// How far a migration is, in words without its hosts.
-pub fn phase(phase: &MigrationPhase) -> String {
-    match phase {
-        MigrationPhase::Asked => "the destination gets ready".to_owned(),
+/// How a migration away from the host `this` goes or went, in a sentence; `since` is when it began, in words.
+pub fn sentence(report: &MigrationReport, this: Option<HostId>, since: &str) -> String {
+    let to = destination(report);
+    match &report.phase {
+        MigrationPhase::Asked => {
+            format!("This host moves the engine VM to {to} since {since}: that host gets ready")
+        }
         MigrationPhase::Sending { transferred, remaining } => {
-            format!("{} % of its memory is sent", percent(*transferred, *remaining))
+            let share = percent(*transferred, *remaining);
+            format!("This host moves the engine VM to {to} since {since}: {share} % of its memory is sent")
         }
-        MigrationPhase::Done => "done".to_owned(),
-        MigrationPhase::Failed { detail } => {
-            format!("failed: {}", metadata_format::text::printable(detail.as_bytes(), &[]))
-        }
+        MigrationPhase::Done => format!("The engine VM moved from this host to {to}"),
+        MigrationPhase::Failed { .. } => not_moved(report, this).unwrap_or_default(),
     }
+}
+
+/// That the VM stayed on the host `this`, and why; `None` when it did not fail.
+pub fn not_moved(report: &MigrationReport, this: Option<HostId>) -> Option<String> {
+    let MigrationPhase::Failed { detail } = &report.phase else { return None };
+    let detail = metadata_format::text::printable(detail.as_bytes(), &[]);
+    // A request that names no host is refused in this host's name.
+    let is_refusal = this == Some(report.to);
+    let place = if is_refusal { String::new() } else { format!(" to {}", destination(report)) };
+    Some(format!("The engine VM was not moved{place}: {detail}"))
 }
 
 /// Shows how far it is; nothing of one that has ended.

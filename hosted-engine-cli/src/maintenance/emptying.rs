@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use broker_api::BrokerClient;
-use broker_api::status::MigrationPhase;
 use metadata_format::HostId;
 use metadata_format::text::printable;
 use tokio::time::Instant;
@@ -36,11 +35,10 @@ pub async fn follow(broker: &BrokerClient, id: HostId, terminal: &mut Terminal) 
         let agent = view.document.as_ref()?.agent.as_ref()?;
         if let Some(report) = &agent.migration {
             moving::show(report, &mut progress, terminal);
-            if let MigrationPhase::Failed { detail } = &report.phase
+            if let Some(why) = moving::not_moved(report, Some(id))
                 && failed.replace(report.since) != Some(report.since)
             {
-                let (to, why) = (moving::destination(report), printable(detail.as_bytes(), &[]));
-                progress.line(&format!("The engine VM was not moved to {to}: {why}"), terminal);
+                progress.line(&why, terminal);
             }
         }
         match agent.state.as_str() {

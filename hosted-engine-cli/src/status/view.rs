@@ -225,9 +225,8 @@ impl View {
     /// One sentence about a live migration that is under way, or that this host's agent ended in the last minute.
     pub fn moving(&self, zone: &TimeZone) -> Option<String> {
         if let Some(report) = self.migration() {
-            let (to, phase) = (moving::destination(report), moving::phase(&report.phase));
-            let since = stamp(report.since, zone);
-            return Some(format!("This host moves the engine VM to {to} since {since}: {phase}"));
+            let this = self.document.as_ref().and_then(|document| document.host_id);
+            return Some(moving::sentence(report, this, &stamp(report.since, zone)));
         }
         let who = |activity: VmActivity| {
             let mut rows = self.live_rows(None).filter(|row| row.1.engine_status.detail == activity.word());

@@ -154,6 +154,14 @@ async fn a_move_is_shown_in_the_status_and_adds_to_json_without_changing_it() {
     assert!(text.contains("-- This host moves the engine VM to h2 (id 2) since"), "{text}");
     assert!(text.contains(": 40 % of its memory is sent --"), "{text}");
     assert!(!shown(&plain, Format::Text).await.contains("moves"));
+    for (to, phase, words) in [
+        (2, MigrationPhase::Done, "-- The engine VM moved from this host to h2 (id 2) --"),
+        (2, refused("no memory"), "-- The engine VM was not moved to h2 (id 2): no memory --"),
+        (1, refused("no host is fit"), "-- The engine VM was not moved: no host is fit --"),
+    ] {
+        let text = shown(&FakeBroker::start(cluster([moving(to, None, phase)])), Format::Text).await;
+        assert!(text.contains(words), "{text}");
+    }
 
     let json = async |broker| -> serde_json::Value {
         serde_json::from_str(&shown(broker, Format::Json).await).unwrap()
