@@ -18,7 +18,7 @@ use crate::maintenance::{self, Mode};
 use crate::status::{self, Format};
 use crate::terminal::{Exit, Terminal};
 use crate::{
-    console, doctor, fence, lease_status, leases, liveliness, password, repair, sandbox, setup,
+    console, doctor, fence, lease_status, leases, liveliness, migrate, password, repair, sandbox, setup,
     shared_config, simulate, storage, vm,
 };
 
@@ -114,12 +114,10 @@ pub enum DeployedCommand {
         #[arg(long)]
         force: bool,
     },
+    #[allow(missing_docs, reason = "the words of its arguments are the help")]
+    MigrateVm(migrate::MigrateVmArgs),
     /// Set the maintenance mode.
-    SetMaintenance {
-        /// global: no agent touches the engine VM; local: this host does not run it; none: ends both.
-        #[arg(long, value_name = "MODE")]
-        mode: Mode,
-    },
+    SetMaintenance(maintenance::Wanted),
     /// Show a key of the configuration on shared storage, or of this host's files.
     GetSharedConfig {
         /// The key; of broker.conf as `section.key`, for example email.smtp-server.
@@ -281,11 +279,16 @@ async fn on_deployed(
             };
             status::show(&broker, format, explain, terminal).await
         }
-        DeployedCommand::SetMaintenance { mode } => {
+        DeployedCommand::SetMaintenance(wanted) => {
             let id = conf.require_host_id()?;
-            let vm = if mode == Mode::Local { open_vm(conf).ok() } else { None };
+            let vm = if wanted.mode == Mode::Local { open_vm(conf).ok() } else { None };
             let host = maintenance::Host { paths, id, broker: &broker };
-            maintenance::set(mode, host, vm.as_deref(), terminal).await
+            maintenance::set(wanted, host, vm.as_deref(), terminal).await
+        }
+        DeployedCommand::MigrateVm(args) => {
+            let vm = open_vm(conf).ok();
+            let host = migrate::Host { id: conf.require_host_id()?, broker: &broker, vm: vm.as_deref() };
+            migrate::migrate(args, host, terminal).await
         }
         DeployedCommand::VmStart | DeployedCommand::VmStartPaused => {
             if !vm_is_described(paths, terminal)? {
@@ -436,9 +439,9 @@ mod tests {
         let cli = parsed("--set-maintenance --mode=none").unwrap();
         assert!(matches!(
             cli.command,
-            Command::Operator(OperatorCommand::Deployed(DeployedCommand::SetMaintenance {
-                mode: Mode::None
-            }))
+            Command::Operator(OperatorCommand::Deployed(DeployedCommand::SetMaintenance(
+                maintenance::Wanted { mode: Mode::None, force: false, no_wait: false }
+            )))
         ));
     }
 

@@ -3,6 +3,8 @@
 //! `global` never touches the local mode and `local` never touches the global one. A change of the global mode
 //! counts once it was read back through the broker; other lines of the cluster's block stay as they are.
 
+mod emptying;
+
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -12,6 +14,8 @@ use engine_vm::EngineVm;
 use ha_config::{HaConf, Paths};
 use metadata_format::{GlobalBlock, HostId};
 
+use crate::migrate::reasons;
+use crate::moving::NO_AGENT;
 use crate::status::View;
 use crate::terminal::{Exit, Terminal};
 
@@ -32,6 +36,20 @@ pub enum Mode {
     None,
 }
 
+/// What `--set-maintenance` is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
+pub struct Wanted {
+    /// global: no agent touches the engine VM; local: this host does not run it; none: ends both.
+    #[arg(long, value_name = "MODE")]
+    pub mode: Mode,
+    /// With local: also when no other host can take the engine VM, which is shut down then
+    #[arg(long)]
+    pub force: bool,
+    /// With local: do not wait until the engine VM has left this host
+    #[arg(long)]
+    pub no_wait: bool,
+}
+
 /// This host, as far as setting its mode needs it.
 pub struct Host<'a> {
     /// Its paths.
@@ -44,25 +62,32 @@ pub struct Host<'a> {
 
 /// Sets a mode. `vm` is asked for [`Mode::Local`] only; `None` when the hypervisor cannot be asked.
 pub async fn set(
-    mode: Mode,
+    wanted: Wanted,
     host: Host<'_>,
     vm: Option<&dyn EngineVm>,
     terminal: &mut Terminal,
 ) -> Result<Exit> {
-    match mode {
+    if wanted.force && wanted.mode != Mode::Local {
+        bail!("--force goes with --mode=local only: nothing stands in the way of the other modes");
+    }
+    match wanted.mode {
         Mode::Global => {
             set_global(host.broker, true, terminal).await?;
             terminal.say("Global maintenance is set: no agent starts, stops or moves the engine VM");
         }
         Mode::Local => {
-            if !may_leave(&host, vm, terminal).await {
+            let leaving = may_leave(&host, vm, wanted.force, terminal).await;
+            if leaving == Leaving::Refused {
                 return Ok(Exit::FAILED);
             }
-            set_local(host.paths, true)?;
+            set_local(host.paths, true, wanted.force)?;
             terminal.say("Local maintenance is set on this host");
+            if leaving == Leaving::Watched && !wanted.no_wait {
+                return Ok(emptying::follow(host.broker, host.id, terminal).await);
+            }
         }
         Mode::None => {
-            set_local(host.paths, false)?;
+            set_local(host.paths, false, false)?;
             terminal.say("Local maintenance has ended on this host");
             set_global(host.broker, false, terminal).await.context("Global maintenance may go on")?;
             terminal.say("Global maintenance has ended");
@@ -71,48 +96,93 @@ pub async fn set(
     Ok(Exit::OK)
 }
 
+/// What local maintenance means for a VM on this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    /// Nothing leaves, or nobody can say how it goes.
+    Unwatched,
+    /// The agent has it leave, and tells.
+    Watched,
+    /// It cannot leave, so the mode is not set.
+    Refused,
+}
+
 /// Whether local maintenance makes sense now: a VM on this host needs another host that can take it.
-async fn may_leave(host: &Host<'_>, vm: Option<&dyn EngineVm>, terminal: &mut Terminal) -> bool {
+async fn may_leave(
+    host: &Host<'_>,
+    vm: Option<&dyn EngineVm>,
+    is_forced: bool,
+    terminal: &mut Terminal,
+) -> Leaving {
     let here = match vm {
         Some(vm) => vm.status().await.map(|status| status.exists()).map_err(|error| error.to_string()),
         None => Err("there is no hypervisor to ask".to_owned()),
     };
     match here {
-        Ok(false) => return true,
+        Ok(false) => return Leaving::Unwatched,
         Ok(true) => {}
         Err(error) => {
             terminal.complain(format!("Cannot tell whether the engine VM runs on this host: {error}"));
-            return true;
+            return Leaving::Unwatched;
         }
     }
     match View::fetch(host.broker).await {
         Ok(view) if view.somebody_else_can_run_it(host.id) => {
             terminal.say("The engine VM is running on this host; the agent moves it to another one first");
-            true
+            watched(&view, terminal)
         }
-        Ok(_) => {
-            terminal.complain(
+        Ok(view) if is_forced => {
+            terminal.say(format!(
+                "The engine VM is running on this host, and no other host can take it{}\n\
+                 It is shut down, since --force was given",
+                reasons(&view.others(host.id))
+            ));
+            watched(&view, terminal)
+        }
+        Ok(view) => {
+            terminal.complain(format!(
                 "Unable to enter local maintenance mode: the engine VM is running on the current host, and no other \
-                 live host has a score above 0 to take it. Bring another host up first, or use --mode=global to \
-                 work on this host while the engine VM runs",
-            );
-            false
+                 live host has a score above 0 to take it{}\nBring another host up first, or use --mode=global to \
+                 work on this host while the engine VM runs, or add --force to have the engine VM shut down",
+                reasons(&view.others(host.id))
+            ));
+            Leaving::Refused
+        }
+        Err(error) if is_forced => {
+            terminal.complain(format!(
+                "It is not known whether another host can take the engine VM: {error}. If none can, the agent shuts it \
+                 down, since --force was given"
+            ));
+            Leaving::Unwatched
         }
         Err(error) => {
             terminal.complain(format!(
                 "Unable to enter local maintenance mode: the engine VM is running on the current host, and it is \
                  not known whether another can take it: {error}"
             ));
-            false
+            Leaving::Refused
         }
     }
 }
 
-fn set_local(paths: &Paths, on: bool) -> Result<()> {
+/// Whether anybody will tell how the VM leaves.
+fn watched(view: &View, terminal: &mut Terminal) -> Leaving {
+    let has_agent = view.document.as_ref().map(|document| document.agent.is_some());
+    if has_agent == Some(false) {
+        terminal.complain(format!("{NO_AGENT}. The engine VM leaves once it runs"));
+    }
+    if view.global_maintenance == Some(true) {
+        terminal.complain("The cluster is in global maintenance: the engine VM leaves once that has ended");
+        return Leaving::Unwatched;
+    }
+    if has_agent == Some(true) { Leaving::Watched } else { Leaving::Unwatched }
+}
+
+fn set_local(paths: &Paths, on: bool, force: bool) -> Result<()> {
     let folder = paths.state_dir();
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let wanted =
-        HaConf { local_maintenance: on, local_maintenance_manual: on, local_maintenance_force: false };
+        HaConf { local_maintenance: on, local_maintenance_manual: on, local_maintenance_force: on && force };
     wanted.store(paths)?;
     let seen = HaConf::load(paths)?;
     if seen != wanted {

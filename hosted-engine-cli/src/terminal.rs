@@ -42,6 +42,11 @@ impl Terminal {
         Self { record: Some(Record::default()) }
     }
 
+    /// Whether it only records.
+    pub fn is_recording(&self) -> bool {
+        self.record.is_some()
+    }
+
     /// What was recorded so far; empty for a real one.
     pub fn recorded(&self) -> Record {
         self.record.clone().unwrap_or_default()

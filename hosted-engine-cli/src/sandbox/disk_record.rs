@@ -1,5 +1,6 @@
 //! Reads what the guest wrote to its disk: one record a second, each with the boot that wrote it. With one writer at
-//! a time, the records of each boot form one unbroken run; two writers at once would mix theirs.
+//! a time, the records of each boot form one unbroken run; two writers at once would mix theirs. Two copies of one guest
+//! have the same boot: each writes down the number of its own last record, and would miss the other's.
 //!
 //! The ring's layout is described in `etc/sandbox/guest-writer`.
 
@@ -20,7 +21,7 @@ pub struct Writers {
     pub records: usize,
     /// Boots in the order in which they wrote.
     pub boots: Vec<String>,
-    /// A boot that wrote again after another one had: more than one writer.
+    /// A boot that wrote again after another one had, or of which two copies wrote: more than one writer.
     pub mixed: Option<String>,
 }
 
@@ -32,22 +33,37 @@ pub fn read(disk: &Path) -> io::Result<Writers> {
     Ok(judge(ring.chunks_exact(512).filter_map(record)))
 }
 
-/// The number and the boot id of a record.
-fn record(sector: &[u8]) -> Option<(u64, String)> {
-    let text = std::str::from_utf8(sector.split(|byte| *byte == 0).next()?).ok()?;
-    let mut words = text.strip_prefix("engine-record ")?.split_whitespace();
-    Some((words.next()?.parse().ok()?, words.next()?.to_owned()))
+/// One record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Record {
+    number: u64,
+    boot: String,
+    /// Number of the writer's own last one; absent in records of older guests.
+    own: Option<u64>,
 }
 
-fn judge(records: impl Iterator<Item = (u64, String)>) -> Writers {
-    let ordered: BTreeMap<u64, String> = records.collect();
+fn record(sector: &[u8]) -> Option<Record> {
+    let text = std::str::from_utf8(sector.split(|byte| *byte == 0).next()?).ok()?;
+    let mut words = text.strip_prefix("engine-record ")?.split_whitespace();
+    let (number, boot) = (words.next()?.parse().ok()?, words.next()?.to_owned());
+    Some(Record { number, boot, own: words.nth(1).and_then(|own| own.parse().ok()) })
+}
+
+fn judge(records: impl Iterator<Item = Record>) -> Writers {
+    let ordered: BTreeMap<u64, Record> = records.map(|record| (record.number, record)).collect();
     let (mut boots, mut mixed) = (Vec::<String>::new(), None);
-    for boot in ordered.values() {
-        if boots.last() != Some(boot) {
-            if boots.contains(boot) {
-                mixed.get_or_insert_with(|| boot.clone());
-            }
+    for Record { number, boot, own } in ordered.values() {
+        let is_mixed = if boots.last() == Some(boot) {
+            // The one before was written by this boot: by this writer too?
+            number.checked_sub(1).is_some_and(|before| ordered.contains_key(&before))
+                && own.is_some_and(|own| own + 1 != *number)
+        } else {
+            let again = boots.contains(boot);
             boots.push(boot.clone());
+            again
+        };
+        if is_mixed {
+            mixed.get_or_insert_with(|| boot.clone());
         }
     }
     Writers { records: ordered.len(), boots, mixed }
@@ -63,20 +79,39 @@ mod tests {
         sector
     }
 
+    fn found(number: u64, boot: &str, own: Option<u64>) -> Record {
+        Record { number, boot: boot.to_owned(), own }
+    }
+
     #[test]
     fn a_record_is_read_as_the_guest_writes_it() {
         let boot = "0de2be81-67a6-4bb7-b615-e7628c813796";
-        assert_eq!(record(&sector(&format!("engine-record 5 {boot} 6.01\n"))), Some((5, boot.to_owned())));
+        let read = |words: &str| record(&sector(&format!("engine-record {words}\n")));
+        assert_eq!(read(&format!("5 {boot} 6.01 4")), Some(found(5, boot, Some(4))));
+        assert_eq!(read(&format!("5 {boot} 6.01")), Some(found(5, boot, None)));
         assert_eq!(record(&sector("")), None);
-        assert_eq!(record(&sector("engine-record x y")), None);
+        assert_eq!(read("x y"), None);
     }
 
     #[test]
     fn one_writer_after_another_is_fine_and_two_at_once_are_not() {
-        let records = |boots: &str| judge((1..).zip(boots.chars().map(|boot| boot.to_string())));
+        let records =
+            |boots: &str| judge((1..).zip(boots.chars()).map(|(n, boot)| found(n, &boot.to_string(), None)));
         assert_eq!(records("aaabbc").mixed, None);
         assert_eq!(records("aaabbc").boots, ["a", "b", "c"]);
         assert_eq!(records("aababb").mixed.as_deref(), Some("a"));
         assert_eq!(records("").records, 0);
+    }
+
+    #[test]
+    fn two_copies_of_one_guest_miss_records_of_their_own() {
+        let records =
+            |owns: &[u64]| judge((5..).zip(owns).map(|(number, own)| found(number, "a", Some(*own))));
+        // The first follows another boot's.
+        assert_eq!(records(&[0, 5, 6, 7]).mixed, None);
+        assert_eq!(records(&[0, 5, 5, 7]).mixed.as_deref(), Some("a"));
+        // A record that failed is tried again with the same number.
+        let all = [found(5, "a", Some(0)), found(7, "a", Some(5))];
+        assert_eq!(judge(all.into_iter()).mixed, None);
     }
 }

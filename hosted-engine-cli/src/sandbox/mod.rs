@@ -12,6 +12,8 @@ mod cluster;
 mod deploy;
 pub mod disk_record;
 pub mod faultfs;
+mod guest_clock;
+pub mod guests;
 mod host;
 mod init;
 pub mod layout;

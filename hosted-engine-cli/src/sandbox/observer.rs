@@ -1,6 +1,7 @@
-//! Watches a sandbox from outside, as its users would: asks the engine's health page, and counts the QEMU
-//! processes on all hosts. It believes nothing that the product says about itself.
+//! Watches a sandbox from outside, as its users would: asks the engine's health page and the guest's clock, and counts
+//! the QEMU processes on all hosts. It believes nothing that the product says about itself.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -15,6 +16,8 @@ use clock::{Clock, Monotonic, SystemClock};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::cluster::Cluster;
+use super::guest_clock::{self, Asker, Pause, Tick};
+use super::guests::Guest;
 use super::layout::{ENGINE, ENGINE_FQDN, Layout};
 use super::shell::pause;
 use super::timeline::{Qemu, Timeline};
@@ -25,6 +28,8 @@ const COUNT_EVERY: Duration = Duration::from_millis(100);
 const ASK_EVERY: Duration = Duration::from_millis(250);
 /// How long the page may take.
 const PAGE_PATIENCE: Duration = Duration::from_secs(2);
+/// Answers of the guest's clock that are kept: those of about twenty minutes.
+const TICKS: usize = 120_000;
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -32,6 +37,7 @@ struct Shared {
     changed: Condvar,
     /// When the page was asked for its newest answer, if that was a good one.
     answered: Mutex<Option<Monotonic>>,
+    ticks: Mutex<VecDeque<Tick>>,
     stop: AtomicBool,
 }
 
@@ -53,18 +59,27 @@ impl Observer {
     pub fn start(cluster: &Cluster) -> anyhow::Result<Self> {
         let shared = Arc::new(Shared::default());
         let namespace = open_switch(cluster.layout())?;
-        let asking = Arc::clone(&shared);
-        let asker =
-            std::thread::Builder::new().name("health".into()).spawn(move || ask(&namespace, &asking))?;
+        let (asking, switch) = (Arc::clone(&shared), namespace.try_clone()?);
+        let asker = std::thread::Builder::new().name("health".into()).spawn(move || ask(&switch, &asking))?;
+        let ticking = Arc::clone(&shared);
+        let ticker =
+            std::thread::Builder::new().name("clock".into()).spawn(move || tick(&namespace, &ticking))?;
         let (counting, cluster) = (Arc::clone(&shared), cluster.clone());
         let counter =
             std::thread::Builder::new().name("count".into()).spawn(move || count(&cluster, &counting))?;
-        Ok(Self { shared, threads: vec![asker, counter] })
+        Ok(Self { shared, threads: vec![asker, ticker, counter] })
     }
 
     /// What was seen so far.
     pub fn timeline(&self) -> Timeline {
         self.shared.lock().clone()
+    }
+
+    /// The guest's longest silence after `start`.
+    pub fn longest_pause(&self, start: Monotonic) -> Option<Pause> {
+        let ticks = self.shared.ticks.lock().unwrap_or_else(PoisonError::into_inner);
+        let since: Vec<Tick> = ticks.iter().filter(|tick| tick.at >= start).copied().collect();
+        guest_clock::longest_pause(&since)
     }
 
     /// Waits until `holds`, looking after each count; `None` when it did not hold within `patience`.
@@ -106,12 +121,43 @@ fn open_switch(layout: &Layout) -> anyhow::Result<File> {
 
 fn count(cluster: &Cluster, shared: &Shared) {
     while !shared.stop.load(Ordering::Relaxed) {
-        let qemus =
-            cluster.qemus().into_iter().map(|(host, process)| Qemu { host, pid: process.pid }).collect();
+        let mut qemus = look(cluster);
+        if qemus.values().filter(|guest| guest.is_here()).count() > 1 {
+            // The looks at two QEMUs are not one moment: a guest may have gone from one to the other in between.
+            let again = look(cluster);
+            for (qemu, guest) in &mut qemus {
+                match again.get(qemu) {
+                    Some(now) if !now.is_here() => *guest = *now,
+                    Some(_) | None => {}
+                }
+            }
+        }
         let answered = *shared.answered.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.lock().look(SystemClock.monotonic(), qemus, answered);
+        shared.lock().look(SystemClock.monotonic(), &qemus, answered);
         shared.changed.notify_all();
         pause(COUNT_EVERY);
+    }
+}
+
+fn look(cluster: &Cluster) -> BTreeMap<Qemu, Guest> {
+    let qemus = cluster.qemus().into_iter();
+    qemus.map(|(host, process)| (Qemu { host, pid: process.pid }, Guest::of(&process))).collect()
+}
+
+fn tick(switch: &File, shared: &Shared) {
+    // Only this thread, as in `ask`.
+    if move_into_link_name_space(switch.as_fd(), Some(LinkNameSpaceType::Network)).is_err() {
+        return;
+    }
+    let Ok(mut asker) = Asker::new(ENGINE) else { return };
+    while !shared.stop.load(Ordering::Relaxed) {
+        asker.ask(|tick| {
+            let mut ticks = shared.ticks.lock().unwrap_or_else(PoisonError::into_inner);
+            if ticks.len() == TICKS {
+                ticks.pop_front();
+            }
+            ticks.push_back(tick);
+        });
     }
 }
 

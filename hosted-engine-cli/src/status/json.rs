@@ -1,13 +1,15 @@
 //! `--json`: one object keyed by host id, in the shape and spelling that existing consumers parse.
 //!
 //! Every host's value is an object with the keys that they look up, an unreadable block's too, and
-//! `global_maintenance` stays the only other key: consumers take any further one for a host.
+//! `global_maintenance` stays the only other key: consumers take any further one for a host. While this host moves the VM
+//! away, and for a minute after, its own object says so under `migration`.
 
-use broker_api::status::{GoodRow, HostRow};
+use broker_api::status::{GoodRow, HostRow, MigrationPhase, MigrationReport};
 use metadata_format::{EngineStatus, HostId, python};
 use serde_json::{Map, Value, json};
 
 use super::View;
+use crate::progress::percent;
 
 /// One line of JSON as Python spells it.
 pub fn to_json(view: &View) -> Result<String, serde_json::Error> {
@@ -18,14 +20,33 @@ pub fn to_json(view: &View) -> Result<String, serde_json::Error> {
 pub fn to_value(view: &View) -> Result<Value, serde_json::Error> {
     let mut object = Map::new();
     for (id, row) in &view.rows {
-        let row = match row {
+        let mut row = match row {
             HostRow::Good(row) => good(*id, row)?,
             HostRow::Bad { error } => bad(*id, error)?,
         };
+        let is_this_host = view.document.as_ref().is_some_and(|document| document.host_id == Some(*id));
+        if let Some(report) = view.migration().filter(|_| is_this_host) {
+            row.insert("migration".to_owned(), migration(report));
+        }
         object.insert(id.to_string(), Value::Object(row));
     }
     object.insert("global_maintenance".to_owned(), json!(view.global_maintenance.unwrap_or(false)));
     Ok(Value::Object(object))
+}
+
+fn migration(report: &MigrationReport) -> Value {
+    let mut object = json!({"to": report.to.get(), "hostname": report.hostname, "since": report.since});
+    let (phase, key, value) = match &report.phase {
+        MigrationPhase::Asked => ("asked", "percent", json!(0)),
+        MigrationPhase::Sending { transferred, remaining } => {
+            ("sending", "percent", json!(percent(*transferred, *remaining)))
+        }
+        MigrationPhase::Done => ("done", "percent", json!(100)),
+        MigrationPhase::Failed { detail } => ("failed", "error", json!(detail)),
+    };
+    object["phase"] = json!(phase);
+    object[key] = value;
+    object
 }
 
 fn good(id: HostId, row: &GoodRow) -> Result<Map<String, Value>, serde_json::Error> {

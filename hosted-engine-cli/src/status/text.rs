@@ -31,6 +31,9 @@ pub fn to_text(view: &View, zone: &TimeZone) -> String {
     for sentence in fenced::sentences(view, zone) {
         put(&mut text, format_args!("\nFencing: {}\n", safe(&sentence)));
     }
+    if let Some(sentence) = view.moving(zone) {
+        put(&mut text, format_args!("\n-- {} --\n", safe(&sentence)));
+    }
     for (id, row) in &view.rows {
         match row {
             HostRow::Good(row) => good(&mut text, *id, row),

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use broker_api::status::{GoodRow, HostRow, LeaseState, StatusDocument, StorageState};
+use broker_api::status::{GoodRow, HostRow, LeaseState, MigrationReport, StatusDocument, StorageState};
 use broker_api::{BrokerClient, ClientError};
+use engine_vm::VmActivity;
 use jiff::tz::TimeZone;
 use metadata_format::text::printable;
-use metadata_format::{GlobalBlock, HostBlock, HostId, ctime};
+use metadata_format::{GlobalBlock, HostBlock, HostId, VmState, ctime};
+
+use crate::moving;
 
 /// Everything that the renderings need.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -219,14 +222,59 @@ impl View {
     /// Hosts whose row is live and says that the engine VM is up there, as `name (id)`, without `except`.
     pub fn live_hosts_with_vm(&self, except: Option<HostId>) -> Vec<String> {
         self.live_rows(except)
-            .filter(|(_, row)| row.engine_status.vm == metadata_format::VmState::Up)
+            .filter(|(_, row)| row.engine_status.vm == VmState::Up)
             .map(|(id, row)| format!("{} (id {id})", row.hostname))
             .collect()
     }
 
+    /// The other hosts than `this`, each as `name (id)`, with the reason why it cannot take the VM, or `None` when it can.
+    pub fn others(&self, this: HostId) -> Vec<(HostId, String, Option<String>)> {
+        let others = self.rows.iter().filter(|(id, _)| **id != this);
+        others.map(|(id, row)| (*id, self.name_of(*id), unfit(row))).collect()
+    }
+
     /// Whether a live host other than `except` could run the VM: its score is above 0.
     pub fn somebody_else_can_run_it(&self, except: HostId) -> bool {
-        self.live_rows(Some(except)).any(|(_, row)| row.score.0 > 0 && !row.maintenance && !row.stopped)
+        self.others(except).iter().any(|(_, _, unfit)| unfit.is_none())
+    }
+
+    /// One sentence about a live migration that is under way, or that this host's agent ended in the last minute.
+    pub fn moving(&self, zone: &TimeZone) -> Option<String> {
+        if let Some(report) = self.migration() {
+            let this = self.document.as_ref().and_then(|document| document.host_id);
+            return Some(moving::sentence(report, this, &stamp(report.since, zone)));
+        }
+        let who = |activity: VmActivity| {
+            let mut rows = self.live_rows(None).filter(|row| row.1.engine_status.detail == activity.word());
+            rows.next().map(|(id, _)| self.name_of(id))
+        };
+        match (who(VmActivity::MigrationSource), who(VmActivity::MigrationDestination)) {
+            (None, None) => None,
+            (Some(from), None) => Some(format!("The engine VM is moving away from {from}")),
+            (None, Some(to)) => Some(format!("{to} is ready to receive the engine VM")),
+            (Some(from), Some(to)) => Some(format!("The engine VM is moving from {from} to {to}")),
+        }
+    }
+
+    /// What a host's row says of the VM, live or not.
+    pub fn vm_state(&self, id: HostId) -> Option<VmState> {
+        match self.rows.get(&id)? {
+            HostRow::Good(row) => Some(row.engine_status.vm),
+            HostRow::Bad { .. } => None,
+        }
+    }
+
+    /// `name (id)`, as far as it is known.
+    pub fn name_of(&self, id: HostId) -> String {
+        match self.rows.get(&id) {
+            Some(HostRow::Good(row)) => format!("{} (id {id})", safe(&row.hostname)),
+            Some(HostRow::Bad { .. }) | None => format!("host {id}"),
+        }
+    }
+
+    /// This host's agent's live migration, under way or ended lately.
+    pub fn migration(&self) -> Option<&MigrationReport> {
+        self.document.as_ref()?.agent.as_ref()?.migration.as_ref()
     }
 
     fn live_rows(&self, except: Option<HostId>) -> impl Iterator<Item = (HostId, &GoodRow)> {
@@ -235,6 +283,19 @@ impl View {
             HostRow::Good(_) | HostRow::Bad { .. } => None,
         })
     }
+}
+
+/// Why a host cannot take the VM, by its row.
+fn unfit(row: &HostRow) -> Option<String> {
+    let why = match row {
+        HostRow::Bad { .. } => "its status cannot be read",
+        HostRow::Good(row) if !row.live => "its status is not up to date: it is down, or its agent is",
+        HostRow::Good(row) if row.stopped => "its agent was stopped",
+        HostRow::Good(row) if row.maintenance => "it is in local maintenance",
+        HostRow::Good(row) if row.score.0 == 0 => "its score is 0",
+        HostRow::Good(_) => return None,
+    };
+    Some(why.to_owned())
 }
 
 /// A wall-clock second for people.

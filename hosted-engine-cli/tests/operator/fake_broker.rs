@@ -1,12 +1,15 @@
 //! A broker of either kind on a Unix socket: one with a status document, or one that answers as Python's does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use broker_api::BrokerClient;
-use broker_api::status::{LeaseState, StatusDocument, StorageState};
+use broker_api::status::{
+    AgentReport, AskMigration, LeaseState, MigrationRequest, StatusDocument, StorageState,
+};
 use broker_api::xmlrpc::{Fault, Value, decode_call, encode_fault, encode_response};
 use hosted_engine_cli::status::View;
+use metadata_format::HostId;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -29,6 +32,15 @@ pub struct State {
     /// Requests until the metadata file counts as read.
     pub reads_after: u32,
     pub writes: Vec<(u16, Vec<u8>)>,
+    /// What its agent reports: the first at the first look, the last for ever.
+    pub reports: VecDeque<AgentReport>,
+    /// The migrations that it was asked for; the last is its request until a report answers it.
+    pub asked: Vec<Option<HostId>>,
+}
+
+/// When the broker says that the n-th migration was asked for.
+pub fn asked_at(number: usize) -> i64 {
+    1_700_000_000 + i64::try_from(number).unwrap()
 }
 
 /// A running broker; ends when dropped.
@@ -84,7 +96,11 @@ async fn answer(mut stream: UnixStream, state: &Mutex<State>) {
     let (code, body) = if head.starts_with("post /rpc2") {
         (200, call(&body, &mut state.lock().unwrap()))
     } else if head.starts_with("get /v1/status") && state.lock().unwrap().ours {
-        (200, serde_json::to_vec(&document(&state.lock().unwrap())).unwrap())
+        (200, serde_json::to_vec(&document(&mut state.lock().unwrap())).unwrap())
+    } else if head.starts_with("put /v1/migration") && state.lock().unwrap().ours {
+        let asked: AskMigration = serde_json::from_slice(&body).unwrap();
+        state.lock().unwrap().asked.push(asked.to);
+        (204, Vec::new())
     } else {
         (501, b"Unsupported method".to_vec())
     };
@@ -123,10 +139,18 @@ fn call(body: &[u8], state: &mut State) -> Vec<u8> {
 }
 
 /// Our broker's document for the same blocks.
-fn document(state: &State) -> StatusDocument {
+fn document(state: &mut State) -> StatusDocument {
     let view = View::from_blocks(&state.blocks, &state.alive);
+    let agent = state.reports.front().cloned();
+    if state.reports.len() > 1 {
+        state.reports.pop_front();
+    }
+    let answered = agent.iter().filter_map(|agent| agent.migration.as_ref());
+    let answered = answered.filter(|report| report.phase.is_end()).find_map(|report| report.request);
+    let request =
+        state.asked.last().map(|to| MigrationRequest { to: *to, asked_at: asked_at(state.asked.len()) });
     StatusDocument {
-        host_id: None,
+        host_id: HostId::new(1).ok(),
         broker_version: "test".to_owned(),
         global_maintenance: view.global_maintenance,
         unknown_global_keys: Vec::new(),
@@ -137,7 +161,7 @@ fn document(state: &State) -> StatusDocument {
         watchdog: None,
         blocks_read: None,
         monitors: BTreeMap::new(),
-        agent: None,
-        migration_request: None,
+        agent,
+        migration_request: request.filter(|request| answered < Some(request.asked_at)),
     }
 }

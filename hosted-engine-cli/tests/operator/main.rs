@@ -6,6 +6,7 @@ mod fake_broker;
 mod fake_vm;
 mod fence;
 mod maintenance;
+mod migrate;
 mod shared_config;
 mod status;
 mod storage;
@@ -13,6 +14,7 @@ mod vm;
 
 use std::collections::BTreeMap;
 
+use broker_api::status::{AgentReport, MigrationReport};
 use metadata_format::{EngineStatus, GlobalBlock, HostId, HostRecord, Score};
 
 /// A host block of release 2.5's form.
@@ -39,6 +41,19 @@ fn named_block(id: u16, name: &str, status: &str, score: u32) -> Vec<u8> {
     }
     .encode()
     .unwrap()
+}
+
+/// What an agent in `state` reports.
+fn report(state: &str, migration: Option<MigrationReport>) -> AgentReport {
+    AgentReport {
+        state: state.to_owned(),
+        score: Score(3400),
+        score_terms: Vec::new(),
+        reasons: vec![format!("why {state}")],
+        timeout_at: None,
+        warnings: Vec::new(),
+        migration,
+    }
 }
 
 fn cluster_block(maintenance: bool) -> Vec<u8> {

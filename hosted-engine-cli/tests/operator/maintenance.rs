@@ -2,7 +2,7 @@
 
 use engine_vm::{LeaseHolding, VmActivity};
 use ha_config::{HaConf, Paths};
-use hosted_engine_cli::maintenance::{Host, Mode, set};
+use hosted_engine_cli::maintenance::{Host, Mode, Wanted, set};
 use hosted_engine_cli::terminal::{Exit, Record, Terminal};
 use metadata_format::{GlobalBlock, HostId};
 use tempfile::TempDir;
@@ -25,9 +25,13 @@ impl Lab {
     }
 
     async fn set(&self, mode: Mode) -> (anyhow::Result<Exit>, Record) {
+        self.ask(Wanted { mode, force: false, no_wait: false }).await
+    }
+
+    async fn ask(&self, wanted: Wanted) -> (anyhow::Result<Exit>, Record) {
         let mut terminal = Terminal::recording();
         let host = Host { paths: &self.paths, id: HostId::new(1).unwrap(), broker: &self.broker.client };
-        let exit = set(mode, host, Some(&self.vm), &mut terminal).await;
+        let exit = set(wanted, host, Some(&self.vm), &mut terminal).await;
         (exit, terminal.recorded())
     }
 

@@ -393,8 +393,7 @@ pub struct HaConf {
     pub local_maintenance: bool,
     /// Set by an operator by hand.
     pub local_maintenance_manual: bool,
-    /// Local maintenance does not wait for a host that can take the engine VM: without one the VM is shut down. The
-    /// existing release does not know this key and leaves it alone.
+    /// Also when no other host can take the engine VM: then it is shut down. Means nothing without one of the others.
     pub local_maintenance_force: bool,
 }
 
@@ -417,14 +416,16 @@ impl HaConf {
         self.local_maintenance || self.local_maintenance_manual
     }
 
-    /// Writes the keys, keeping everything else in the file.
+    /// Writes the keys, keeping everything else in the file. Force is there only while it is set: earlier releases do not
+    /// know it.
     pub fn store(self, paths: &Paths) -> Result<()> {
         KeyValueFile::update(&paths.ha_conf(), |file| {
             file.set("local_maintenance", bool_text(self.local_maintenance));
             file.set("local_maintenance_manual", bool_text(self.local_maintenance_manual));
-            // Not one more key in files of those who never used it.
-            if self.local_maintenance_force || file.get("local_maintenance_force").is_some() {
-                file.set("local_maintenance_force", bool_text(self.local_maintenance_force));
+            if self.local_maintenance_force {
+                file.set("local_maintenance_force", bool_text(true));
+            } else {
+                file.unset("local_maintenance_force");
             }
         })?;
         Ok(())

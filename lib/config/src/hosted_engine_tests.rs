@@ -116,13 +116,18 @@ fn local_maintenance_is_either_key() {
     let paths = Paths::new(dir.path());
     assert_eq!(HaConf::load(&paths).unwrap(), HaConf::default());
     std::fs::create_dir_all(paths.state_dir()).unwrap();
-    let manual = HaConf { local_maintenance: false, local_maintenance_manual: true, ..HaConf::default() };
+    let manual = HaConf { local_maintenance_manual: true, ..HaConf::default() };
     manual.store(&paths).unwrap();
     assert!(HaConf::load(&paths).unwrap().is_maintenance());
     assert_eq!(
         std::fs::read_to_string(paths.ha_conf()).unwrap(),
         "local_maintenance=False\nlocal_maintenance_manual=True\n"
     );
+    let forced = HaConf { local_maintenance_force: true, ..manual };
+    forced.store(&paths).unwrap();
+    assert_eq!(HaConf::load(&paths).unwrap(), forced);
+    manual.store(&paths).unwrap();
+    assert!(!std::fs::read_to_string(paths.ha_conf()).unwrap().contains("force"));
     std::fs::write(paths.ha_conf(), "local_maintenance=perhaps\n").unwrap();
     assert!(HaConf::load(&paths).unwrap_err().to_string().contains("perhaps"));
 }
@@ -148,10 +153,9 @@ fn local_maintenance_survives_a_change_of_release_both_ways() {
         );
         std::fs::write(paths.ha_conf(), &theirs).unwrap();
         let read = HaConf::load(&paths).unwrap();
-        assert_eq!(
-            read,
-            HaConf { local_maintenance: local, local_maintenance_manual: manual, ..HaConf::default() }
-        );
+        let wanted =
+            HaConf { local_maintenance: local, local_maintenance_manual: manual, ..HaConf::default() };
+        assert_eq!(read, wanted);
         assert_eq!(read.is_maintenance(), local || manual);
         read.store(&paths).unwrap();
         assert_eq!(std::fs::read_to_string(paths.ha_conf()).unwrap(), theirs);

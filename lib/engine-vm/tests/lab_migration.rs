@@ -4,89 +4,13 @@
 
 mod lab;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
-
-use engine_vm::qemu::qmp::Qmp;
-use engine_vm::qemu::run_dir::RunDir;
-use engine_vm::qemu::{QemuVm, QmpRole};
+use engine_vm::qemu::QmpRole;
 use engine_vm::{
     EngineVm, LeaseHolding, MigrationProgress, MigrationTarget, StartMode, VmActivity, VmError, VmExit,
 };
-use serde_json::{Value, json};
 
+use lab::moving::{Poller, is_up, limit_speed, progress_when, target};
 use lab::{Lab, SOON, status_when};
-
-fn is_up(status: &engine_vm::VmStatus) -> bool {
-    status.activity == VmActivity::Up && status.lease == LeaseHolding::Held
-}
-
-fn target(lab: &Lab) -> MigrationTarget {
-    MigrationTarget { uri: format!("unix:{}", lab.directory.path().join("migration.sock").display()) }
-}
-
-/// Asks both QEMUs on the operator's monitor, over and over, whether their guest runs. The destination first: once
-/// it runs, the source must not, at no later time.
-struct Poller {
-    is_over: Arc<AtomicBool>,
-    looks: Arc<AtomicU32>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Poller {
-    fn start(lab: &Lab, [source, destination]: [usize; 2]) -> Self {
-        let order = [destination, source];
-        let hosts = order.map(|host| (host, RunDir::new(lab.run_dir(host))));
-        let (is_over, looks) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
-        let (over, count) = (is_over.clone(), looks.clone());
-        let task = tokio::spawn(async move {
-            let mut monitors = [None, None];
-            while !over.load(Ordering::Acquire) {
-                let mut running = Vec::new();
-                for (host, dir) in &hosts {
-                    if monitors[*host].as_ref().is_none_or(Qmp::is_closed) {
-                        monitors[*host] = Qmp::connect(dir, QmpRole::Cli, Duration::from_secs(2)).await.ok();
-                    }
-                    let Some(monitor) = &monitors[*host] else { continue };
-                    let state = monitor.execute("query-status", Value::Null, Duration::from_secs(2)).await;
-                    if state.is_ok_and(|state| state["running"] == true) {
-                        running.push(*host);
-                    }
-                }
-                assert!(running.len() < 2, "two guests run");
-                count.fetch_add(1, Ordering::Release);
-            }
-        });
-        Self { is_over, looks, task }
-    }
-
-    async fn end(self) {
-        self.is_over.store(true, Ordering::Release);
-        self.task.await.unwrap();
-        assert!(self.looks.load(Ordering::Acquire) > 10);
-    }
-}
-
-/// Lets the host's QEMU send so many bytes in a second.
-async fn limit_speed(lab: &Lab, host: usize, bytes: u64) {
-    let wait = Duration::from_secs(5);
-    let monitor = Qmp::connect(&RunDir::new(lab.run_dir(host)), QmpRole::Broker, wait).await.unwrap();
-    let arguments = json!({"max-bandwidth": bytes});
-    monitor.execute("migrate-set-parameters", arguments, wait).await.unwrap();
-}
-
-async fn progress_when(vm: &QemuVm, wanted: impl Fn(&MigrationProgress) -> bool) -> MigrationProgress {
-    let looked = async {
-        loop {
-            match vm.migration_progress().await {
-                Ok(progress) if wanted(&progress) => return progress,
-                _ => tokio::time::sleep(Duration::from_millis(30)).await,
-            }
-        }
-    };
-    tokio::time::timeout(SOON, looked).await.unwrap()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_guest_moves_with_its_lease_and_never_runs_twice() {

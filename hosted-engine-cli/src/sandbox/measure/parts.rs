@@ -7,7 +7,7 @@
 //!
 //! A moment belongs to the first of these that holds:
 //!
-//! 1. after the last start: the guest's **boot**, or the **move** when the old QEMU was still there;
+//! 1. after the last start: the guest's **boot**, or the **move**, from when a guest that moved live stood still;
 //! 2. while the VM's owner is silent, from its last renewal on, or the VM is gone, and the lease cannot be had: the **lock
 //!    manager**'s. Nobody could start the VM then, whether or not somebody had noticed;
 //! 3. while the guest powers down because an agent asked: **shutdown**;
@@ -172,12 +172,22 @@ impl Moments {
     fn of(seen: &Seen<'_>) -> Self {
         let in_time = |at: Monotonic| (seen.fault..=seen.good).contains(&at);
         let changes = || seen.changes.iter().filter(|(at, _)| in_time(*at));
+        let left_before = |arrived: Monotonic| {
+            let left = changes().filter(|(at, change)| *at <= arrived && matches!(change, Change::Left(_)));
+            left.map(|(at, _)| *at).next_back()
+        };
         let start = changes()
             .filter_map(|(at, change)| match change {
                 Change::Started(host) => Some((*at, *host)),
+                Change::Arrived(host) => Some((left_before(*at).unwrap_or(*at), *host)),
                 _ => None,
             })
             .next_back();
+        let arrived = changes().rev().find_map(|(_, change)| match change {
+            Change::Started(_) => Some(false),
+            Change::Arrived(_) => Some(true),
+            _ => None,
+        });
         let ends: Vec<Monotonic> =
             changes().filter_map(|(at, change)| matches!(change, Change::Ended(_)).then_some(*at)).collect();
         let gone = start.and_then(|(start, _)| ends.iter().rev().copied().find(|end| *end <= start));
@@ -189,7 +199,7 @@ impl Moments {
         });
         let mut moments = Self {
             start,
-            moved: start.is_some() && gone.is_none(),
+            moved: arrived == Some(true) || start.is_some() && gone.is_none(),
             gone,
             noticed: news.map(|news| news.at).filter(|at| in_time(*at)),
             asked: asked.map(|asked| asked.at),
@@ -380,5 +390,16 @@ mod tests {
         let seen =
             Seen { fault, good, at_rest: true, from: ONE, changes: &changes, said: &said, looked: &[] };
         check(&seen, &[(Part::Detection, 5.0), (Part::Ours, 5.0), (Part::Move, 3.0)]);
+        // With a record of the guest itself it begins where the guest stood still.
+        let changes = [
+            (AT(110), Change::Left(ONE)),
+            (AT(110), Change::Bad),
+            (AT(111), Change::Arrived(TWO)),
+            (AT(113), Change::Good),
+        ];
+        check(
+            &Seen { changes: &changes, ..seen },
+            &[(Part::Detection, 5.0), (Part::Ours, 5.0), (Part::Move, 3.0)],
+        );
     }
 }

@@ -41,7 +41,9 @@ pub struct Local;
 impl Script for Local {
     fn play(&self, stage: &Stage<'_>) -> anyhow::Result<Option<Monotonic>> {
         stage.maintenance("local")?;
-        stage.recovery_elsewhere()
+        let good = stage.recovery_elsewhere()?;
+        stage.same_guest()?;
+        Ok(good)
     }
 
     fn put_right(&self, stage: &Stage<'_>) -> anyhow::Result<()> {

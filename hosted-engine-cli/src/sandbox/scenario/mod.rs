@@ -8,6 +8,7 @@
 mod daemons;
 mod host;
 mod maintenance;
+mod migration;
 mod network;
 mod stage;
 mod storage;
@@ -67,6 +68,12 @@ pub enum Scenario {
     GlobalMaintenance,
     /// Local maintenance of the VM's host
     LocalMaintenance,
+    /// An operator moves the VM to another host
+    Migrate,
+    /// The host that the VM leaves loses power on the way
+    MigrateLoseSource,
+    /// The host that the VM goes to loses power on the way
+    MigrateLoseTarget,
 }
 
 impl Scenario {
@@ -86,6 +93,9 @@ impl Scenario {
             Self::Fail200 => &storage::FAIL_200,
             Self::GlobalMaintenance => &maintenance::Global,
             Self::LocalMaintenance => &maintenance::Local,
+            Self::Migrate => &migration::Migrate,
+            Self::MigrateLoseSource => &migration::LoseAnEnd(migration::Lost::Source),
+            Self::MigrateLoseTarget => &migration::LoseAnEnd(migration::Lost::Target),
         }
     }
 
@@ -214,6 +224,11 @@ pub fn play(cluster: &Cluster, scenario: Scenario, rest: bool) -> anyhow::Result
         cluster,
         observer: &observer,
         host: cluster.host(from.0)?,
+        boot: disk_record::read(&cluster.disk()?)
+            .context("cannot read the VM's disk")?
+            .boots
+            .pop()
+            .context("the guest has written nothing to its disk")?,
         fault: SystemClock.monotonic(),
         patience: script.patience(),
         marks: RefCell::default(),

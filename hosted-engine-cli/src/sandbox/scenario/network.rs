@@ -11,7 +11,9 @@ pub struct CutGateway;
 impl Script for CutGateway {
     fn play(&self, stage: &Stage<'_>) -> anyhow::Result<Option<Monotonic>> {
         net::cut_gateway(stage.cluster.layout(), stage.host.number)?;
-        stage.recovery_elsewhere()
+        let good = stage.recovery_elsewhere()?;
+        stage.same_guest()?;
+        Ok(good)
     }
 
     fn put_right(&self, stage: &Stage<'_>) -> anyhow::Result<()> {

@@ -26,6 +26,8 @@ pub struct Stage<'a> {
     pub observer: &'a Observer,
     /// Where the VM was at the fault.
     pub host: Host,
+    /// Which boot of the guest runs at the fault.
+    pub boot: String,
     /// When the fault was injected.
     pub fault: Monotonic,
     /// How long the engine may take until it is good again.

@@ -1,6 +1,8 @@
 //! Two hosts on this machine: a sanlock daemon and a run directory each, one lease on a shared folder.
 
-#![allow(dead_code, reason = "each of the two test programs uses a part")]
+#![allow(dead_code, reason = "each of the test programs uses a part")]
+
+pub mod moving;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
