@@ -165,12 +165,14 @@ fn edges() -> Vec<Edge> {
             |toml, time| toml.timers.engine_stop = time,
             20,
         ),
-        larger(
-            "timers.loop × 3 < migration.timeout",
-            "migration.timeout",
-            |toml, time| toml.migration.timeout = time,
-            30,
-        ),
+        Edge {
+            rule: "timers.loop × 3 < migration.timeout",
+            name: "migration.timeout",
+            set: |toml, time| toml.migration.timeout = time,
+            equal: secs(75),
+            is_larger: true,
+            prepare: |toml| toml.timers.loop_interval = secs(25),
+        },
     ]
 }
 
