@@ -235,7 +235,7 @@ mod tests {
                 with(&first, |r| drop(r.notes.insert("migration_to".to_owned(), "3".to_owned()))),
             ),
         ] {
-            assert_eq!(Watched::new(&[first.clone()]).reads(&[changed]), is_news, "{what}");
+            assert_eq!(Watched::new(std::slice::from_ref(&first)).reads(&[changed]), is_news, "{what}");
         }
     }
 
