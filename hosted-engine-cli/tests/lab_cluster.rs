@@ -64,7 +64,8 @@ fn a_cluster_on_vdsm_keeps_one_vm_alive() {
 #[test]
 fn a_cluster_on_libvirt_keeps_one_vm_alive() {
     let sandbox = Sandbox::new();
-    let said = sandbox.ok(&["up", "--hypervisor", "libvirt"]);
+    // Fencing is on throughout: nobody may be powered off for less than a death.
+    let said = sandbox.ok(&["up", "--hypervisor", "libvirt", "--fencing"]);
     assert!(said.contains("lock_manager = \"sanlock\": "), "set-up tells what it changed, and why: {said}");
     all_hosts_are_live_and_one_runs_the_engine(&sandbox);
     play(&sandbox, "kill-vm", Harm::Sure);
@@ -76,8 +77,23 @@ fn a_cluster_on_libvirt_keeps_one_vm_alive() {
     assert!(["1", "2"].contains(&seen) && writers == "one at a time", "{row:?}");
     assert!(is_over_soon(&row[3]), "{row:?}");
     all_hosts_are_live_and_one_runs_the_engine(&sandbox);
+    a_host_that_stands_still_is_powered_off(&sandbox);
+    all_hosts_are_live_and_one_runs_the_engine(&sandbox);
     sandbox.ok(&["down"]);
     assert_eq!(sandbox.left_overs(), [""; 0]);
+}
+
+/// The scenario itself fails unless one host did it, once, and both displays tell of it.
+#[cfg(feature = "libvirt")]
+fn a_host_that_stands_still_is_powered_off(sandbox: &Sandbox) {
+    let row = row(sandbox, "fence");
+    assert!(is_over_soon(&row[3]) && row[5] == "one at a time", "{row:?}");
+    let story = &row[6];
+    let steps = ["claims the deed", "off asked", "is without power", "off, confirmed"];
+    let places: Vec<_> = steps.iter().map(|step| story.find(step)).collect();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{story}");
+    let started = story.find("QEMU starts on host").expect("the VM is back");
+    assert!(story.find("the lease can be taken").is_some_and(|free| free < started), "{story}");
 }
 
 /// As the engine does it: an `OVF_STORE` volume appears in the storage domain. An agent looks for it at its start.

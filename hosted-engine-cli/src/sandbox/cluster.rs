@@ -13,13 +13,13 @@ use rustix::process::Signal;
 use super::deploy::GUEST_FILES;
 use super::host::Host;
 use super::init::{VDSM, WDMD, program_dir, timestamp};
-use super::layout::{ENGINE, ENGINE_FQDN, HostNumber, Layout};
+use super::layout::{ENGINE, ENGINE_FQDN, HostNumber, Layout, POWER};
 use super::observer::Observer;
 use super::procs::{self, Process};
 use super::services::Service;
 use super::shell::wait_for;
 use super::state::{Hypervisor, Lock, State};
-use super::{cgroup, faultfs, libvirtd, net};
+use super::{cgroup, faultfs, libvirtd, net, power};
 
 /// What `up` was asked for.
 #[derive(Debug, Clone)]
@@ -34,6 +34,8 @@ pub struct UpOptions {
     pub hypervisor: Hypervisor,
     /// The hosts have a watchdog, played by its stand-in.
     pub watchdog: bool,
+    /// The hosts have power switches, by which their agents power dead hosts off.
+    pub fencing: bool,
     /// Stop before anything is deployed.
     pub bare: bool,
 }
@@ -58,7 +60,8 @@ pub fn up(layout: &Layout, options: &UpOptions) -> anyhow::Result<()> {
         let running = procs::inits(layout);
         let same = state.hosts == options.hosts
             && state.hypervisor == options.hypervisor
-            && state.watchdog == options.watchdog;
+            && state.watchdog == options.watchdog
+            && state.fencing == options.fencing;
         if same && state.numbers().all(|number| running.contains_key(&number)) {
             say(&format!("the sandbox in {} is up already", layout.dir().display()));
             return Ok(());
@@ -74,10 +77,15 @@ pub fn up(layout: &Layout, options: &UpOptions) -> anyhow::Result<()> {
         guest: options.guest.clone(),
         hypervisor: options.hypervisor,
         watchdog: options.watchdog,
+        fencing: options.fencing,
         cgroup: cgroup::create(layout),
     };
     state.save(layout)?;
     net::create_switch(layout)?;
+    if options.fencing {
+        power::start(layout, &state)?;
+        say(&format!("the hosts' power switches answer on {POWER}"));
+    }
     let cluster = Cluster { layout: layout.clone(), state };
     for host in cluster.hosts() {
         host.start()?;
@@ -113,6 +121,7 @@ The cluster is up. To look at it and to break it:
 fn require_programs(options: &UpOptions) -> anyhow::Result<()> {
     let libvirt = (options.hypervisor == Hypervisor::Libvirt)
         .then_some((libvirtd::PROGRAM, "libvirt-daemon libvirt-daemon-driver-qemu libvirt-sanlock"));
+    let fencing = if options.fencing { &power::PROGRAMS[..] } else { &[] };
     for (program, package) in [
         ("ip", "iproute2"),
         ("unshare", "util-linux"),
@@ -123,6 +132,7 @@ fn require_programs(options: &UpOptions) -> anyhow::Result<()> {
     ]
     .into_iter()
     .chain(libvirt)
+    .chain(fencing.iter().copied())
     {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let mut places = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
@@ -192,6 +202,8 @@ pub fn down(layout: &Layout) -> anyhow::Result<()> {
 /// Removes everything that may be there, in an order that works from any state.
 fn remove(layout: &Layout) -> anyhow::Result<()> {
     let groups = cgroup::create(layout);
+    // First, for it could boot hosts.
+    power::stop(layout)?;
     let inits = procs::inits(layout);
     for init in inits.values() {
         init.signal(Signal::KILL);
@@ -218,6 +230,7 @@ fn remove(layout: &Layout) -> anyhow::Result<()> {
     let mut ours = vec![
         layout.storage(),
         layout.authority(),
+        layout.power(),
         layout.inside().root().to_owned(),
         layout.state_file(),
         layout.dir().join("sandbox.json.new"),

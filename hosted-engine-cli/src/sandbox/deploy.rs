@@ -16,6 +16,7 @@ use crate::setup::{
 use super::init::{VDSM, program_dir};
 use super::layout::{BRIDGE, ENGINE, ENGINE_FQDN, GATEWAY, HostNumber, Layout, PREFIX, STORAGE};
 use super::libvirtd;
+use super::power;
 use super::state::{Hypervisor, State};
 
 /// Size of the engine VM's disk.
@@ -52,6 +53,9 @@ pub fn deploy(layout: &Layout, number: HostNumber) -> anyhow::Result<()> {
     let cluster = find_cluster(&paths, &storage).context("cannot find the cluster on the storage")?;
     let host = HostSpec { host_id: HostId::new(number.0.into())?, hostname: number.name() };
     configure_host(&paths, &cluster, &host, &Lines).context("cannot configure this host")?;
+    if state.fencing {
+        power::install_password(layout, &paths)?;
+    }
     Ok(())
 }
 
@@ -106,7 +110,7 @@ fn cluster(state: &State) -> ClusterSpec {
              [vm]\nhypervisor = \"{}\"\n\n\
              [lease]\nio_timeout = {}\n\n\
              [timers]\nstorage_deadline = {}\nengine_start = {}\n\n\
-             [score]\nprofile = \"founding\"\n{}",
+             [score]\nprofile = \"founding\"\n{}{}",
             state.hypervisor,
             state.io_timeout,
             // As the rules between the times want it, for every io_timeout that the sandbox takes.
@@ -118,6 +122,7 @@ fn cluster(state: &State) -> ClusterSpec {
                     format!("\n[libvirt]\nmigrate_uri = \"{}\"\n", libvirtd::MIGRATE_URI)
                 }
             },
+            power::settings(state),
         ),
     }
 }
@@ -139,10 +144,12 @@ mod tests {
                     guest: "/guest".into(),
                     hypervisor: *hypervisor,
                     watchdog: false,
+                    fencing: true,
                     cgroup: None,
                 };
                 let toml = HaToml::parse(&Paths::default(), &cluster(&state).ha_toml).unwrap();
                 assert_eq!(toml.lease.io_timeout, io_timeout);
+                assert_eq!((toml.fencing.enabled, toml.fencing.host.len()), (true, 3));
             }
         }
     }

@@ -123,7 +123,10 @@ impl Host {
     /// Power loss: everything in it ends at once. Returns when nothing of it is left.
     pub fn kill(&self) -> anyhow::Result<()> {
         let Some(init) = self.init() else { return Ok(()) };
-        init.signal(Signal::KILL);
+        // All of it before a frozen one goes on: nothing may do one thing more.
+        for process in procs::of_host(&init) {
+            process.signal(Signal::KILL);
+        }
         // Frozen processes die only when they thaw.
         cgroup::freeze(&init, self.cgroup.as_deref(), false)?;
         wait_for(END_PATIENCE, SOON, || {

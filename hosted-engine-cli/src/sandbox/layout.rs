@@ -4,6 +4,7 @@
 //! DIR/sandbox.json     what the sandbox is made of
 //! DIR/storage/         the shared folder, as the "file server" has it
 //! DIR/pki/             the authority of the hosts' certificates, where the VM runs by VDSM
+//! DIR/power/           the hosts' power switches: their password, what they were asked
 //! DIR/hN/              the root of host N: etc, run, var, rhev
 //! DIR/host/            the same root inside host N, and only there; its own view of the storage is mounted in it
 //! ```
@@ -26,6 +27,8 @@ pub const ENGINE_FQDN: &str = "engine.sandbox.test";
 pub const ENGINE: Ipv4Addr = Ipv4Addr::new(10, 199, 77, 200);
 /// Address of the switch, which plays the gateway.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 199, 77, 1);
+/// Address of the hosts' power switches, where there are any.
+pub const POWER: Ipv4Addr = Ipv4Addr::new(10, 199, 77, 2);
 /// Length of the network's prefix.
 pub const PREFIX: u8 = 24;
 /// Most hosts in one sandbox.
@@ -130,6 +133,16 @@ impl Layout {
     /// The authority that signs the hosts' certificates.
     pub fn authority(&self) -> PathBuf {
         self.dir.join("pki")
+    }
+
+    /// The files of the hosts' power switches.
+    pub fn power(&self) -> PathBuf {
+        self.dir.join("power")
+    }
+
+    /// The file with the password of the power switches.
+    pub fn power_password(&self) -> PathBuf {
+        self.power().join("password")
     }
 
     /// A host's paths, seen from the machine.

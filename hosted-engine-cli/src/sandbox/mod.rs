@@ -21,6 +21,7 @@ mod libvirtd;
 pub mod measure;
 mod net;
 pub mod observer;
+mod power;
 mod procs;
 mod protection;
 pub mod scenario;
@@ -80,6 +81,9 @@ enum Command {
         /// stand-in
         #[arg(long)]
         watchdog: bool,
+        /// The hosts have power switches, played by a stand-in outside of them, and their agents power dead hosts off
+        #[arg(long)]
+        fencing: bool,
         /// Only hosts, network, storage and sanlock: deploy nothing
         #[arg(long)]
         bare: bool,
@@ -189,6 +193,12 @@ enum Command {
     #[command(hide = true)]
     Deploy { layout: PathBuf, host: u8 },
     #[command(hide = true)]
+    Power {
+        host: u8,
+        #[arg(value_enum)]
+        deed: power::Deed,
+    },
+    #[command(hide = true)]
     Fs { source: PathBuf, mountpoint: PathBuf, control: PathBuf },
 }
 
@@ -222,9 +232,10 @@ pub fn run(args: SandboxArgs) -> anyhow::Result<ExitCode> {
 
 fn operate(command: Command, layout: &Layout) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Up { hosts, io_timeout, profile, guest, hypervisor, watchdog, bare } => {
+        Command::Up { hosts, io_timeout, profile, guest, hypervisor, watchdog, fencing, bare } => {
             let io_timeout = profile.map_or(io_timeout, |profile| profile.times().0);
-            cluster::up(layout, &UpOptions { hosts, io_timeout, guest, hypervisor, watchdog, bare })?;
+            let options = UpOptions { hosts, io_timeout, guest, hypervisor, watchdog, fencing, bare };
+            cluster::up(layout, &options)?;
         }
         Command::Down => cluster::down(layout)?,
         Command::Init { .. } | Command::Deploy { .. } | Command::Fs { .. } | Command::Timelines(_) => {
@@ -276,6 +287,7 @@ fn on_cluster(command: Command, cluster: &Cluster) -> anyhow::Result<ExitCode> {
         Command::Logs { host: number, service, lines } => {
             cluster.logs(host(number)?.number, service.as_deref(), lines)?;
         }
+        Command::Power { host: number, deed } => power::carry_out(&host(number)?, deed)?,
         Command::Watch => cluster.watch()?,
         Command::Scenario(args) => scenario::play_all(cluster, &args)?,
         Command::Protection { threats } => protection::play_all(cluster, &threats)?,

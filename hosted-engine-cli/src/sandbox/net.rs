@@ -1,7 +1,7 @@
 //! The sandbox's network: one namespace with a bridge that is switch and gateway in one, and a cable to each host.
 //! No address of it can be reached from outside these namespaces, and nothing is added to the machine's own.
 
-use super::layout::{BRIDGE, GATEWAY, HostNumber, Layout, PREFIX};
+use super::layout::{BRIDGE, GATEWAY, HostNumber, Layout, POWER, PREFIX};
 use super::shell::ip;
 
 /// The switch's bridge.
@@ -17,6 +17,7 @@ pub fn create_switch(layout: &Layout) -> anyhow::Result<()> {
         ip(&format!("-n {tag} link add {SWITCH} type bridge forward_delay 0"))?;
     }
     ip(&format!("-n {tag} address replace {GATEWAY}/{PREFIX} dev {SWITCH}"))?;
+    ip(&format!("-n {tag} address replace {POWER}/{PREFIX} dev {SWITCH}"))?;
     ip(&format!("-n {tag} link set lo up"))?;
     ip(&format!("-n {tag} link set {SWITCH} up"))?;
     Ok(())

@@ -49,6 +49,9 @@ pub struct State {
     /// The hosts have a watchdog, played by its stand-in.
     #[serde(default)]
     pub watchdog: bool,
+    /// The hosts have power switches, by which their agents power dead hosts off.
+    #[serde(default)]
+    pub fencing: bool,
     /// Directory of control groups, one in it for each host; absent where the machine does not let us make any.
     pub cgroup: Option<PathBuf>,
 }

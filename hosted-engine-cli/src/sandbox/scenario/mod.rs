@@ -6,6 +6,7 @@
 //! [`Script`] in the file of its family.
 
 mod daemons;
+mod fence;
 mod host;
 mod maintenance;
 mod migration;
@@ -53,6 +54,8 @@ pub enum Scenario {
     KillLibvirtd,
     /// The VM's host loses power
     KillHost,
+    /// The VM's host stands still, and is powered off by another one
+    Fence,
     /// The gateway does not answer the VM's host
     CutGateway,
     /// The storage of the VM's host answers nothing for 15 seconds
@@ -87,6 +90,7 @@ impl Scenario {
             Self::KillVdsm => &daemons::Kill(super::Service::Vdsm),
             Self::KillLibvirtd => &daemons::Kill(super::Service::Libvirtd),
             Self::KillHost => &host::KillHost,
+            Self::Fence => &fence::Fence,
             Self::CutGateway => &network::CutGateway,
             Self::Stall15 => &storage::STALL_15,
             Self::Stall200 => &storage::STALL_200,
@@ -223,6 +227,7 @@ pub fn play(cluster: &Cluster, scenario: Scenario, rest: bool) -> anyhow::Result
     let stage = Stage {
         cluster,
         observer: &observer,
+        leases: &leases,
         host: cluster.host(from.0)?,
         boot: disk_record::read(&cluster.disk()?)
             .context("cannot read the VM's disk")?
@@ -297,14 +302,17 @@ mod tests {
             guest: "/".into(),
             hypervisor,
             watchdog: false,
+            fencing: false,
             cgroup: None,
         };
         let qemu = state(Hypervisor::Qemu);
         let lacks = |one: &&Scenario| one.script().impossible(&qemu).is_some();
         let lacking: Vec<Scenario> = Scenario::value_variants().iter().filter(lacks).copied().collect();
-        assert_eq!(lacking, [Scenario::KillVdsm, Scenario::KillLibvirtd]);
+        assert_eq!(lacking, [Scenario::KillVdsm, Scenario::KillLibvirtd, Scenario::Fence]);
         let why = Scenario::KillVdsm.script().impossible(&qemu).expect("a reason");
         assert!(why.contains("no vdsm") && why.ends_with("sandbox up --hypervisor vdsm"), "{why}");
         assert_eq!(Scenario::KillVdsm.script().impossible(&state(Hypervisor::Vdsm)), None);
+        let fencing = State { fencing: true, ..qemu.clone() };
+        assert_eq!(Scenario::Fence.script().impossible(&fencing), None);
     }
 }

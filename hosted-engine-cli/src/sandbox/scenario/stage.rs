@@ -9,6 +9,7 @@ use clock::{Clock, Monotonic, SystemClock};
 use crate::sandbox::cluster::Cluster;
 use crate::sandbox::faultfs::{self, Mode};
 use crate::sandbox::host::Host;
+use crate::sandbox::measure::leases::LeaseWatch;
 use crate::sandbox::observer::Observer;
 
 /// How long the engine must have been good before a scenario counts as over.
@@ -24,6 +25,8 @@ pub struct Stage<'a> {
     pub cluster: &'a Cluster,
     /// Who watches the engine.
     pub observer: &'a Observer,
+    /// Who asks the lock managers for the VM's lease.
+    pub leases: &'a LeaseWatch,
     /// Where the VM was at the fault.
     pub host: Host,
     /// Which boot of the guest runs at the fault.
