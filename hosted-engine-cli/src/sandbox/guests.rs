@@ -1,12 +1,15 @@
-//! Which QEMUs of the sandbox have a guest that runs or may go on, from QEMU's own record of events.
+//! Which QEMUs of the sandbox have a guest that runs or may go on, from QEMU's own record of events, or from what libvirt
+//! keeps of its QEMUs.
 //!
 //! During a live migration there are two QEMUs: one with the guest, and one that waits for it, or has sent it away.
 
+use std::fs;
 use std::path::Path;
 
 use engine_vm::qemu::journal::Journal;
 use engine_vm::qemu::run_dir::RunDir;
 
+use super::libvirtd::Kept;
 use super::procs::Process;
 
 /// What a QEMU is to its guest.
@@ -23,12 +26,29 @@ pub enum Guest {
 }
 
 impl Guest {
-    /// The one of a QEMU. Without its record there is one, to be on the safe side.
+    /// The one of a QEMU. Without a record there is one, to be on the safe side.
     pub fn of(qemu: &Process) -> Self {
-        // Its working directory is its run directory, wherever its host has that.
-        let dir = RunDir::new(Path::new("/proc").join(qemu.pid.to_string()).join("cwd"));
+        let proc = Path::new("/proc").join(qemu.pid.to_string());
         let is_incoming = qemu.arguments.iter().any(|argument| argument == "-incoming");
-        Self::judge(is_incoming, &Journal::load(&dir))
+        let kept = domain(&qemu.arguments).map(|domain| Kept::file(&proc.join("root"), domain));
+        // libvirt writes it before it starts QEMU.
+        match kept.and_then(|file| fs::read_to_string(file).ok()) {
+            Some(kept) => Self::judge_domain(is_incoming, Kept::parse(&kept).as_ref()),
+            // Its working directory is its run directory, wherever its host has that.
+            None => Self::judge(is_incoming, &Journal::load(&RunDir::new(proc.join("cwd")))),
+        }
+    }
+
+    fn judge_domain(is_incoming: bool, kept: Option<&Kept>) -> Self {
+        let here = if is_incoming { Self::Arrived } else { Self::Booted };
+        let Some(kept) = kept.filter(|kept| kept.state == "paused") else { return here };
+        match (kept.reason.as_str(), kept.phase.as_str()) {
+            // Its processors have never been let go, for which it needs the lease.
+            ("starting up", _) => Self::Awaited,
+            ("migration", "prepare" | "finish3") if kept.job == "migration in" => Self::Awaited,
+            ("migration", "perform3_done" | "confirm3") if kept.job == "migration out" => Self::Left,
+            _ => here,
+        }
     }
 
     fn judge(is_incoming: bool, journal: &Journal) -> Self {
@@ -44,6 +64,12 @@ impl Guest {
     pub const fn is_here(self) -> bool {
         matches!(self, Self::Booted | Self::Arrived)
     }
+}
+
+/// The VM's name, which is the domain's where libvirt started the QEMU.
+fn domain(arguments: &[String]) -> Option<&str> {
+    let name = arguments.iter().skip_while(|argument| *argument != "-name").nth(1)?;
+    name.split(',').find_map(|part| part.strip_prefix("guest="))
 }
 
 #[cfg(test)]
@@ -66,5 +92,30 @@ mod tests {
         assert_eq!(of(true, &[completed, resume]), Guest::Arrived);
         assert_eq!(of(true, &[completed, resume, stop, completed]), Guest::Left);
         assert!(Guest::Arrived.is_here() && !Guest::Awaited.is_here() && !Guest::Left.is_here());
+    }
+
+    #[test]
+    fn libvirt_keeps_on_which_side_a_guest_is() {
+        let of = |is_incoming, state: &str, reason: &str, job: &str, phase: &str| {
+            let [state, reason, job, phase] = [state, reason, job, phase].map(str::to_owned);
+            Guest::judge_domain(is_incoming, Some(&Kept { state, reason, job, phase }))
+        };
+        assert_eq!(of(false, "paused", "starting up", "none", ""), Guest::Awaited);
+        assert_eq!(of(false, "running", "booted", "none", ""), Guest::Booted);
+        assert_eq!(of(false, "paused", "ioerror", "none", ""), Guest::Booted);
+        // A source that is stopped and has not sent all can go on by itself.
+        assert_eq!(of(false, "running", "booted", "migration out", "perform3"), Guest::Booted);
+        assert_eq!(of(false, "paused", "migration", "migration out", "perform3"), Guest::Booted);
+        assert_eq!(of(false, "paused", "migration", "migration out", "perform3_done"), Guest::Left);
+        assert_eq!(of(false, "paused", "migration", "migration out", "confirm3_cancelled"), Guest::Booted);
+        assert_eq!(of(true, "paused", "migration", "migration in", "prepare"), Guest::Awaited);
+        assert_eq!(of(true, "running", "migrated", "migration in", "finish3"), Guest::Arrived);
+        assert_eq!(of(true, "paused", "migration", "migration out", "confirm3"), Guest::Left);
+        assert_eq!(Guest::judge_domain(false, None), Guest::Booted);
+
+        let arguments = |name: &str| ["qemu-system-x86_64", "-name", name, "-S"].map(str::to_owned);
+        assert_eq!(domain(&arguments("guest=HostedEngine,debug-threads=on")), Some("HostedEngine"));
+        assert_eq!(domain(&arguments("HostedEngine")), None);
+        assert_eq!(domain(&[]), None);
     }
 }

@@ -89,6 +89,7 @@ impl Stage<'_> {
         );
         if let Some(pause) = self.observer.longest_pause(self.fault) {
             self.marks.borrow_mut().push((pause.at, format!("the guest stood still for {pause}")));
+            self.stood_still.set(Some(pause.stood_still));
         }
         Ok(())
     }
