@@ -3,6 +3,7 @@
 //!
 //! During a live migration there are two QEMUs: one with the guest, and one that waits for it, or has sent it away.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -19,6 +20,8 @@ pub enum Guest {
     Booted,
     /// Came from another host; it runs, or is stopped and can go on.
     Arrived,
+    /// Stopped, not by an error: sent away, or about to be. It goes on here if it does not arrive.
+    Leaving,
     /// Not here yet.
     Awaited,
     /// Sent away completely.
@@ -47,6 +50,7 @@ impl Guest {
             ("starting up", _) => Self::Awaited,
             ("migration", "prepare" | "finish3") if kept.job == "migration in" => Self::Awaited,
             ("migration", "perform3_done" | "confirm3") if kept.job == "migration out" => Self::Left,
+            ("migration", "perform3") if kept.job == "migration out" => Self::Leaving,
             _ => here,
         }
     }
@@ -55,6 +59,7 @@ impl Guest {
         match (is_incoming, journal.was_resumed) {
             (true, false) => Self::Awaited,
             _ if journal.is_stopped && journal.is_migrated => Self::Left,
+            _ if journal.is_stopped && !journal.is_io_error => Self::Leaving,
             (true, true) => Self::Arrived,
             (false, _) => Self::Booted,
         }
@@ -62,7 +67,14 @@ impl Guest {
 
     /// Whether there is one that runs or may go on.
     pub const fn is_here(self) -> bool {
-        matches!(self, Self::Booted | Self::Arrived)
+        matches!(self, Self::Booted | Self::Arrived | Self::Leaving)
+    }
+}
+
+/// A source hears last that its guest goes on elsewhere: of a stopped one whose guest has arrived, the guest has left.
+pub fn settle<K>(guests: &mut BTreeMap<K, Guest>) {
+    if guests.values().any(|guest| *guest == Guest::Arrived) {
+        guests.values_mut().filter(|guest| **guest == Guest::Leaving).for_each(|guest| *guest = Guest::Left);
     }
 }
 
@@ -84,7 +96,9 @@ mod tests {
         let of = |is_incoming, lines: &[&str]| Guest::judge(is_incoming, &Journal::parse(&lines.join("\n")));
         assert_eq!(of(false, &[]), Guest::Booted);
         // A source that is stopped and has not sent all can go on by itself.
-        assert_eq!(of(false, &[stop]), Guest::Booted);
+        assert_eq!(of(false, &[stop]), Guest::Leaving);
+        let error = r#"{"event": "BLOCK_IO_ERROR", "data": {"action": "stop"}}"#;
+        assert_eq!(of(false, &[error, stop]), Guest::Booted);
         assert_eq!(of(false, &[stop, completed]), Guest::Left);
         assert_eq!(of(false, &[stop, completed, resume]), Guest::Booted);
         assert_eq!(of(true, &[]), Guest::Awaited);
@@ -92,6 +106,20 @@ mod tests {
         assert_eq!(of(true, &[completed, resume]), Guest::Arrived);
         assert_eq!(of(true, &[completed, resume, stop, completed]), Guest::Left);
         assert!(Guest::Arrived.is_here() && !Guest::Awaited.is_here() && !Guest::Left.is_here());
+    }
+
+    #[test]
+    fn a_source_that_has_not_heard_yet_is_no_second_guest_and_one_that_runs_is() {
+        let settled = |source, destination| {
+            let mut guests = BTreeMap::from([(1, source), (2, destination)]);
+            settle(&mut guests);
+            guests.into_values().filter(|guest| guest.is_here()).count()
+        };
+        assert_eq!(settled(Guest::Leaving, Guest::Awaited), 1);
+        assert_eq!(settled(Guest::Leaving, Guest::Arrived), 1);
+        assert_eq!(settled(Guest::Booted, Guest::Arrived), 2);
+        // Started anew beside a stopped one that may go on.
+        assert_eq!(settled(Guest::Leaving, Guest::Booted), 2);
     }
 
     #[test]
@@ -105,7 +133,7 @@ mod tests {
         assert_eq!(of(false, "paused", "ioerror", "none", ""), Guest::Booted);
         // A source that is stopped and has not sent all can go on by itself.
         assert_eq!(of(false, "running", "booted", "migration out", "perform3"), Guest::Booted);
-        assert_eq!(of(false, "paused", "migration", "migration out", "perform3"), Guest::Booted);
+        assert_eq!(of(false, "paused", "migration", "migration out", "perform3"), Guest::Leaving);
         assert_eq!(of(false, "paused", "migration", "migration out", "perform3_done"), Guest::Left);
         assert_eq!(of(false, "paused", "migration", "migration out", "confirm3_cancelled"), Guest::Booted);
         assert_eq!(of(true, "paused", "migration", "migration in", "prepare"), Guest::Awaited);
