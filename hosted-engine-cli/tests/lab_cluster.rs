@@ -70,12 +70,10 @@ fn a_cluster_on_libvirt_keeps_one_vm_alive() {
     all_hosts_are_live_and_one_runs_the_engine(&sandbox);
     play(&sandbox, "kill-vm", Harm::Sure);
     play(&sandbox, "kill-libvirtd", Harm::None);
-    // libvirt takes the lease for a QEMU that is there already and stands still. Of two hosts that try at the same moment
-    // the other's QEMU is seen until its lease is refused; its guest has not run.
-    let row = row(&sandbox, "kill-host");
-    let (seen, writers) = (row[4].split_once(' ').map_or(row[4].as_str(), |(most, _)| most), row[5].as_str());
-    assert!(["1", "2"].contains(&seen) && writers == "one at a time", "{row:?}");
-    assert!(is_over_soon(&row[3]), "{row:?}");
+    // It fails unless the same guest goes on.
+    play(&sandbox, "migrate", Harm::Sure);
+    // Two hosts may start a QEMU in the same moment: libvirt takes the lease when it lets the processors go.
+    play(&sandbox, "kill-host", Harm::Sure);
     all_hosts_are_live_and_one_runs_the_engine(&sandbox);
     a_host_that_stands_still_is_powered_off(&sandbox);
     all_hosts_are_live_and_one_runs_the_engine(&sandbox);

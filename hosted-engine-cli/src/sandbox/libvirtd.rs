@@ -5,10 +5,12 @@
 //! when a VM moves.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context;
+use quick_xml::events::{BytesStart, Event};
+use quick_xml::reader::Reader;
 use rustix::mount::mount_bind;
 
 use super::layout::HostNumber;
@@ -93,6 +95,55 @@ pub fn command() -> Command {
     command
 }
 
+/// What libvirtd keeps of a domain that is there, for its own next start: written anew at each change, and as it was when
+/// the daemon died.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// `running`, `paused`, …
+    pub state: String,
+    /// Why it is in that state.
+    pub reason: String,
+    /// The job that takes longer: `migration in`, `migration out`, `none`, …
+    pub job: String,
+    /// How far that is; empty without one.
+    pub phase: String,
+}
+
+impl Kept {
+    /// Where a host with this root keeps it.
+    pub fn file(root: &Path, domain: &str) -> PathBuf {
+        root.join("run/libvirt/qemu").join(format!("{domain}.xml"))
+    }
+
+    /// Reads it; `None` when it is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut reader = Reader::from_str(text);
+        let mut status = None;
+        loop {
+            match reader.read_event().ok()? {
+                Event::Start(element) | Event::Empty(element) => match element.name().as_ref() {
+                    b"domstatus" => {
+                        status = Some((attribute(&element, "state")?, attribute(&element, "reason")?));
+                    }
+                    b"job" => {
+                        let (state, reason) = status?;
+                        let job = attribute(&element, "async")?;
+                        let phase = attribute(&element, "phase").unwrap_or_default();
+                        return Some(Self { state, reason, job, phase });
+                    }
+                    _ => {}
+                },
+                Event::Eof => return None,
+                _ => {}
+            }
+        }
+    }
+}
+
+fn attribute(element: &BytesStart<'_>, name: &str) -> Option<String> {
+    Some(element.try_get_attribute(name).ok()??.unescape_value().ok()?.into_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,5 +170,27 @@ mod tests {
         fs::write(&qemu_conf, "lock_manager = \"sanlock\"\n").unwrap();
         prepare_files(&dir.path().join("h1"), HostNumber(1)).unwrap();
         assert_eq!(read("h1", "etc/libvirt/qemu.conf"), "lock_manager = \"sanlock\"\n");
+    }
+
+    #[test]
+    fn what_libvirtd_keeps_of_a_domain_is_read() {
+        let kept = |status: &str, job: &str| {
+            Kept::parse(&format!(
+                "<!--\nWARNING: THIS IS AN AUTO-GENERATED FILE.\n-->\n\n<domstatus {status}>\n  <taint flag='x'/>\n  \
+                 {job}\n  <domain type='qemu' id='1'><name>HostedEngine</name></domain>\n</domstatus>\n"
+            ))
+        };
+        let found = kept(
+            "state='paused' reason='migration' pid='77'",
+            "<job type='none' async='migration out' phase='perform3' flags='0x1'><x/></job>",
+        )
+        .expect("a domain");
+        assert_eq!((found.state.as_str(), found.reason.as_str()), ("paused", "migration"));
+        assert_eq!((found.job.as_str(), found.phase.as_str()), ("migration out", "perform3"));
+        let found = kept("state='running' reason='booted' pid='77'", "<job type='none' async='none'/>");
+        assert_eq!(found.expect("a domain").phase, "");
+        assert_eq!(kept("pid='77'", "<job type='none' async='none'/>"), None);
+        assert_eq!(Kept::parse(""), None);
+        assert_eq!(Kept::parse("<domstatus state='running"), None);
     }
 }

@@ -17,7 +17,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::cluster::Cluster;
 use super::guest_clock::{self, Asker, Pause, Tick};
-use super::guests::Guest;
+use super::guests::{self, Guest};
 use super::layout::{ENGINE, ENGINE_FQDN, Layout};
 use super::shell::pause;
 use super::timeline::{Qemu, Timeline};
@@ -132,6 +132,7 @@ fn count(cluster: &Cluster, shared: &Shared) {
                 }
             }
         }
+        guests::settle(&mut qemus);
         let answered = *shared.answered.lock().unwrap_or_else(PoisonError::into_inner);
         shared.lock().look(SystemClock.monotonic(), &qemus, answered);
         shared.changed.notify_all();

@@ -1,6 +1,7 @@
 //! Gathers the evidence of one play into its timeline.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use clock::{Clock, Monotonic, SystemClock};
 
@@ -33,6 +34,8 @@ pub struct Evidence<'a> {
     pub marks: &'a [(Monotonic, String)],
     /// Two guests wrote to the disk at the same time.
     pub mixed: bool,
+    /// How long a guest that moved while it ran stood still.
+    pub stood_still: Option<Duration>,
 }
 
 /// The timeline of a play on `cluster`.
@@ -66,6 +69,7 @@ pub fn timeline(cluster: &Cluster, evidence: &Evidence<'_>) -> Timeline {
         recovery: evidence.good.map(|good| rounded(seconds(evidence.fault, good))),
         most_qemus: evidence.observed.most_qemus(),
         mixed: evidence.mixed,
+        stood_still: evidence.stood_still.map(|time| rounded(time.as_secs_f64())),
         parts: parts.rounded(),
     };
     Timeline { run, events: events(evidence, &changes, &said) }

@@ -49,6 +49,9 @@ pub struct Run {
     pub most_qemus: usize,
     /// Two guests wrote to the disk at the same time.
     pub mixed: bool,
+    /// For how many seconds a guest that moved while it ran stood still; `None` of others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stood_still: Option<f64>,
     /// Whose the time was; nothing when it was never disturbed.
     pub parts: Parts,
 }
@@ -251,6 +254,7 @@ mod tests {
             recovery,
             most_qemus: 1,
             mixed: false,
+            stood_still: None,
             parts: Parts { stretches: recovery.map(stretch).into_iter().collect(), ..Parts::default() },
         }
     }

@@ -93,8 +93,12 @@ fn table(kind: &str, rows: &[&Row]) -> String {
         // Writing to a string cannot fail.
         let _ = write!(text, " {} |", part.title());
     }
+    let stood_still = rows.iter().any(|row| row.median().stood_still.is_some());
+    if stood_still {
+        text += " guest stood still |";
+    }
     text += "\n| --- | --: | --: | --: | --: | --: |";
-    text += &" --: |".repeat(parts.len());
+    text += &" --: |".repeat(parts.len() + usize::from(stood_still));
     text.push('\n');
     for row in rows {
         let run = row.median();
@@ -114,6 +118,12 @@ fn table(kind: &str, rows: &[&Row]) -> String {
                 None => write!(text, " – |"),
                 Some(_) if *part == Part::Ours => write!(text, " {} |", ours(run)),
                 Some(_) => write!(text, " {:.1} |", run.parts.of(*part)),
+            };
+        }
+        if stood_still {
+            let _ = match run.stood_still {
+                None => write!(text, " – |"),
+                Some(secs) => write!(text, " {secs:.3} |"),
             };
         }
         text.push('\n');
@@ -174,5 +184,11 @@ mod tests {
              | --- | --: | --: | --: | --: | --: | --: |\n\
              | kill-vm | 1 | 8.0 | 1, MIXED WRITES | – | – | 8.0 (EngineStart 7.9) |\n"
         );
+        let mut moved = run("migrate", Some(2.0));
+        moved.stood_still = Some(0.0412);
+        let text = markdown(&rows(&[moved, run("kill-vm", Some(4.0))]));
+        assert!(text.contains("| ours | guest stood still |\n"), "{text}");
+        assert!(text.contains("| kill-vm | 1 | 4.0 | 1 | – | – | 4.0 | – |\n"), "{text}");
+        assert!(text.contains("| migrate | 1 | 2.0 | 1 | – | – | 2.0 | 0.041 |\n"), "{text}");
     }
 }

@@ -11,8 +11,9 @@ use crate::sandbox::host::Host;
 use crate::sandbox::layout::HostNumber;
 use crate::sandbox::{disk_record, shell};
 
-/// How long a destination may take to get ready: some rounds of two agents.
-const READY: Duration = Duration::from_mins(1);
+/// How long a destination may take to get ready: some rounds of two agents, after the minute for which one that has just
+/// booted watches the others.
+const READY: Duration = Duration::from_mins(2);
 
 /// An operator asks for it.
 pub struct Migrate;
@@ -89,6 +90,7 @@ impl Stage<'_> {
         );
         if let Some(pause) = self.observer.longest_pause(self.fault) {
             self.marks.borrow_mut().push((pause.at, format!("the guest stood still for {pause}")));
+            self.stood_still.set(Some(pause.stood_still));
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ mod network;
 mod stage;
 mod storage;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -237,6 +237,7 @@ pub fn play(cluster: &Cluster, scenario: Scenario, rest: bool) -> anyhow::Result
         fault: SystemClock.monotonic(),
         patience: script.patience(),
         marks: RefCell::default(),
+        stood_still: Cell::default(),
     };
     let seen = script.play(&stage).and_then(|good| {
         let seen = observer.timeline();
@@ -255,6 +256,7 @@ pub fn play(cluster: &Cluster, scenario: Scenario, rest: bool) -> anyhow::Result
                     .context("cannot read the VM's disk")?
                     .mixed
                     .is_some(),
+                stood_still: stage.stood_still.get(),
             },
         );
         Ok(Outcome { timeline, overlapped: seen.overlapped(), story: stage.story() })

@@ -1,6 +1,6 @@
 //! What a scenario plays on: the cluster, the host that has the VM, the observer, and the waits that most of them end with.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -37,6 +37,8 @@ pub struct Stage<'a> {
     pub patience: Duration,
     /// What the scenario itself has to say, and when.
     pub marks: RefCell<Vec<(Monotonic, String)>>,
+    /// How long a guest that moved while it ran stood still.
+    pub stood_still: Cell<Option<Duration>>,
 }
 
 impl Stage<'_> {
