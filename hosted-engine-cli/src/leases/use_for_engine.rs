@@ -89,40 +89,37 @@ pub fn switch(conf: &HostedEngineConf, args: &UseArgs, terminal: &mut Terminal) 
     }
     let file = conf.paths().ha_toml();
     let both = Both::find(conf)?;
-    match &args.name {
-        Some(name) => {
-            let lease = indexed(conf, name)?;
-            if both.has_of_disk {
-                let held = both.hold(&[lease, both.of_disk.clone()])?;
-                both.client.clear_resource(&both.of_disk, grid(conf, &both.disk)?.into())?;
-                drop(held);
-            }
-            terminal.say(format!(
-                "The lease of the engine VM's disk is retired. On all hosts set vm = {name:?} in [lease] of {}, and restart \
-                 ovirt-ha-agent and ovirt-ha-broker; a host without it cannot start the VM.",
-                file.display()
-            ));
+    if let Some(name) = &args.name {
+        let lease = indexed(conf, name)?;
+        if both.has_of_disk {
+            let held = both.hold(&[lease, both.of_disk.clone()])?;
+            both.client.clear_resource(&both.of_disk, grid(conf, &both.disk)?.into())?;
+            drop(held);
         }
-        None => {
-            if !both.has_of_disk {
-                let held = match &toml.lease.vm {
-                    Some(name) => Some(both.hold(&[indexed(conf, name)?])?),
-                    None => bail!(
-                        "which lease protects the engine VM now is not known here: run this on a host whose {} has [lease] \
-                         vm set",
-                        file.display()
-                    ),
-                };
-                both.client.write_resource(&both.of_disk, 0, 0, grid(conf, &both.disk)?.into())?;
-                both.client.read_resource(&both.of_disk)?;
-                drop(held);
-            }
-            terminal.say(format!(
-                "The engine VM's disk has its own lease again. On all hosts remove vm from [lease] of {}, and restart \
-                 ovirt-ha-agent and ovirt-ha-broker; a host that still has it cannot start the VM.",
-                file.display()
-            ));
+        terminal.say(format!(
+            "The lease of the engine VM's disk is retired. On all hosts set vm = {name:?} in [lease] of {}, and restart \
+             ovirt-ha-agent and ovirt-ha-broker; a host without it cannot start the VM.",
+            file.display()
+        ));
+    } else {
+        if !both.has_of_disk {
+            let held = match &toml.lease.vm {
+                Some(name) => Some(both.hold(&[indexed(conf, name)?])?),
+                None => bail!(
+                    "which lease protects the engine VM now is not known here: run this on a host whose {} has [lease] \
+                     vm set",
+                    file.display()
+                ),
+            };
+            both.client.write_resource(&both.of_disk, 0, 0, grid(conf, &both.disk)?.into())?;
+            both.client.read_resource(&both.of_disk)?;
+            drop(held);
         }
+        terminal.say(format!(
+            "The engine VM's disk has its own lease again. On all hosts remove vm from [lease] of {}, and restart \
+             ovirt-ha-agent and ovirt-ha-broker; a host that still has it cannot start the VM.",
+            file.display()
+        ));
     }
     Ok(())
 }
