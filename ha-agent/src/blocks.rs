@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use ha_config::ha_toml::LeaseTable;
 use jiff::tz::TimeZone;
 use metadata_format::{EncodeError, EngineStatus, GlobalBlock, HostBlock, HostId, HostRecord, ctime};
 
 use crate::core::{Core, Profile, Ready, RemoteBlock, RemoteHost, Secs, Settings, Weights};
+use crate::shared_lease;
 
 /// Line for people that names the score profile, written by hosts that do not use the existing release's.
 const PROFILE_KEY: &str = "score_profile";
@@ -26,12 +28,13 @@ pub struct Blocks {
     pub hosts: Vec<RemoteHost>,
     /// The destination of a migration that this host's own block names.
     pub announced: Option<HostId>,
-    /// What an operator should see: blocks that cannot be read, hosts that score by another profile.
+    /// What an operator should see: blocks that cannot be read, hosts that score by another profile or have other times of
+    /// leases.
     pub warnings: Vec<String>,
 }
 
 /// Reads the blocks that the broker gave. `own` is left out: what this host wrote earlier is no news.
-pub fn read(raw: &BTreeMap<u16, Vec<u8>>, own: HostId, weights: &Weights) -> Blocks {
+pub fn read(raw: &BTreeMap<u16, Vec<u8>>, own: HostId, weights: &Weights, lease: &LeaseTable) -> Blocks {
     let mut blocks = Blocks::default();
     for (&number, bytes) in raw {
         if number == 0 {
@@ -52,6 +55,8 @@ pub fn read(raw: &BTreeMap<u16, Vec<u8>>, own: HostId, weights: &Weights) -> Blo
             Ok(None) => {}
             Ok(Some(block)) => {
                 blocks.warnings.extend(other_scoring(&block, weights));
+                let theirs = line(&block.extra, shared_lease::KEY);
+                blocks.warnings.extend(shared_lease::differs(&block, theirs, lease));
                 blocks.hosts.push(RemoteHost { id, block: Some(remote(block)) });
             }
             Err(error) => {
@@ -170,6 +175,8 @@ pub struct Own<'a> {
     pub hostname: &'a str,
     /// What its score is computed with.
     pub weights: &'a Weights,
+    /// Whose lease its VM has, and how long it lasts.
+    pub lease: &'a LeaseTable,
     /// The configuration is on shared storage.
     pub conf_on_shared_storage: bool,
     /// When vm.conf was last read well.
@@ -193,6 +200,9 @@ pub fn write(core: &Core, decides_by: &Settings, own: &Own<'_>) -> Option<Result
     let settings = settings(own.weights);
     if !settings.is_empty() {
         notes.insert(SETTINGS_KEY.to_owned(), settings);
+    }
+    if let Some(lease) = shared_lease::line(own.lease) {
+        notes.insert(shared_lease::KEY.to_owned(), lease);
     }
     if let Some(to) = metadata.migration_to {
         notes.insert(MIGRATION_TO_KEY.to_owned(), to.to_string());

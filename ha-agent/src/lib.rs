@@ -15,3 +15,4 @@ pub mod monitors;
 pub mod ports;
 pub mod replay;
 pub mod settings;
+mod shared_lease;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ha_config::ha_toml::{self, Hypervisor, PolicyTable, PortRange, ScoreProfile};
+use ha_config::ha_toml::{self, Hypervisor, LeaseTable, PolicyTable, PortRange, ScoreProfile};
 use ha_config::{AgentConf, ConfigError, HaToml, HostedEngineConf, NetworkTest, Paths, ScoreOverlay};
 use metadata_format::HostId;
 
@@ -29,9 +29,9 @@ pub struct AgentConfig {
     pub interval: Duration,
     /// Longest time that starting the VM may take: reaching its lease, and the hypervisor up.
     pub start_deadline: Duration,
-    /// So long after its last renewal the VM's lease is lost (8N): a VM whose lease nobody could vouch for since
-    /// then is ended, before another host can take it.
-    pub lease_lost_after: Duration,
+    /// The VM's lease, the same on all hosts. So long after its last renewal it is lost (8N): a VM whose lease nobody could
+    /// vouch for since then is ended, before another host can take it.
+    pub lease: LeaseTable,
     /// The monitors that the broker must run.
     pub monitors: Vec<MonitorSpec>,
     /// The configuration is on shared storage and in today's form.
@@ -149,7 +149,7 @@ impl AgentConfig {
             settings: Settings { host_id, weights, policy: policy(toml.policy), limits: limits(toml) },
             interval: toml.timers.loop_interval,
             start_deadline: toml.timers.engine_start,
-            lease_lost_after: toml.lease.lost_after(),
+            lease: toml.lease.clone(),
             monitors: monitors(conf, profile)?,
             conf_on_shared_storage: conf.conf_volume().is_some()
                 && conf.conf_image().is_some()

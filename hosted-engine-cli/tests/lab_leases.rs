@@ -167,11 +167,12 @@ fn the_engine_vm_changes_its_lease_and_no_host_can_use_the_other_one() {
         (run(&site, &["--lease-use", "engine"]).0 == Exit::OK).then_some(())
     });
     // sanlock has first to end the command's own hold.
-    wait::until("the disk's lease to be gone", SOON, || match of_disk.take() {
-        Err(LeaseError::Unavailable(_)) => Some(()),
+    let gone = wait::until("the disk's lease to be gone", SOON, || match of_disk.take() {
+        Err(LeaseError::Unavailable(detail)) => Some(detail),
         Err(LeaseError::Held(_)) => None,
         other => panic!("{other:?}"),
     });
+    assert!(gone.contains("hosted-engine --lease-use gave the VM another one"), "{gone}");
     let holding = wait::until("the lease to be had", SOON, || indexed.take().ok());
     let own = std::process::id();
     assert_eq!(indexed.holding(own), LeaseHolding::Held);
@@ -191,4 +192,19 @@ fn the_engine_vm_changes_its_lease_and_no_host_can_use_the_other_one() {
     });
     assert!(indexed.take().unwrap_err().to_string().contains("still holds the lease of the VM's disk"));
     wait::until("the disk's lease to be had", SOON, || of_disk.take().ok());
+}
+
+/// VDSM takes the lease of the VM's disk whatever this release would like, and its storage pool manager changes the volume
+/// without our lock.
+#[test]
+fn where_vdsm_manages_the_host_the_leases_are_its_own() {
+    let site = Site::new("[vm]\nhypervisor = \"vdsm\"\n");
+    for words in [&["--lease-use", "engine"][..], &["--lease-use", "--disk"]] {
+        let error = refused(&site, words);
+        assert!(error.contains("VDSM always takes the lease of the engine VM's disk"), "{error}");
+    }
+    for words in [&["--lease-format"][..], &["--lease-create", "vm"], &["--lease-remove", "vm"]] {
+        let error = refused(&site, words);
+        assert!(error.contains("this storage domain is VDSM's"), "{error}");
+    }
 }

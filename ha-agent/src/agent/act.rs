@@ -98,7 +98,7 @@ impl Agent {
             LeaseHolding::Unknown { detail } if status.exists() => {
                 let now = self.ports.clock.monotonic();
                 let since = *self.lease_unknown_since.get_or_insert(now);
-                let limit = self.config.lease_lost_after;
+                let limit = self.config.lease.lost_after();
                 let text = format!("nobody knows whether the engine VM's lease is held: {detail}");
                 if now.saturating_since(since) < limit {
                     self.warnings.push(text);

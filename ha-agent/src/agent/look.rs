@@ -36,7 +36,7 @@ impl Agent {
             self.fence.take(&raw, status.as_ref(), self.config.settings.host_id);
         }
         let settings = &self.config.settings;
-        let blocks = blocks::read(&raw, settings.host_id, &settings.weights);
+        let blocks = blocks::read(&raw, settings.host_id, &settings.weights, &self.config.lease);
         self.warnings.extend(blocks.warnings);
         // A cluster block that cannot be read ends no maintenance.
         self.global_maintenance = blocks.global_maintenance.unwrap_or(self.global_maintenance);

@@ -67,6 +67,7 @@ impl Agent {
             host_id: settings.host_id,
             hostname: &self.config.hostname,
             weights: &settings.weights,
+            lease: &self.config.lease,
             conf_on_shared_storage: self.config.conf_on_shared_storage,
             vm_conf_refreshed: self.vm_conf_refreshed.unwrap_or_default(),
             zone: &self.zone,

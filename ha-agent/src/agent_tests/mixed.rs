@@ -61,6 +61,37 @@ async fn other_settings_of_the_same_profile_are_said_aloud() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn another_lease_than_this_hosts_is_said_aloud_with_both_values() {
+    let founding = ("score_profile", "founding");
+    let rig = start(&World::new());
+    beside(&rig, 20, 2400, &[founding]).await;
+    assert!(!rig.last_warnings().contains("[lease]"), "{}", rig.last_warnings());
+    let block = rig.world.lock().blocks[&1].clone();
+    assert!(!String::from_utf8_lossy(&block).contains("lease="), "the defaults are not written");
+    beside(&rig, 20, 2400, &[founding, ("lease", "5/30/engine")]).await;
+    let warnings = rig.last_warnings();
+    let says = "host h2 (id 2) has other [lease] settings in ha.toml (io_timeout = 5, watchdog_timeout = 30, \
+                vm = \"engine\") than this host (io_timeout = 10, watchdog_timeout = 60, the lease of the VM's disk): \
+                only one of the two can start the VM";
+    assert_eq!(warnings.matches(says).count(), 1, "{warnings}");
+
+    let lease = LeaseTable { io_timeout: 5, watchdog_timeout: 30, vm: None, ..LeaseTable::default() };
+    let rig = start_as(&World::new(), AgentConfig { lease, ..config() });
+    beside(&rig, 20, 2400, &[founding, ("lease", "5/30")]).await;
+    assert!(!rig.last_warnings().contains("[lease]"), "{}", rig.last_warnings());
+    let block = rig.world.lock().blocks[&1].clone();
+    assert!(String::from_utf8_lossy(&block).contains("\nlease=5/30\n"));
+    beside(&rig, 20, 2400, &[founding]).await;
+    let warnings = rig.last_warnings();
+    let says = "(io_timeout = 10, watchdog_timeout = 60, the lease of the VM's disk, the defaults) than this host \
+                (io_timeout = 5, watchdog_timeout = 30, the lease of the VM's disk): one of the two reckons wrongly";
+    assert!(warnings.contains(says), "{warnings}");
+    beside(&rig, 20, 2400, &[founding, ("lease", "soon")]).await;
+    let warnings = rig.last_warnings();
+    assert!(warnings.contains("ha.toml (\"soon\") than"), "{warnings}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn blocks_that_are_too_new_are_told_and_the_agent_goes_on() {
     let world = World::new();
     world.lock().vm = running_vm();

@@ -13,6 +13,7 @@ use std::time::Duration;
 use broker_api::status::LeaseState;
 use engine_vm::{LeaseHolding, VmError};
 use fakes::{EPOCH, World, no_vm, running_vm};
+use ha_config::ha_toml::LeaseTable;
 use metadata_format::{EngineStatus, Health, HostId, VmState};
 use tokio::task::JoinHandle;
 
@@ -41,7 +42,7 @@ fn config() -> AgentConfig {
         },
         interval: Duration::from_secs(10),
         start_deadline: Duration::from_mins(3),
-        lease_lost_after: Duration::from_secs(80),
+        lease: LeaseTable::default(),
         monitors: [
             (Field::Network, "network"),
             (Field::Bridge, "mgmt-bridge"),

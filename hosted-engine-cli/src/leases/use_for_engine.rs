@@ -97,17 +97,17 @@ pub fn switch(conf: &HostedEngineConf, args: &UseArgs, terminal: &mut Terminal) 
             drop(held);
         }
         terminal.say(format!(
-                "The lease of the engine VM's disk is retired. On all hosts set vm = {name:?} in [lease] of {}, and restart \
-                 ovirt-ha-agent and ovirt-ha-broker; a host without it cannot start the VM.",
-                file.display()
-            ));
+            "The lease of the engine VM's disk is retired. On all hosts set vm = {name:?} in [lease] of {}, and restart \
+             ovirt-ha-agent and ovirt-ha-broker; a host without it cannot start the VM.",
+            file.display()
+        ));
     } else {
         if !both.has_of_disk {
             let held = match &toml.lease.vm {
                 Some(name) => Some(both.hold(&[indexed(conf, name)?])?),
                 None => bail!(
                     "which lease protects the engine VM now is not known here: run this on a host whose {} has [lease] \
-                         vm set",
+                     vm set",
                     file.display()
                 ),
             };
@@ -116,10 +116,10 @@ pub fn switch(conf: &HostedEngineConf, args: &UseArgs, terminal: &mut Terminal) 
             drop(held);
         }
         terminal.say(format!(
-                "The engine VM's disk has its own lease again. On all hosts remove vm from [lease] of {}, and restart \
-                 ovirt-ha-agent and ovirt-ha-broker; a host that still has it cannot start the VM.",
-                file.display()
-            ));
+            "The engine VM's disk has its own lease again. On all hosts remove vm from [lease] of {}, and restart \
+             ovirt-ha-agent and ovirt-ha-broker; a host that still has it cannot start the VM.",
+            file.display()
+        ));
     }
     Ok(())
 }

@@ -195,7 +195,7 @@ impl LeaseSpec {
             let mut registration = register(&client)?;
             registration
                 .acquire(std::slice::from_ref(&resource), &options())
-                .map_err(|e| refused(&client, &resource, &e))?;
+                .map_err(|e| self.refused(&client, &resource, &e))?;
             return Ok(Holding::Sanlock(registration));
         };
         let file = open_lock(path)
@@ -220,7 +220,25 @@ impl LeaseSpec {
         let (client, resource) = self.sanlock()?;
         client
             .acquire_for_pid(pid, std::slice::from_ref(&resource), &options())
-            .map_err(|e| refused(&client, &resource, &e))
+            .map_err(|e| self.refused(&client, &resource, &e))
+    }
+
+    /// [`refused`], but for a lease that is not there.
+    fn refused(&self, client: &Client, resource: &Resource, error: &SanlockError) -> LeaseError {
+        self.missing(error).unwrap_or_else(|| refused(client, resource, error))
+    }
+
+    /// A disk's lease that is not there may have been retired, and must not be written anew for a start.
+    fn missing(&self, error: &SanlockError) -> Option<LeaseError> {
+        let Self::Sanlock { path, .. } = self else { return None };
+        matches!(error.refusal(), Some(Refusal::NotInitialised)).then(|| {
+            LeaseError::Unavailable(format!(
+                "{} holds no lease of the VM's disk: either hosted-engine --lease-use gave the VM another one, whose name \
+                 the hosts that can start it have as vm in [lease] of ha.toml, and this host has not; or it is damaged \
+                 ({error})",
+                path.display()
+            ))
+        })
     }
 
     /// Gives up the lease of process `pid`, whose guest must be stopped.
@@ -251,7 +269,9 @@ impl LeaseSpec {
         let (client, resource) = self.sanlock()?;
         let client = client.with_deadline(QUESTION);
         let unavailable = |e: SanlockError| LeaseError::Unavailable(e.to_string());
-        let owners = client.read_resource_owners(&resource).map_err(unavailable)?;
+        let owners = client
+            .read_resource_owners(&resource)
+            .map_err(|error| self.missing(&error).unwrap_or_else(|| unavailable(error)))?;
         let Some(owner) = owners.owners.first() else { return Ok(LeaseOwner::Nobody) };
         // The id by which this host is known in that lockspace; nobody has to configure it for us.
         let joined = client.get_lockspaces().map_err(unavailable)?;

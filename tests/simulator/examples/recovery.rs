@@ -91,6 +91,9 @@ fn main() -> Result<(), Problem> {
         .replace("{runs}", &args.runs.to_string())
         .replace("{seed}", &args.seed.to_string())
         .replace("{faults}", &if named.is_empty() { named } else { format!(" --faults {named}") });
+    // Its further sections are not made here.
+    let kept = std::fs::read_to_string(folder.join("recovery.md")).unwrap_or_default();
+    let text = text + kept.find("\n## ").map_or("", |at| &kept[at..]);
     for (name, text) in [("recovery.md", text), ("recovery.svg", svg(&rows))] {
         let path = folder.join(name);
         std::fs::write(&path, text).map_err(|reason| Problem::Write { path, reason })?;

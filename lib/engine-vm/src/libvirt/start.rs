@@ -16,7 +16,7 @@ use super::look::{Inner, failed};
 use super::notes::Notes;
 use super::protection::{ADVICE, Registration, check_daemon};
 use crate::domain_xml;
-use crate::lease::LeaseOwner;
+use crate::lease::{LeaseError, LeaseOwner};
 use crate::port::{LeaseHolding, StartMode, VmActivity, VmError, VmEvent, VmExit, VmStatus};
 use crate::qemu::launch::{LaunchMode, ProcessRecord};
 use crate::qemu::process::{Process, boot_id, start_ticks};
@@ -42,15 +42,16 @@ const VANISH: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(50);
 
 /// What a start that libvirt refused means. Codes first; texts are the last resort.
-fn refused(error: &Error, owner: Option<LeaseOwner>) -> VmError {
+fn refused(error: &Error, owner: Result<LeaseOwner, LeaseError>) -> VmError {
     let detail = error.message().to_owned();
     let is_locking = error.domain() == ErrorDomain::Locking;
     match owner {
-        Some(LeaseOwner::Other { detail: owner }) => {
+        Ok(LeaseOwner::Other { detail: owner }) => {
             VmError::LeaseHeld { detail: format!("{detail}; {owner}") }
         }
         _ if is_locking && error.code() == ErrorNumber::ResourceBusy => VmError::LeaseHeld { detail },
         _ if is_refusal(&detail) => VmError::LeaseHeld { detail },
+        Err(why) if is_locking => VmError::NoLease { detail: format!("{detail}; {why}") },
         _ if is_locking => VmError::NoLease { detail },
         _ => failed(START, detail),
     }
@@ -225,7 +226,7 @@ impl Inner {
     }
 
     async fn explain(&self, error: &Error) -> VmError {
-        refused(error, self.lease_owner().await.ok())
+        refused(error, self.lease_owner().await)
     }
 
     /// Ends the VM by command.

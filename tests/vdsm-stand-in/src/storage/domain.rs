@@ -2,24 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ha_config::{KeyValueFile, Paths};
 use serde_json::{Value, json};
+use xleases::LeaseName;
 
 use super::{BLANK, is_plain};
 use crate::Failure;
-
-/// The lease records of an index of external leases begin here; each has 64 bytes (SPEC of VDSM's xlease).
-const INDEX_OFFSET: u64 = 1 << 20;
-/// Bytes of the index' own description.
-const INDEX_HEAD: usize = 512;
-/// Bytes of a record.
-const RECORD: usize = 64;
-/// The first lease of a user lies in this slot.
-const FIRST_LEASE_SLOT: u64 = 3;
-/// Most records of an index.
-const RECORDS: usize = 4000;
 
 /// A domain that is mounted now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,23 +152,12 @@ impl Domain {
             return Ok((path, 0));
         }
         let index = self.directory.join("dom_md/xleases");
-        let slot = external_lease(&index, lease).ok_or_else(|| {
-            Failure::domain_action(&format!("there is no lease {lease} in the domain {}", self.id))
-        })?;
-        Ok((index, slot << 20))
+        let missing = |why: &dyn std::fmt::Display| {
+            Failure::domain_action(&format!("there is no lease {lease} in the domain {}: {why}", self.id))
+        };
+        let name = LeaseName::new(lease).map_err(|error| missing(&error))?;
+        let volume = xleases::open_to_read(&index, None).map_err(|error| missing(&error))?;
+        let found = volume.lookup(&name).map_err(|error| missing(&error))?;
+        Ok((index, found.offset))
     }
-}
-
-/// The slot of an external lease, of 1 MiB as with sectors of 512 bytes.
-fn external_lease(index: &Path, lease: &str) -> Option<u64> {
-    use std::os::unix::fs::FileExt;
-    let file = fs::File::open(index).ok()?;
-    let mut records = vec![0; RECORD * RECORDS];
-    let got = file.read_at(&mut records, INDEX_OFFSET + INDEX_HEAD as u64).ok()?;
-    let place = records[..got].chunks_exact(RECORD).position(|record| {
-        let name = record[..48].split(|byte| matches!(byte, 0 | b' ')).next();
-        // After the name, a blank and the offset of 11 digits stands the flag of an unfinished change.
-        name == Some(lease.as_bytes()) && record.get(61) != Some(&b'u')
-    })?;
-    Some(FIRST_LEASE_SLOT + place as u64)
 }

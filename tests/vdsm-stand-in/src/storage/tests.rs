@@ -81,6 +81,38 @@ fn leases_and_paths_through_the_pool_are_found() {
 }
 
 #[test]
+fn an_external_lease_is_found_by_its_name_after_the_volumes_own_ones() {
+    use std::os::unix::fs::FileExt;
+
+    use sanlock_client::GridSize;
+    use xleases::{Index, LeaseName, Metadata, Slot};
+
+    let (_dir, storage) = storage();
+    let missing = |name: &str| storage.lease(SD, name).unwrap_err();
+    assert_eq!(missing("vm").code, Failure::domain_action("").code, "there is no volume of leases");
+    let head = Metadata { lockspace: SD.to_owned(), modified: 1, is_updating: false };
+    let mut index = Index::empty(head).unwrap();
+    for (number, name) in [(0, "other"), (7, "vm"), (8, VOLUME)] {
+        let name = LeaseName::new(name).unwrap();
+        index.set(Slot::new(number).unwrap(), Some(&name), GridSize::Sector512Align1M);
+    }
+    let volume = storage.domain(SD).unwrap().volume_path(IMAGE, VOLUME).unwrap();
+    let path = volume.ancestors().nth(3).unwrap().join("dom_md/xleases");
+    let file = fs::File::create(&path).unwrap();
+    file.set_len(16 << 20).unwrap();
+    file.write_all_at(index.bytes(), 1 << 20).unwrap();
+    assert_eq!(storage.lease(SD, "vm"), Ok((path.clone(), 10 << 20)));
+    assert_eq!(storage.lease(SD, "other"), Ok((path, 3 << 20)));
+    assert_eq!(
+        storage.lease(SD, VOLUME),
+        Ok((volume.with_extension("lease"), 0)),
+        "a disk's own comes first"
+    );
+    assert!(missing("vm-2").message.contains("there is no lease vm-2 in the domain"));
+    assert!(storage.lease(SD, "../vm").is_err());
+}
+
+#[test]
 fn only_mounted_files_can_be_connected() {
     let (_dir, storage) = storage();
     let one = [json!({"id": "c1", "connection": "127.0.0.1:/exports/he"})];
