@@ -403,6 +403,7 @@ mod tests {
                 "get-shared-config" => " gateway --type=he_local",
                 "set-shared-config" => " gateway 192.0.2.1 --type=he_shared",
                 "fence-host" => " --host-id=2 --action=status",
+                "lease-create" | "lease-info" | "lease-remove" | "lease-use" => " vm",
                 "sandbox" => " status",
                 "simulate" => " host-power-loss",
                 "setup" => continue,

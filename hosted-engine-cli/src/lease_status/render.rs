@@ -208,6 +208,7 @@ Renewals and takings are in seconds of the owner's own clock since it booted.
         let value: serde_json::Value = serde_json::from_str(&json(&picture())).unwrap();
         assert_eq!(value["sanlock"]["Ok"], "3.8.5");
         assert_eq!(value["leases"][0]["status"]["status"], "EXCLUSIVE");
-        assert_eq!(value["lockspaces"][0]["hosts"][1]["is_taken"], false);
+        assert_eq!(value["lockspaces"][0]["hosts"][1]["is_taken"], true);
+        assert_eq!(value["lockspaces"][0]["hosts"][3]["is_taken"], false);
     }
 }
