@@ -33,7 +33,8 @@ pub const TURN: u64 = 20;
 /// A death that was not looked at for so many seconds is looked at anew: this host may have stood still itself, and
 /// what it sees first may be old.
 const LOOK_GAP: u64 = 30;
-/// Seconds before the deed at which it is announced, so that the announcement costs no time.
+/// Seconds before the deed at which it is announced, so that the announcement costs no time; at most the grace, for a claim
+/// must not come in the turn of the host before.
 const LEAD: u64 = 20;
 /// Seconds until the next look while the announcement has not been read back by a read of all blocks.
 const SOON: u64 = 3;
@@ -319,7 +320,7 @@ impl Fencing {
                 self.notes.push(Note::OtherClaims { host, by: by.clone() });
             } else {
                 let left = due.since(now);
-                if now.plus(LEAD) >= due {
+                if now.plus(LEAD.min(limits.grace)) >= due {
                     self.claim(peer, facts);
                     self.notes.push(Note::Claimed { host, left });
                 } else {

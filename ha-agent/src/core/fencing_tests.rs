@@ -248,6 +248,22 @@ fn the_better_host_goes_first_and_the_next_one_has_its_turn() {
 }
 
 #[test]
+fn with_a_short_grace_too_the_better_host_claims_first() {
+    let limits = Limits { grace: 3, ..LIMITS };
+    let claims_at = |peers: &[Peer]| {
+        let mut fencing = Fencing::default();
+        (1000..1100).step_by(5).find(|now| {
+            fencing.look(&facts(*now, peers), &limits);
+            !fencing.entries().is_empty()
+        })
+    };
+    let dead = peer(2, false, true);
+    let better = Peer { score: Score(3500), ..peer(3, true, false) };
+    assert_eq!(claims_at(std::slice::from_ref(&dead)), Some(1000));
+    assert_eq!(claims_at(&[dead, better]), Some(1000 + TURN));
+}
+
+#[test]
 fn of_two_claims_the_better_one_waits_for_the_other_to_be_withdrawn() {
     let dead = peer(2, false, true);
     let claims = |score| {

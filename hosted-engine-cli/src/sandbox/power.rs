@@ -92,7 +92,9 @@ pub fn stop(layout: &Layout) -> anyhow::Result<()> {
     let is_ours = |process: &Process| process.arguments.iter().any(|word| Path::new(word) == script);
     let gone = || {
         let left: Vec<Process> = procs::all().into_iter().filter(is_ours).collect();
-        left.iter().for_each(|process| process.signal(Signal::KILL));
+        for process in &left {
+            process.signal(Signal::KILL);
+        }
         Ok(left.iter().all(Process::is_zombie).then_some(()))
     };
     wait_for(Duration::from_secs(5), Duration::from_millis(20), gone)?

@@ -16,6 +16,7 @@ use metadata_format::{BLOCK_SIZE, FencingEntry, FencingPhase, HostBlock, HostId,
 
 use super::{Script, Stage};
 use crate::sandbox::host::Host;
+use crate::sandbox::measure::leases::Lease;
 use crate::sandbox::power;
 use crate::sandbox::shell::wait_for;
 use crate::sandbox::state::State;
@@ -150,9 +151,8 @@ impl<'a> Watch<'a> {
     /// Tells when the lease could be had: the start elsewhere waited for that, whatever the switch said.
     fn lease(&self) {
         let looked = self.stage.leases.looked();
-        let free = looked
-            .iter()
-            .find(|one| one.at >= self.stage.fault && one.lease.is_some_and(|lease| lease.can_be_had()));
+        let free =
+            looked.iter().find(|one| one.at >= self.stage.fault && one.lease.is_some_and(Lease::can_be_had));
         if let Some(free) = free {
             self.stage.marks.borrow_mut().push((free.at, "the lease can be taken".to_owned()));
         }
