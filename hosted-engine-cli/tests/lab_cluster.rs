@@ -70,6 +70,8 @@ fn a_cluster_on_libvirt_keeps_one_vm_alive() {
     all_hosts_are_live_and_one_runs_the_engine(&sandbox);
     play(&sandbox, "kill-vm", Harm::Sure);
     play(&sandbox, "kill-libvirtd", Harm::None);
+    // It matters not to it who runs the VM; the cluster with QEMU takes longest.
+    play(&sandbox, "kill-broker", Harm::None);
     // It fails unless the same guest goes on.
     play(&sandbox, "migrate", Harm::Sure);
     // Two hosts may start a QEMU in the same moment: libvirt takes the lease when it lets the processors go.
@@ -205,7 +207,6 @@ fn faults_end_with_a_good_engine_and_never_two_vms(sandbox: &Sandbox) {
     for (name, harm) in [
         ("kill-vm", Harm::Sure),
         ("kill-agent", Harm::None),
-        ("kill-broker", Harm::None),
         ("stall-15", Harm::Some),
         ("global-maintenance", Harm::Sure),
         // About 20 s; it fails unless the same guest goes on.
