@@ -5,6 +5,7 @@
 //! One cluster of each kind serves all its parts, for it takes over a minute to come up. Each part leaves the engine
 //! healthy.
 
+mod cluster;
 mod sandbox;
 
 use std::fs::{self, File, OpenOptions};
@@ -31,6 +32,7 @@ fn a_cluster_keeps_one_vm_alive_and_explains_what_is_wrong() {
     bad_blocks_cost_only_their_own_rows(&sandbox);
     a_truncated_metadata_file_is_said_and_survived(&sandbox);
     wrong_configuration_is_named(&sandbox);
+    cluster::a_host_without_the_vm_loses_its_storage_for_a_while(&sandbox);
     all_hosts_are_live_and_one_runs_the_engine(&sandbox);
     sandbox.ok(&["down"]);
     assert_eq!(sandbox.left_overs(), [""; 0]);

@@ -168,7 +168,7 @@ fn the_engine_vm_changes_its_lease_and_no_host_can_use_the_other_one() {
     });
     // sanlock has first to end the command's own hold.
     let gone = wait::until("the disk's lease to be gone", SOON, || match of_disk.take() {
-        Err(LeaseError::Unavailable(detail)) => Some(detail),
+        Err(LeaseError::Missing(detail)) => Some(detail),
         Err(LeaseError::Held(_)) => None,
         other => panic!("{other:?}"),
     });

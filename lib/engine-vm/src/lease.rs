@@ -77,6 +77,9 @@ pub enum LeaseError {
     /// Somebody else has it.
     #[error("{0}")]
     Held(String),
+    /// There is none in its place.
+    #[error("{0}")]
+    Missing(String),
     /// It cannot be had at all now.
     #[error("{0}")]
     Unavailable(String),
@@ -232,7 +235,7 @@ impl LeaseSpec {
     fn missing(&self, error: &SanlockError) -> Option<LeaseError> {
         let Self::Sanlock { path, .. } = self else { return None };
         matches!(error.refusal(), Some(Refusal::NotInitialised)).then(|| {
-            LeaseError::Unavailable(format!(
+            LeaseError::Missing(format!(
                 "{} holds no lease of the VM's disk: either hosted-engine --lease-use gave the VM another one, whose name \
                  the hosts that can start it have as vm in [lease] of ha.toml, and this host has not; or it is damaged \
                  ({error})",

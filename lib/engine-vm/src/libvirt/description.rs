@@ -34,7 +34,7 @@ async fn lease_of(spec: &LeaseSpec) -> Result<Lease, VmError> {
         Ok(Err(LeaseError::Unsupported)) => {
             Err(unusable("libvirt's lock manager takes leases of sanlock only"))
         }
-        Ok(Err(LeaseError::Held(detail) | LeaseError::Unavailable(detail))) => {
+        Ok(Err(LeaseError::Held(detail) | LeaseError::Missing(detail) | LeaseError::Unavailable(detail))) => {
             Err(VmError::NoLease { detail })
         }
         Err(error) => Err(VmError::NoLease { detail: error.to_string() }),

@@ -49,9 +49,12 @@ fn refused(error: &Error, owner: Result<LeaseOwner, LeaseError>) -> VmError {
         Ok(LeaseOwner::Other { detail: owner }) => {
             VmError::LeaseHeld { detail: format!("{detail}; {owner}") }
         }
+        // For libvirt this too is a busy resource.
+        Err(LeaseError::Missing(why)) if is_locking => {
+            VmError::NoLease { detail: format!("{detail}; {why}") }
+        }
         _ if is_locking && error.code() == ErrorNumber::ResourceBusy => VmError::LeaseHeld { detail },
         _ if is_refusal(&detail) => VmError::LeaseHeld { detail },
-        Err(why) if is_locking => VmError::NoLease { detail: format!("{detail}; {why}") },
         _ if is_locking => VmError::NoLease { detail },
         _ => failed(START, detail),
     }

@@ -127,7 +127,9 @@ fn no_lease(error: LeaseError) -> VmError {
         LeaseError::Unsupported => {
             VmError::Unsupported { adapter: "qemu", action: "migrate a VM whose lease is a locked file" }
         }
-        LeaseError::Held(detail) | LeaseError::Unavailable(detail) => VmError::NoLease { detail },
+        LeaseError::Held(detail) | LeaseError::Missing(detail) | LeaseError::Unavailable(detail) => {
+            VmError::NoLease { detail }
+        }
     }
 }
 

@@ -125,7 +125,7 @@ fn become_qemu(
     }
     .map_err(|error| match error {
         LeaseError::Held(detail) => Outcome::LeaseHeld { detail },
-        LeaseError::Unavailable(detail) => Outcome::NoLease { detail },
+        LeaseError::Missing(detail) | LeaseError::Unavailable(detail) => Outcome::NoLease { detail },
         LeaseError::Unsupported => Outcome::NoLease { detail: LeaseError::Unsupported.to_string() },
     })?;
     keep(&holding, lock, &taps).map_err(failed("keep the lease over exec"))?;
