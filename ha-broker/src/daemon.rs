@@ -15,12 +15,13 @@ use clock::{Clock, SystemClock};
 use engine_vm::VmError;
 use engine_vm::qemu::QmpRole;
 use ha_config::ha_toml::{Hypervisor, LeaseAdapter};
-use ha_config::{ConfigError, HaToml, HostedEngineConf, Paths, multipath, sanlock_conf};
+use ha_config::{ConfigError, HaConf, HaToml, HostedEngineConf, Paths, multipath, sanlock_conf};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::broker::{Broker, Monitors, Notifications, Parts};
+use crate::ha_conf;
 use crate::lockspace::file::FileLockspace;
 use crate::lockspace::sanlock::SanlockLockspace;
 use crate::lockspace::vdsm::VdsmLockspace;
@@ -179,6 +180,8 @@ async fn serve(setup: &Setup) -> anyhow::Result<()> {
     let serving = tokio::spawn(socket::serve(socket, Arc::clone(&broker), policy, shutdown));
     let runs = Arc::clone(&broker);
     let mut running = tokio::spawn(async move { runs.run().await });
+    let (wakes, ha_conf) = (Arc::clone(&broker), HaConf::path(&setup.paths));
+    let watching = tokio::spawn(async move { ha_conf::follow(&ha_conf, || wakes.wake_agent()).await });
     let (paths, lease) = (&setup.paths, &setup.toml.lease);
     for warning in multipath::warnings(paths, lease).into_iter().chain(sanlock_conf::warning(paths, lease)) {
         warn!("{warning}");
@@ -206,8 +209,10 @@ async fn serve(setup: &Setup) -> anyhow::Result<()> {
     if tokio::time::timeout(LAST_WORDS, broker.give_up_ids(domain)).await.is_err() {
         warn!("the lock manager does not answer: the host ids stay until it, or this host, ends");
     }
-    running.abort();
-    let _ = running.await;
+    for task in [watching, running] {
+        task.abort();
+        let _ = task.await;
+    }
     drop(broker);
     if let Some(notifier) = Arc::into_inner(notifier) {
         notifier.finish(LAST_WORDS).await;

@@ -3,6 +3,7 @@
 pub mod alive;
 pub mod broker;
 pub mod daemon;
+mod ha_conf;
 pub mod lockspace;
 pub mod monitors;
 mod news;

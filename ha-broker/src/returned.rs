@@ -93,7 +93,7 @@ fn netlink_socket(protocol: Option<Protocol>, groups: u32) -> io::Result<AsyncFd
     registered(socket, Interest::READABLE)
 }
 
-fn registered<T: Into<OwnedFd> + AsRawFd>(inner: T, interest: Interest) -> io::Result<AsyncFd<T>> {
+pub(crate) fn registered<T: Into<OwnedFd> + AsRawFd>(inner: T, interest: Interest) -> io::Result<AsyncFd<T>> {
     // SAFETY: `inner` is a descriptor that it owns, and the `AsyncFd` owns `inner`: it is closed only after it was taken
     // out of the reactor.
     Ok(unsafe { AsyncFd::register_with_interest(inner, interest) }?)

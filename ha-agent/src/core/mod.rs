@@ -43,6 +43,10 @@ pub use score::{Profile, ScoreSheet, Weights};
 pub use state::{State, Wait};
 pub use time::Secs;
 
+/// Seconds from the decision that the VM is to leave this host to the look at its cause that `stop_needs_cause` asks for:
+/// time for what changes at the same moment, and no more. A sick engine has the whole loop, in which it is asked anew.
+const STOP_LOOK: u64 = 1;
+
 /// Everything that the core remembers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Core {
@@ -324,6 +328,9 @@ pub fn decide(mut core: Core, input: Input, settings: &Settings) -> (Core, Decis
             (Then::Next(wait), reason)
         }
     };
+    if core.state == State::EngineStop && settings.policy.stop_needs_cause && reason.asks_vm_to_leave() {
+        again_in = Some(STOP_LOOK);
+    }
     reasons.push(reason);
     let decision = Decision { from, to: core.state, then, reasons, again_in };
     (core, decision)

@@ -52,7 +52,8 @@ pub struct Policy {
     /// Processor load and memory steer where the VM starts, and never stop a running one. Plain counts them in the
     /// comparison that hands the VM over.
     pub cpu_never_evicts: bool,
-    /// Among equal best scores hosts start the VM in the order of their ids, some seconds apart. Plain lets all of them
+    /// Among equal best scores hosts start the VM in the order of their ids, some seconds apart; a second when its host died
+    /// and `lease_aware_start` asks for the lease. Plain lets all of them
     /// try at once; the lease lets one succeed.
     pub ranked_start: bool,
     /// A delay of storage changes nothing as long as the host id lease is renewed. Plain lets a configuration that cannot
@@ -66,8 +67,8 @@ pub struct Policy {
     pub blip_free_restart: bool,
     /// A sick engine is reset in the configured steps, and only so many times an hour. Plain stops it again and again.
     pub health_escalation: bool,
-    /// Before the guest is asked to power down, the cause is looked at again: a loop has passed since the decision. Plain
-    /// stops a VM whose engine became healthy meanwhile, or that no other host can take any more.
+    /// Before the guest is asked to power down, the cause is looked at again: a second after the decision, or a loop when the
+    /// engine is sick, so that it is asked anew. Plain waits for a loop without looking: it stops a VM whose engine became healthy meanwhile, or that no other host can take any more.
     pub stop_needs_cause: bool,
     /// Before a start the lock manager is asked who holds the VM's lease; while that host may be alive nothing is tried,
     /// and the start follows within two seconds of its giving way. Plain tries in each loop, in vain.

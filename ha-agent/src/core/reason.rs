@@ -192,6 +192,13 @@ impl fmt::Display for Left {
     }
 }
 
+impl Reason {
+    /// It sends a VM away that is not itself what is wrong.
+    pub(super) const fn asks_vm_to_leave(&self) -> bool {
+        matches!(self, Self::HandOver { .. } | Self::MaintenanceMovesVm { .. } | Self::MaintenanceForced)
+    }
+}
+
 impl fmt::Display for Reason {
     #[allow(clippy::too_many_lines, reason = "one line for each reason")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -205,7 +212,7 @@ impl fmt::Display for Reason {
             Self::LocalMaintenance => f.write_str("this host is in local maintenance"),
             Self::LocalMaintenanceEnded => f.write_str("local maintenance has ended"),
             Self::MaintenanceMovesVm { to } => {
-                write!(f, "local maintenance: the engine VM is shut down so that {to} can take it")
+                write!(f, "local maintenance: the engine VM leaves this host so that {to} can take it")
             }
             Self::MaintenanceWaits => f.write_str(
                 "local maintenance waits: no other live host can take the engine VM, so it stays here until one can, or \

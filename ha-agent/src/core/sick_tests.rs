@@ -144,3 +144,28 @@ fn a_stop_whose_cause_is_gone_is_not_carried_out() {
         "plain asks whatever is seen"
     );
 }
+
+#[test]
+fn a_host_in_maintenance_looks_again_after_a_second_and_a_sick_engine_has_a_loop() {
+    let run = |state, engine: Option<EngineStatus>, policy| {
+        let mut settings = settings(policy);
+        settings.policy.local_maintenance_moves_vm = true;
+        let seen = |at| {
+            let mut seen = look(at, vec![], engine.clone());
+            seen.local.maintenance = true;
+            seen.local.force_maintenance = true;
+            seen
+        };
+        let core = core_in(state, Some(Secs(NOW - 301)), &settings);
+        let (core, decision, _) = whole_step(core, seen(NOW), true, &settings);
+        assert_eq!(core.state, State::EngineStop);
+        let (core, next, asked) = whole_step(core, seen(NOW + 1), true, &settings);
+        assert_eq!((core.state, asked, next.again_in), (State::EngineStop, vec![Action::StopVm], None));
+        decision.again_in
+    };
+    let well = || engine(VmState::Up, Health::Good, "Up");
+    let on = Policy { stop_needs_cause: true, ..Policy::plain() };
+    assert_eq!(run(State::EngineUp, well(), on), Some(1));
+    assert_eq!(run(State::EngineUp, well(), Policy::plain()), None, "the next loop");
+    assert_eq!(run(State::EngineUpBadHealth, sick(), on), None, "its timer fires: it is asked once more");
+}

@@ -120,3 +120,23 @@ fn a_lease_that_another_host_holds_is_waited_for_without_leaving_the_state() {
     assert_eq!((core.state, core.retries.count), (State::EngineDown, 0));
     assert_eq!(decision.reasons, [Reason::LeaseWaits { owner }]);
 }
+
+#[test]
+fn after_a_dead_host_the_order_costs_a_second_for_each_better_host() {
+    let aware = Policy { lease_aware_start: true, ..only().policy };
+    let settings = Settings { policy: aware, ..only() };
+    let down = || engine(VmState::Down, Health::Bad, "Down");
+    let left = |vm_of_9: Option<EngineStatus>, settings: &Settings| {
+        let hosts =
+            |ts| [others(ts, &[(2, 3400), (4, 3400)]), vec![remote_of(9, 0, 3400, vm_of_9.clone())]].concat();
+        let core = core_beside(hosts(0), State::EngineDown, None, settings);
+        let (core, decision, _) = whole_step(core, look(NOW, hosts(1), down()), true, settings);
+        (core.state, decision.again_in)
+    };
+    let up = || engine(VmState::Up, Health::Good, "Up");
+    assert_eq!(left(up(), &settings), waits(2));
+    assert_eq!(left(down(), &settings), waits(10), "that host ran no VM");
+    assert_eq!(left(up(), &only()), waits(10), "nobody would ask for the lease");
+    let at_once = Settings { limits: Limits { stagger: 0, ..settings.limits }, ..settings };
+    assert_eq!(left(up(), &at_once), START, "no longer than configured");
+}

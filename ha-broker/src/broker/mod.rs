@@ -102,6 +102,11 @@ impl Broker {
         tokio::join!(self.parts.whiteboard.run(), self.follow_hosts(), self.follow_news());
     }
 
+    /// Has the agent look at the world now, for something that this broker does not tell it.
+    pub fn wake_agent(&self) {
+        self.parts.wake.bump();
+    }
+
     /// Keeps the whiteboard reading the blocks of this host and of all hosts that the lock manager sees.
     async fn follow_hosts(&self) {
         let mut watch = self.parts.lease.watch();

@@ -91,6 +91,7 @@ impl World {
                     host.local_maintenance = *on;
                     host.forced_maintenance &= *on;
                 });
+                each(*who, &|host| host.ha_conf_changed());
             }
             Command::ForcedMaintenance(who) => {
                 self.disturbed();
@@ -98,6 +99,7 @@ impl World {
                     host.local_maintenance = true;
                     host.forced_maintenance = true;
                 });
+                each(*who, &|host| host.ha_conf_changed());
             }
             Command::ByHand(hand, who) => each(*who, &|host| host.by_hand(*hand)),
             Command::HealAll => self.heal_all(),
@@ -314,6 +316,14 @@ impl HostRef {
             world.log(Some(id), Kind::World, text);
             world.maintenance_answered(answer.ok().map(|()| on));
         });
+    }
+
+    /// The broker watches the file.
+    fn ha_conf_changed(&self) {
+        let broker = self.world.state().hosts[self.index()].broker.clone();
+        if let Some(broker) = broker {
+            broker.wake_agent();
+        }
     }
 
     /// Asks this host's broker for a live migration, as the command line does.
