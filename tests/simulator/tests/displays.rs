@@ -66,7 +66,7 @@ fn an_engine_beside_a_frozen_host_counts_and_broken_promises_are_shown() {
     assert!(report.violations.is_empty() && report.held == [Promise::NoPanic]);
     let summary = summary::summary(&scenario.plan, &report);
     assert!(summary.contains("NOT BROKEN, as the scenario says it must be: no-panic"), "{summary}");
-    assert!(summary.contains("Promises kept: all 11 others."), "{summary}");
+    assert!(summary.contains("Promises kept: all 12 others."), "{summary}");
 }
 
 #[test]
