@@ -145,7 +145,7 @@ async fn whatever_the_switch_says_the_start_waits_for_the_lease() {
     world.lock().outlook = engine_vm::LeaseOutlook::Held {
         host_id: 2,
         life: engine_vm::OwnerLife::Failing,
-        free_in: Some(Duration::from_secs(300)),
+        free_in: Some(Duration::from_mins(5)),
     };
     rig.secs(180).await;
     assert_eq!(rig.phases(), [FencingPhase::Off]);

@@ -150,9 +150,8 @@ impl World {
                 }
                 node.reading = None;
             }
-            Some(_) => {}
             None if now.is_multiple_of(2) && !cut => node.reading = Some((now, now + latency, blocks)),
-            None => {}
+            Some(_) | None => {}
         }
         if let Some((_, host)) = node.deed.take_if(|(ends, _)| *ends <= now) {
             let fails = latency == 0;
