@@ -1,5 +1,5 @@
-//! The sandbox's power switches: the real fence_redfish asks a stand-in for the management controller, outside of the hosts,
-//! which tells the truth and switches whole hosts. No HA daemons: those power each other off in lab_cluster. Needs root,
+//! The sandbox's power switches: the real `fence_redfish` asks a stand-in for the management controller, outside of the hosts,
+//! which tells the truth and switches whole hosts. No HA daemons: those power each other off in `lab_cluster`. Needs root,
 //! sanlock, iproute2, util-linux, fence-agents, python3 and openssl.
 
 mod sandbox;

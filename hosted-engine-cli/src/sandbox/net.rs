@@ -6,6 +6,8 @@ use super::shell::ip;
 
 /// The switch's bridge.
 const SWITCH: &str = "gw";
+/// Its hardware address, one of those that anybody may give.
+const SWITCH_MAC: &str = "02:00:00:00:00:01";
 
 /// Makes the switch, or leaves it as it is.
 pub fn create_switch(layout: &Layout) -> anyhow::Result<()> {
@@ -14,7 +16,8 @@ pub fn create_switch(layout: &Layout) -> anyhow::Result<()> {
         ip(&format!("netns add {tag}"))?;
     }
     if ip(&format!("-n {tag} link show {SWITCH}")).is_err() {
-        ip(&format!("-n {tag} link add {SWITCH} type bridge forward_delay 0"))?;
+        // An address of its own: it would take a cable's, and lose it with that host, to which the others would go on sending.
+        ip(&format!("-n {tag} link add {SWITCH} address {SWITCH_MAC} type bridge forward_delay 0"))?;
     }
     ip(&format!("-n {tag} address replace {GATEWAY}/{PREFIX} dev {SWITCH}"))?;
     ip(&format!("-n {tag} address replace {POWER}/{PREFIX} dev {SWITCH}"))?;
