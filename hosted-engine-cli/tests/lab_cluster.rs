@@ -33,6 +33,7 @@ fn a_cluster_keeps_one_vm_alive_and_explains_what_is_wrong() {
     a_truncated_metadata_file_is_said_and_survived(&sandbox);
     wrong_configuration_is_named(&sandbox);
     cluster::a_host_without_the_vm_loses_its_storage_for_a_while(&sandbox);
+    cluster::the_vm_runs_under_a_lease_of_the_volume_and_under_its_disks_again(&sandbox);
     all_hosts_are_live_and_one_runs_the_engine(&sandbox);
     sandbox.ok(&["down"]);
     assert_eq!(sandbox.left_overs(), [""; 0]);
@@ -78,6 +79,7 @@ fn a_cluster_on_libvirt_keeps_one_vm_alive() {
     play(&sandbox, "migrate", Harm::Sure);
     a_host_that_stands_still_is_powered_off(&sandbox);
     all_hosts_are_live_and_one_runs_the_engine(&sandbox);
+    cluster::the_vm_runs_under_a_lease_of_the_volume_and_under_its_disks_again(&sandbox);
     sandbox.ok(&["down"]);
     assert_eq!(sandbox.left_overs(), [""; 0]);
 }

@@ -1,6 +1,14 @@
-//! Further parts of what a whole cluster must do: storage that a host without the VM loses for a while.
+//! Further parts of what a whole cluster must do: storage that a host without the VM loses for a while, and the engine VM
+//! under a lease of the storage domain's volume of VM leases.
 
 use super::*;
+
+/// Everything that a command prints, whether it succeeds or not.
+fn said(sandbox: &Sandbox, words: &[&str]) -> (bool, String) {
+    let output = sandbox.run(words);
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    (output.status.success(), text.concat())
+}
 
 fn runs_engine(sandbox: &Sandbox, seen_from: &str) -> Option<&'static str> {
     let rows = status(sandbox, seen_from);
@@ -30,4 +38,96 @@ pub fn a_host_without_the_vm_loses_its_storage_for_a_while(sandbox: &Sandbox) {
     });
     all_hosts_are_live_and_one_runs_the_engine(sandbox);
     assert_eq!(runs_engine(sandbox, engine), Some(engine), "nothing moved");
+}
+
+/// Sets or removes `vm` in `[lease]` of ha.toml on hosts 1 and 2, and starts their daemons anew.
+fn set_lease(sandbox: &Sandbox, name: Option<&str>) {
+    for host in ["1", "2"] {
+        let toml = sandbox.dir().join(format!("h{host}/etc/ovirt-hosted-engine-ha/ha.toml"));
+        let kept = fs::read_to_string(&toml).expect("ha.toml");
+        let with = |name: &str| kept.replace("[lease]\n", &format!("[lease]\nvm = \"{name}\"\n"));
+        let changed = name.map_or_else(|| kept.replace("vm = \"engine\"\n", ""), with);
+        assert_ne!(changed, kept);
+        fs::write(&toml, changed).expect("written");
+        for daemon in ["ovirt-ha-broker", "ovirt-ha-agent"] {
+            sandbox.ok(&["kill-daemon", host, daemon]);
+        }
+    }
+}
+
+fn ends(sandbox: &Sandbox) {
+    sandbox.ok(&["exec", "3", "hosted-engine", "--set-maintenance", "--mode=global"]);
+    let engine = runs_engine(sandbox, "3").expect("the VM runs");
+    sandbox.ok(&["exec", engine, "hosted-engine", "--vm-poweroff"]);
+}
+
+/// What is refused at first must be had soon.
+fn succeeds(sandbox: &Sandbox, words: &[&str]) -> String {
+    wait::until(&words.join(" "), SEEN, || {
+        let (is_done, text) = said(sandbox, words);
+        is_done.then_some(text)
+    })
+}
+
+/// Until its row says so, a VM that just ended counts as one that runs.
+fn refuses_to_start(sandbox: &Sandbox, host: &str, why: &str) {
+    let text = wait::until("the VM's end to be known", SEEN, || {
+        let (is_done, text) = said(sandbox, &["exec", host, "hosted-engine", "--vm-start"]);
+        assert!(!is_done, "host {host} started the VM: {text}");
+        (!text.contains("it is up on host")).then_some(text)
+    });
+    assert!(text.contains(why), "{text}");
+}
+
+/// As host 3 sees it, whose daemons were not restarted: a broker that was needs a minute to know which hosts are live.
+fn is_good_again(sandbox: &Sandbox) -> &'static str {
+    wait::until("a good engine", SEEN, || {
+        let host = runs_engine(sandbox, "3")?;
+        let row = &status(sandbox, "3")[host];
+        (row["live-data"] == true && row["engine-status"]["health"] == "good").then_some(host)
+    })
+}
+
+/// The operator's steps there and back, with two hosts told of the lease and one not.
+pub fn the_vm_runs_under_a_lease_of_the_volume_and_under_its_disks_again(sandbox: &Sandbox) {
+    let refused = |words: &[&str]| {
+        let (is_done, text) = said(sandbox, words);
+        assert!(!is_done, "{words:?}: {text}");
+        text
+    };
+    sandbox.ok(&["exec", "1", "hosted-engine", "--lease-format"]);
+    sandbox.ok(&["exec", "1", "hosted-engine", "--lease-create", "engine"]);
+    let running = refused(&["exec", "2", "hosted-engine", "--lease-use", "engine"]);
+    assert!(running.contains("must be free: shut the engine VM down"), "{running}");
+    ends(sandbox);
+    succeeds(sandbox, &["exec", "2", "hosted-engine", "--lease-use", "engine"]);
+    set_lease(sandbox, Some("engine"));
+    // No lease is left that a host without the setting could take.
+    refuses_to_start(sandbox, "3", "hosted-engine --lease-use gave the VM another one");
+    succeeds(sandbox, &["exec", "1", "hosted-engine", "--vm-start"]);
+    sandbox.ok(&["exec", "3", "hosted-engine", "--set-maintenance", "--mode=none"]);
+    assert_eq!(is_good_again(sandbox), "1");
+    let shown = sandbox.ok(&["exec", "3", "hosted-engine", "--lease-info", "engine"]);
+    assert!(shown.contains("status    EXCLUSIVE\nowner     host 1 "), "{shown}");
+    // The agent's own start, under the same lease.
+    play(sandbox, "kill-vm", Harm::Sure);
+    assert!(sandbox.ok(&["exec", "3", "hosted-engine", "--lease-info", "engine"]).contains("EXCLUSIVE"));
+    let unlike = |host: &str, other: &str| {
+        wait::until("the hosts to warn of each other's settings", SEEN, || {
+            let text = text(sandbox, host);
+            let named = format!("(id {other}) has other [lease] settings in ha.toml");
+            (text.contains(&named) && text.contains("vm = \"engine\"")).then_some(())
+        });
+    };
+    unlike("1", "3");
+    unlike("3", "1");
+
+    ends(sandbox);
+    succeeds(sandbox, &["exec", "1", "hosted-engine", "--lease-use", "--disk"]);
+    refuses_to_start(sandbox, "1", "still holds the lease of the VM's disk");
+    set_lease(sandbox, None);
+    succeeds(sandbox, &["exec", "3", "hosted-engine", "--vm-start"]);
+    sandbox.ok(&["exec", "3", "hosted-engine", "--set-maintenance", "--mode=none"]);
+    assert_eq!(is_good_again(sandbox), "3");
+    sandbox.ok(&["exec", "1", "hosted-engine", "--lease-remove", "engine"]);
 }
