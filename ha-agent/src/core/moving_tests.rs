@@ -448,3 +448,18 @@ fn nobody_starts_the_vm_while_a_live_host_says_that_it_is_on_its_way() {
     assert_eq!(run(Policy::default(), dead), State::EngineStart, "only a live host's word counts");
     assert_eq!(run(Policy { live_migration: false, ..Policy::default() }, moves), State::EngineStart);
 }
+
+#[test]
+fn a_vm_that_is_gone_is_not_on_its_way_whatever_the_hypervisor_says() {
+    let settings = on();
+    let world = |at, f: fn(Observation) -> Observation| f(ask(here(at, 100), Some(2)));
+    let (core, ..) = whole_step(asked(&settings), world(NOW + 2, |world| ready(world, 1)), true, &settings);
+    let dead = |world| {
+        let mut world = in_progress(world, 40);
+        world.local.engine = engine(VmState::DownUnexpected, Health::Bad, "Down");
+        world
+    };
+    let (core, decision, _) = whole_step(core, world(NOW + 4, dead), true, &settings);
+    assert_ne!(core.state, State::EngineMigratingAway, "{}", texts(&decision));
+    assert!(core.memory.moves.current.is_none() && last(&core).failure.is_some());
+}

@@ -252,6 +252,10 @@ impl Step<'_> {
             return moved(State::ReinitializeFSM, No, MoveReason::NotMigrating);
         };
         match (moving.sent, migration) {
+            // Whatever the hypervisor says of a migration, a VM that is gone is not on its way any more.
+            (Some(sent), Some(Migration::InProgress { .. })) if self.view.look.local.vm().is_down() => {
+                self.not_seen(&moving, sent)
+            }
             (_, Some(Migration::InProgress { transferred, remaining })) => {
                 self.in_progress(&moving, transferred, remaining)
             }
