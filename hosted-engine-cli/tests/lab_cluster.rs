@@ -73,11 +73,12 @@ fn a_cluster_on_libvirt_keeps_one_vm_alive() {
     all_hosts_are_live_and_one_runs_the_engine(&sandbox);
     play(&sandbox, "kill-vm", Harm::Sure);
     play(&sandbox, "kill-libvirtd", Harm::None);
+    // It fails unless the same guest goes on. Before the next two: an agent that was started anew sees for a minute no
+    // host that could take the VM.
+    play(&sandbox, "migrate", Harm::Sure);
     // To these it matters not who runs the VM; the cluster with QEMU takes longest.
     play(&sandbox, "kill-agent", Harm::None);
     play(&sandbox, "kill-broker", Harm::None);
-    // It fails unless the same guest goes on.
-    play(&sandbox, "migrate", Harm::Sure);
     a_host_that_stands_still_is_powered_off(&sandbox);
     all_hosts_are_live_and_one_runs_the_engine(&sandbox);
     sandbox.ok(&["down"]);
@@ -252,7 +253,8 @@ fn bad_blocks_cost_only_their_own_rows(sandbox: &Sandbox) {
     for id in ["1", "2", "3"] {
         assert_eq!(rows[id]["live-data"], true, "host {id} is not affected: {rows}");
     }
-    for id in ["4", "5", "6"] {
+    // The sixth is a block like any other, and one that has just appeared counts as a host that lives.
+    for id in ["4", "5"] {
         assert_eq!(rows[id]["live-data"], false, "{rows}");
     }
     for number in [4, 5, 6] {
