@@ -47,6 +47,11 @@ impl Process {
         self.arrival.is_some() && self.dying.is_none()
     }
 
+    /// Whether nothing of a guest has come to it yet, or not all.
+    pub fn is_empty(&self) -> bool {
+        self.arrival.as_ref().is_some_and(|arrival| !arrival.is_loaded())
+    }
+
     /// Whether it may write to the disk: guest code runs, or a write of it hangs in storage while it dies.
     pub fn may_write(&self) -> bool {
         self.executes() || (self.dying.is_some() && !self.between && self.arrival.is_none())

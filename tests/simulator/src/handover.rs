@@ -37,6 +37,13 @@ pub struct Arrival {
     loaded: Option<Box<Process>>,
 }
 
+impl Arrival {
+    /// Whether all of the guest has come.
+    pub const fn is_loaded(&self) -> bool {
+        self.loaded.is_some()
+    }
+}
+
 fn failed(action: &'static str, detail: impl Into<String>) -> VmError {
     VmError::Failed { action, detail: detail.into() }
 }

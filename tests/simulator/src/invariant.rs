@@ -9,7 +9,7 @@ use engine_vm::{VmError, VmExit};
 use metadata_format::{GlobalBlock, HostId};
 
 use crate::sanlock::{Space, Standing};
-use crate::vm::{Ask, By};
+use crate::vm::{Ask, By, Process};
 use crate::world::{Kind, State, World};
 
 /// A promise.
@@ -233,6 +233,11 @@ impl World {
             By::Agent => {
                 self.log(Some(id), Kind::Vm, format!("the agent wants to {what}"));
                 if matches!(ask, Ask::Migrate { .. }) && self.migration_was_asked() {
+                    return;
+                }
+                // What waits for a guest that nobody sends any more is not the VM.
+                let waits = self.state().host(id).vm.as_ref().is_some_and(Process::is_empty);
+                if ask == Ask::Destroy && waits {
                     return;
                 }
                 self.check_hands_off(id, what);

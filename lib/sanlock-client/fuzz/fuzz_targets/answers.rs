@@ -2,7 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sanlock_client::wire::{self, HEADER_LEN, HOST_LEN, Header, LOCKSPACE_LEN, MAX_BODY, RESOURCE_LEN, STATE_TEXT};
+use sanlock_client::wire::{
+    self, HEADER_LEN, HOST_LEN, Header, LOCKSPACE_LEN, MAX_BODY, RESOURCE_LEN, STATE_TEXT,
+};
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((head, body)) = bytes.split_first_chunk::<HEADER_LEN>() else { return };
