@@ -463,3 +463,22 @@ fn a_vm_that_is_gone_is_not_on_its_way_whatever_the_hypervisor_says() {
     assert_ne!(core.state, State::EngineMigratingAway, "{}", texts(&decision));
     assert!(core.memory.moves.current.is_none() && last(&core).failure.is_some());
 }
+
+#[test]
+fn a_vm_that_ended_in_order_while_it_was_sent_is_waited_for() {
+    let settings = on();
+    let world = |at, f: fn(Observation) -> Observation| f(ask(here(at, 100), Some(2)));
+    let (core, ..) = whole_step(asked(&settings), world(NOW + 2, |world| ready(world, 1)), true, &settings);
+    let gone = |world| {
+        let mut world = in_progress(world, 99);
+        world.local.engine = down();
+        world
+    };
+    let (core, decision, _) = whole_step(core, world(NOW + 4, gone), true, &settings);
+    assert_eq!(core.state, State::EngineMigratingAway, "{}", texts(&decision));
+    let (arrived, ..) =
+        whole_step(core.clone(), world(NOW + 6, |world| ended(world, Migration::Finished)), true, &settings);
+    assert_eq!((arrived.state, last(&arrived).failure.as_ref()), (State::EngineDown, None));
+    let (core, ..) = whole_step(core, world(NOW + 200, gone), true, &settings);
+    assert_eq!(core.state, State::EngineDown, "not for ever");
+}

@@ -28,6 +28,9 @@ const LOOK_EVERY: u64 = 2;
 /// Seconds that a hypervisor has to say that a migration which it accepted is under way.
 const BEGINS_WITHIN: u64 = 15;
 
+/// Seconds after which a hypervisor that knows the VM as down must have said how its migration ended.
+const ARRIVES_WITHIN: u64 = 120;
+
 fn moved(to: State, wait: super::Wait, reason: MoveReason) -> Outcome {
     To(to, wait, Reason::Move(reason))
 }
@@ -252,8 +255,9 @@ impl Step<'_> {
             return moved(State::ReinitializeFSM, No, MoveReason::NotMigrating);
         };
         match (moving.sent, migration) {
-            // Whatever the hypervisor says of a migration, a VM that is gone is not on its way any more.
-            (Some(sent), Some(Migration::InProgress { .. })) if self.view.look.local.vm().is_down() => {
+            // Whatever the hypervisor says of a migration, a VM that is gone is not on its way any more. One that ended in
+            // order has most likely arrived, and its hypervisor is about to say so.
+            (Some(sent), Some(Migration::InProgress { .. })) if self.is_gone(sent) => {
                 self.not_seen(&moving, sent)
             }
             (_, Some(Migration::InProgress { transferred, remaining })) => {
@@ -267,6 +271,15 @@ impl Step<'_> {
             (Some(_), Some(Migration::Unknown)) => self.goes_on(&moving, None),
             (Some(sent), None) => self.not_seen(&moving, sent),
             (None, _) => self.not_sent(&moving),
+        }
+    }
+
+    /// The VM that was sent is here no more, and did not arrive elsewhere either.
+    fn is_gone(&self, sent: Secs) -> bool {
+        match self.view.look.local.vm() {
+            VmState::DownUnexpected => true,
+            VmState::Down | VmState::DownMissing => self.now().since(sent) > ARRIVES_WITHIN,
+            VmState::Up | VmState::Unknown => false,
         }
     }
 
