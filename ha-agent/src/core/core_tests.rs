@@ -10,6 +10,8 @@ use super::*;
 mod always;
 #[path = "debounce_tests.rs"]
 mod debounce;
+#[path = "moved_tests.rs"]
+mod moved;
 #[path = "moving_tests.rs"]
 mod moving;
 #[path = "paused_tests.rs"]

@@ -40,6 +40,8 @@ pub struct Moving {
     pub cause: Cause,
     /// When the hypervisor was told to send it; `None` while the destination gets ready.
     pub sent: Option<Secs>,
+    /// Since when the VM has been down here; `None` while it is not.
+    pub down: Option<Secs>,
 }
 
 /// Why the VM leaves.
@@ -164,9 +166,10 @@ impl Moves {
     /// Moves it all to shifted clocks.
     pub(super) fn rebase(&mut self, shift: &ClockShift) {
         let Self { current, last, failures, answered: _, incoming, before: _ } = self;
-        if let Some(Moving { to: _, since, cause: _, sent }) = current {
+        if let Some(Moving { to: _, since, cause: _, sent, down }) = current {
             *since = shift.instant(*since);
             *sent = sent.map(|at| shift.instant(at));
+            *down = down.map(|at| shift.instant(at));
         }
         if let Some(Moved { to: _, since, at, request: _, failure: _ }) = last {
             *since = shift.instant(*since);

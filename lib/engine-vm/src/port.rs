@@ -360,7 +360,7 @@ pub trait EngineVm: Send + Sync {
     /// [`Self::migration_progress`] tells what became of it, for it may be too late. Nothing to do is no error.
     async fn migrate_cancel(&self) -> Result<(), VmError>;
 
-    /// How far it is.
+    /// How far it is. What is told ends with the VM: one that runs since then has no part in it.
     async fn migration_progress(&self) -> Result<MigrationProgress, VmError>;
 
     /// Sets a console password that ends after `valid`. The password never reaches logs or process arguments.

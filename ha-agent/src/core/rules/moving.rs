@@ -28,7 +28,7 @@ const LOOK_EVERY: u64 = 2;
 /// Seconds that a hypervisor has to say that a migration which it accepted is under way.
 const BEGINS_WITHIN: u64 = 15;
 
-/// Seconds after which a hypervisor that knows the VM as down must have said how its migration ended.
+/// Seconds that a hypervisor which knows the VM as down has to say how its migration ended.
 const ARRIVES_WITHIN: u64 = 120;
 
 fn moved(to: State, wait: super::Wait, reason: MoveReason) -> Outcome {
@@ -63,7 +63,8 @@ impl Step<'_> {
     }
 
     fn begin(&mut self, to: HostName, cause: Cause) -> Outcome {
-        self.moves.current = Some(Moving { to: Some(to.clone()), since: self.now(), cause, sent: None });
+        self.moves.current =
+            Some(Moving { to: Some(to.clone()), since: self.now(), cause, sent: None, down: None });
         moved(State::EngineMigratingAway, No, MoveReason::Begins { to })
     }
 
@@ -213,7 +214,7 @@ impl Step<'_> {
         let cause = asked.map_or(Cause::Found, |request| Cause::Request { asked_at: request.asked_at });
         let to = id.map(|id| self.host_named(id));
         let now = self.now();
-        self.moves.current = Some(Moving { to, since: now, cause, sent: Some(now) });
+        self.moves.current = Some(Moving { to, since: now, cause, sent: Some(now), down: None });
         Some(moved(State::EngineMigratingAway, No, MoveReason::Found))
     }
 
@@ -227,11 +228,11 @@ impl Step<'_> {
                 .is_some_and(|moving| moving.sent.is_some() || moving.cause.request().is_some())
     }
 
-    /// The state has lasted for longer than a migration may take.
+    /// The state has lasted for longer than a migration may take. Only that of a VM that is here can be called off.
     pub(super) fn migration_too_slow(&self, limit: u64) -> Option<Outcome> {
         let running = matches!(self.view.look.local.migration, Some(Migration::InProgress { .. }));
-        let known = self.view.look.local.vm() != VmState::Unknown;
-        (running && known && self.settings.policy.live_migration)
+        let here = self.view.look.local.vm() == VmState::Up;
+        (running && here && self.settings.policy.live_migration)
             .then_some(Act(Action::CancelMigration, Reason::Move(MoveReason::TooSlow { limit })))
     }
 
@@ -251,13 +252,14 @@ impl Step<'_> {
                 }
             };
         }
+        self.note_down();
         let Some(moving) = self.moves.current.clone() else {
             return moved(State::ReinitializeFSM, No, MoveReason::NotMigrating);
         };
         match (moving.sent, migration) {
             // Whatever the hypervisor says of a migration, a VM that is gone is not on its way any more. One that ended in
             // order has most likely arrived, and its hypervisor is about to say so.
-            (Some(sent), Some(Migration::InProgress { .. })) if self.is_gone(sent) => {
+            (Some(sent), Some(Migration::InProgress { .. })) if self.is_gone(&moving) => {
                 self.not_seen(&moving, sent)
             }
             (_, Some(Migration::InProgress { transferred, remaining })) => {
@@ -274,11 +276,22 @@ impl Step<'_> {
         }
     }
 
+    /// Takes note of since when the VM has been down here.
+    fn note_down(&mut self) {
+        let now = self.now();
+        let is_down = self.view.look.local.vm().is_down();
+        if let Some(moving) = &mut self.moves.current {
+            moving.down = is_down.then(|| moving.down.unwrap_or(now));
+        }
+    }
+
     /// The VM that was sent is here no more, and did not arrive elsewhere either.
-    fn is_gone(&self, sent: Secs) -> bool {
+    fn is_gone(&self, moving: &Moving) -> bool {
         match self.view.look.local.vm() {
             VmState::DownUnexpected => true,
-            VmState::Down | VmState::DownMissing => self.now().since(sent) > ARRIVES_WITHIN,
+            VmState::Down | VmState::DownMissing => {
+                moving.down.is_some_and(|since| self.now().since(since) > ARRIVES_WITHIN)
+            }
             VmState::Up | VmState::Unknown => false,
         }
     }
@@ -297,7 +310,7 @@ impl Step<'_> {
         if let Some(to) = &moving.to
             && self.view.witness == Witness::History
             && !self.view.alive.contains(&to.id)
-            && self.view.look.local.vm() != VmState::Unknown
+            && self.view.look.local.vm() == VmState::Up
         {
             let reason = MoveReason::TargetDied { to: to.clone() };
             return Act(Action::CancelMigration, Reason::Move(reason));
