@@ -20,6 +20,8 @@ mod paused;
 mod restart;
 #[path = "sick_tests.rs"]
 mod sick;
+#[path = "target_tests.rs"]
+mod target;
 #[path = "turn_tests.rs"]
 mod turn;
 #[path = "vouched_tests.rs"]

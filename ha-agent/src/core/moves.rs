@@ -34,8 +34,10 @@ pub struct Moves {
 pub struct Moving {
     /// Where to; not known of one that this agent only found.
     pub to: Option<HostName>,
-    /// Since when.
+    /// Since when it is to go there.
     pub since: Secs,
+    /// The hosts that were asked to take it before.
+    pub asked: Vec<HostId>,
     /// What for.
     pub cause: Cause,
     /// When the hypervisor was told to send it; `None` while the destination gets ready.
@@ -166,7 +168,7 @@ impl Moves {
     /// Moves it all to shifted clocks.
     pub(super) fn rebase(&mut self, shift: &ClockShift) {
         let Self { current, last, failures, answered: _, incoming, before: _ } = self;
-        if let Some(Moving { to: _, since, cause: _, sent, down }) = current {
+        if let Some(Moving { to: _, since, asked: _, cause: _, sent, down }) = current {
             *since = shift.instant(*since);
             *sent = sent.map(|at| shift.instant(at));
             *down = down.map(|at| shift.instant(at));

@@ -14,7 +14,9 @@ pub(super) fn begun() -> Vec<Option<Moving>> {
             (NOW - 5, Some(Secs(NOW - 1))),
             (NOW - 500, Some(Secs(NOW - 400))),
         ]
-        .map(|(since, sent)| Some(Moving { to: Some(other()), since: Secs(since), cause, sent, down: None }))
+        .map(|(since, sent)| {
+            Some(Moving { to: Some(other()), since: Secs(since), asked: Vec::new(), cause, sent, down: None })
+        })
     });
     each.chain([None]).collect()
 }
