@@ -14,8 +14,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-use lab::moving::{Poller, is_up, limit_speed, progress_when, run_state_when};
-use lab::{Lab, SOON, status_when};
+use lab::moving::{Poller, limit_speed, progress_when, run_state_when};
+use lab::{Lab, SOON, is_up, status_when};
 
 /// So fast that a migration never ends in the time of a test.
 const CRAWL: u64 = 10_000;
