@@ -106,6 +106,17 @@ pub fn up(layout: &Layout, options: &UpOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn has_stand_in(name: &str) -> anyhow::Result<()> {
+    let program = program_dir()?.join(name);
+    anyhow::ensure!(
+        program.is_file(),
+        "{} is missing: it belongs to the tests and is never installed; build it beside the other programs with: \
+         cargo build -p {name}",
+        program.display()
+    );
+    Ok(())
+}
+
 const NEXT: &str = "\
 The cluster is up. To look at it and to break it:
   hosted-engine sandbox status
@@ -142,22 +153,10 @@ fn require_programs(options: &UpOptions) -> anyhow::Result<()> {
         );
     }
     if options.hypervisor == Hypervisor::Vdsm {
-        let program = program_dir()?.join(VDSM);
-        anyhow::ensure!(
-            program.is_file(),
-            "{} is missing: it belongs to the tests and is never installed; build it beside the other programs with: \
-             cargo build -p vdsm-stand-in",
-            program.display()
-        );
+        has_stand_in(VDSM)?;
     }
     if options.watchdog {
-        let program = program_dir()?.join(WDMD);
-        anyhow::ensure!(
-            program.is_file(),
-            "{} is missing: it belongs to the tests and is never installed; build it beside the other programs with: \
-             cargo build -p wdmd-stand-in",
-            program.display()
-        );
+        has_stand_in(WDMD)?;
     }
     anyhow::ensure!(
         options.hypervisor != Hypervisor::Libvirt || cfg!(feature = "libvirt"),

@@ -9,43 +9,18 @@ use std::time::Duration;
 use engine_vm::qemu::QmpRole;
 use engine_vm::{EngineVm, LeaseHolding, StartMode, VmActivity, VmError, VmEvent, VmExit};
 
-use lab::{Lab, SOON, status_when};
-
-fn is_up(status: &engine_vm::VmStatus) -> bool {
-    status.activity == VmActivity::Up && status.lease == LeaseHolding::Held
-}
+use lab::{Lab, SOON, event_when, is_up, runs_is_found_again_and_starts_nowhere_else, status_when};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vm_runs_under_its_lease_is_found_again_and_starts_nowhere_else() {
     let lab = Lab::new();
-    let (here, there) = (lab.vm(0, QmpRole::Agent), lab.vm(1, QmpRole::Agent));
-    here.start(StartMode::Run).await.unwrap();
-    let status = here.status().await.unwrap();
-    assert!(is_up(&status), "{status:?}");
-    assert!(matches!(here.start(StartMode::Run).await, Err(VmError::AlreadyExists { .. })));
-    drop(here);
-
-    // Another life of the agent, and all roles at once.
-    let again = lab.vm(0, QmpRole::Agent);
-    let (broker, cli) = (lab.vm(0, QmpRole::Broker), lab.vm(0, QmpRole::Cli));
-    for vm in [&again, &broker, &cli] {
-        assert_eq!(status_when(vm, "the VM to be found", is_up).await, status);
-    }
-    assert!(cli.cpu_use().await.unwrap().is_some());
-
-    let refused = there.start(StartMode::Run).await.unwrap_err();
-    assert!(matches!(&refused, VmError::LeaseHeld { detail } if detail.contains("host id 1")), "{refused:?}");
-    let status = there.status().await.unwrap();
-    assert!(
-        matches!(status.exit, Some(VmExit::LeaseRefused { .. })) && status.activity == VmActivity::Down,
-        "{status:?}"
-    );
+    let (again, broker, there) =
+        runs_is_found_again_and_starts_nowhere_else(|host, role| lab.vm(host, role)).await;
 
     // Killed: it crashed, everybody is told, and the other host may start it.
     let mut events = broker.events();
     lab.kill(0);
-    let ended = async { while !matches!(events.recv().await, Ok(VmEvent::Ended(VmExit::Crashed { .. }))) {} };
-    tokio::time::timeout(SOON, ended).await.unwrap();
+    event_when(&mut events, "a crash", |event| matches!(event, VmEvent::Ended(VmExit::Crashed { .. }))).await;
     let status = again.status().await.unwrap();
     assert!(matches!(status.exit, Some(VmExit::Crashed { .. })), "{status:?}");
     assert_eq!((status.activity, status.lease), (VmActivity::Down, LeaseHolding::NoVm));

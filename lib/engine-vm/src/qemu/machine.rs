@@ -126,7 +126,7 @@ pub struct Nic {
 }
 
 /// A hardware address of a single station.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
