@@ -9,6 +9,7 @@ pub mod backup;
 pub mod cli;
 pub mod console;
 pub mod delta_lease;
+pub mod deploy;
 pub mod deployed;
 pub mod doctor;
 pub mod fence;
