@@ -13,6 +13,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use engine_vm::{EngineVm, StartMode};
 use ha_config::{ConfigKind, HostedEngineConf, Paths, ROOT_ENV, VmConf};
 
+use crate::deploy::{self, DeployArgs};
 use crate::deployed::{self, NOT_DEPLOYED};
 use crate::maintenance::{self, Mode};
 use crate::status::{self, Format};
@@ -151,6 +152,8 @@ pub enum DeployedCommand {
 #[derive(Debug, Subcommand)]
 pub enum SiteCommand {
     #[allow(missing_docs, reason = "the words of its arguments are the help")]
+    Deploy(DeployArgs),
+    #[allow(missing_docs, reason = "the words of its arguments are the help")]
     #[command(hide = true)]
     Setup(setup::SetupArgs),
     #[allow(missing_docs, reason = "the words of its arguments are the help")]
@@ -172,8 +175,9 @@ pub enum SiteCommand {
 
 impl SiteCommand {
     /// Does it.
-    pub fn run(self, paths: &Paths) -> Result<ExitCode> {
+    pub fn run(self, paths: &Paths, open_vm: &OpenVm) -> Result<ExitCode> {
         match self {
+            Self::Deploy(args) => deploy::deploy(&args, paths, open_vm),
             Self::Setup(args) => setup::run(args, paths),
             Self::CleanMetadata(args) => repair::clean_metadata(&args, paths),
             Self::ReinitializeLockspace(args) => repair::reinitialize_lockspace(&args, paths),
@@ -252,10 +256,17 @@ pub async fn run(
         }
         OperatorCommand::Man { dir } => manual(dir, terminal),
         OperatorCommand::Deployed(command) => {
+            let half = deployed::half_deploy(paths)?;
             let Some(conf) = deployed::configuration(paths)? else {
                 terminal.say(NOT_DEPLOYED);
+                if let Some(half) = half {
+                    terminal.complain(half.to_string());
+                }
                 return Ok(Exit::FAILED);
             };
+            if let (Some(half), DeployedCommand::VmStatus { .. }) = (half, &command) {
+                terminal.complain(half.to_string());
+            }
             on_deployed(command, &conf, open_vm, terminal).await
         }
     }

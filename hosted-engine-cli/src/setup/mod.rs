@@ -26,10 +26,11 @@ mod tests;
 pub use args::{SetupArgs, run};
 pub use domain::{DiskSource, StorageSpec, create_storage};
 pub use find::{ClusterConf, find_cluster};
+pub(crate) use host::refuse_other_host;
 pub use host::{HostSpec, configure_host};
 pub(crate) use leases::grid_for;
 pub use leases::{LOCKSPACE_NAME, Leases};
-pub use libvirt::configure_libvirt;
+pub use libvirt::{LibvirtChange, configure_libvirt, libvirt_changes};
 pub use report::{Lines, Quiet, Report};
 pub use vm::VmSpec;
 
