@@ -5,6 +5,7 @@ mod files;
 
 use serde::{Deserialize, Serialize};
 
+use super::storage::files::{MadeDomain, MadeMount, PublishedDomain};
 use super::{DeployError, World};
 pub use files::{ChangedFile, MadeDirectory, MadeFile, MadeLink};
 
@@ -80,4 +81,10 @@ made! {
     Changed(ChangedFile),
     /// A symbolic link.
     Link(MadeLink),
+    /// A mount.
+    Mount(MadeMount),
+    /// A storage domain of files.
+    Domain(MadeDomain),
+    /// A storage domain of files that others find.
+    PublishedDomain(PublishedDomain),
 }
