@@ -19,7 +19,7 @@ use crate::maintenance::{self, Mode};
 use crate::status::{self, Format};
 use crate::terminal::{Exit, Terminal};
 use crate::{
-    console, doctor, fence, lease_status, leases, liveliness, migrate, password, repair, sandbox, setup,
+    console, doctor, fence, lease_status, leases, liveliness, migrate, password, repair, sandbox,
     shared_config, simulate, storage, vm,
 };
 
@@ -154,9 +154,6 @@ pub enum SiteCommand {
     #[allow(missing_docs, reason = "the words of its arguments are the help")]
     Deploy(DeployArgs),
     #[allow(missing_docs, reason = "the words of its arguments are the help")]
-    #[command(hide = true)]
-    Setup(setup::SetupArgs),
-    #[allow(missing_docs, reason = "the words of its arguments are the help")]
     CleanMetadata(repair::CleanMetadataArgs),
     #[allow(missing_docs, reason = "the words of its arguments are the help")]
     ReinitializeLockspace(repair::ReinitializeLockspaceArgs),
@@ -178,13 +175,12 @@ impl SiteCommand {
     pub fn run(self, paths: &Paths, open_vm: &OpenVm) -> Result<ExitCode> {
         match self {
             Self::Deploy(args) => deploy::deploy(&args, paths, open_vm),
-            Self::Setup(args) => setup::run(args, paths),
             Self::CleanMetadata(args) => repair::clean_metadata(&args, paths),
             Self::ReinitializeLockspace(args) => repair::reinitialize_lockspace(&args, paths),
             Self::LeaseStatus(args) => Ok(lease_status::show(&args, paths, &mut Terminal::default())),
             Self::Leases(command) => Ok(leases::run(&command, paths, &mut Terminal::default()).into()),
             Self::Doctor(doctor::DoctorArgs {}) => Ok(doctor::run(paths, &mut Terminal::default())),
-            Self::Sandbox(args) => sandbox::run(args),
+            Self::Sandbox(args) => sandbox::run(args, open_vm),
             Self::Simulate(args) => Ok(simulate::run(&args, paths, &mut Terminal::default()).into()),
         }
     }
@@ -417,7 +413,6 @@ mod tests {
                 "lease-create" | "lease-info" | "lease-remove" | "lease-use" => " vm",
                 "sandbox" => " status",
                 "simulate" => " host-power-loss",
-                "setup" => continue,
                 "completions" => " bash",
                 _ => "",
             };

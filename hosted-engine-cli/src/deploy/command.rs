@@ -61,7 +61,7 @@ pub fn deploy(args: &DeployArgs, paths: &Paths, open_vm: &OpenVm) -> anyhow::Res
 fn begin(args: &DeployArgs, hands: &Hands<'_>, told: &Told) -> anyhow::Result<ExitCode> {
     refuse_second(hands.paths)?;
     let _ = (args, told);
-    todo!()
+    anyhow::bail!("WIRE: dialogue::request")
 }
 
 fn finish(

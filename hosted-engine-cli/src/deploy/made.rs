@@ -6,6 +6,7 @@ mod services;
 
 use serde::{Deserialize, Serialize};
 
+use super::storage::files::{MadeDomain, MadeMount, PublishedDomain};
 use super::{DeployError, World};
 pub use files::{ChangedFile, MadeDirectory, MadeFile, MadeLink};
 pub use services::{ChangedMaintenance, ChangedService, DaemonDirectory, JoinedLockspaces};
@@ -90,4 +91,10 @@ made! {
     Lockspaces(JoinedLockspaces),
     /// Global maintenance.
     Maintenance(ChangedMaintenance),
+    /// A mount.
+    Mount(MadeMount),
+    /// A storage domain of files.
+    Domain(MadeDomain),
+    /// A storage domain of files that others find.
+    PublishedDomain(PublishedDomain),
 }

@@ -2,13 +2,17 @@
 
 use super::host_files::{Directories, HostConfiguration, MainConfiguration};
 use super::services_steps::{Broker, HandOver};
-use super::{Request, Step, StepId};
+use super::{Request, Step, StepId, storage};
 
 /// The steps, the first one first.
 pub fn steps(request: &Request) -> Vec<Box<dyn Step>> {
     match request {
         Request::FirstHost(_) => vec![
             Box::new(Directories),
+            Box::new(storage::Connect),
+            Box::new(storage::MakeDomain),
+            Box::new(storage::WriteLeases),
+            Box::new(storage::ShareConfiguration),
             Box::new(HostConfiguration),
             Box::new(MainConfiguration),
             Box::new(Broker),
@@ -16,6 +20,7 @@ pub fn steps(request: &Request) -> Vec<Box<dyn Step>> {
         ],
         Request::FurtherHost(_) => vec![
             Box::new(Directories),
+            Box::new(storage::Connect),
             Box::new(HostConfiguration),
             Box::new(MainConfiguration),
             Box::new(Broker),
@@ -25,6 +30,44 @@ pub fn steps(request: &Request) -> Vec<Box<dyn Step>> {
 }
 
 impl StepId {
+    /// All, in their order.
+    pub const ALL: [Self; 14] = [
+        Self::Directories,
+        Self::Bridge,
+        Self::Firewall,
+        Self::StorageConnection,
+        Self::StorageDomain,
+        Self::Disk,
+        Self::Leases,
+        Self::SharedConfiguration,
+        Self::HostConfiguration,
+        Self::MainConfiguration,
+        Self::Broker,
+        Self::EngineVm,
+        Self::EngineAnswers,
+        Self::HandOver,
+    ];
+
+    /// Its word in the journal.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Directories => "directories",
+            Self::Bridge => "bridge",
+            Self::Firewall => "firewall",
+            Self::StorageConnection => "storage-connection",
+            Self::StorageDomain => "storage-domain",
+            Self::Leases => "leases",
+            Self::Disk => "disk",
+            Self::SharedConfiguration => "shared-configuration",
+            Self::HostConfiguration => "host-configuration",
+            Self::MainConfiguration => "main-configuration",
+            Self::Broker => "broker",
+            Self::EngineVm => "engine-vm",
+            Self::EngineAnswers => "engine-answers",
+            Self::HandOver => "hand-over",
+        }
+    }
+
     /// What it makes or changes, for people.
     pub const fn makes(self) -> &'static str {
         match self {
@@ -77,7 +120,31 @@ mod tests {
         let ids: Vec<_> = steps(&request()).iter().map(|step| step.id()).collect();
         assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len());
         let place = |id| ids.iter().position(|other| *other == id);
+        assert!(ids.iter().map(|id| StepId::ALL.iter().position(|other| other == id)).is_sorted());
+        for id in StepId::ALL {
+            assert_eq!(serde_json::to_value(id).unwrap(), id.word());
+        }
         assert!(place(StepId::MainConfiguration) < place(StepId::Broker));
         assert_eq!(ids.last(), Some(&StepId::HandOver));
+    }
+
+    const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/deploy.md");
+    const BEGIN: &str = "| step | makes or changes | how it is undone |\n| --- | --- | --- |\n";
+
+    /// `UPDATE_DOCS=1` writes it anew.
+    #[test]
+    fn the_table_of_steps_in_the_documentation_is_this_one() {
+        let page = std::fs::read_to_string(PAGE).unwrap();
+        let (head, rest) = page.split_once(BEGIN).expect("docs/deploy.md has the table");
+        let tail = rest.split_once("\n\n").map_or("", |(_, tail)| tail);
+        let rows: String = StepId::ALL
+            .iter()
+            .map(|id| format!("| {} | {} | {} |\n", id.word(), id.makes(), id.unmakes()))
+            .collect();
+        let right = format!("{head}{BEGIN}{rows}\n{tail}");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(PAGE, &right).unwrap();
+        }
+        assert_eq!(page, right, "docs/deploy.md is stale: run this test with UPDATE_DOCS=1");
     }
 }

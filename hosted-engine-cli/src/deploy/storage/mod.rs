@@ -6,11 +6,22 @@
 //! | block | this program, through LVM | iSCSI, Fibre Channel, without VDSM |
 //! | vdsm | VDSM, by its verbs | hosts that VDSM manages |
 
+pub mod conf;
+pub mod files;
+pub mod find;
+mod steps;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 
 use uuid::Uuid;
 
-use super::{DeployError, Job, World};
+pub use steps::{Connect, MakeDomain, ShareConfiguration, WriteLeases};
+
+use super::{DeployError, Job, Request, StorageKind, World};
 
 /// What a volume of the cluster is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -96,4 +107,22 @@ pub trait Backend {
     /// # Errors
     /// As [`Backend::connect`].
     fn complete(&self, job: &mut Job<'_>) -> Result<(), DeployError>;
+}
+
+/// The backend for a deployment's storage.
+pub fn backend(request: &Request) -> Box<dyn Backend> {
+    let storage = match request {
+        Request::FirstHost(first) => &first.storage,
+        Request::FurtherHost(further) => &further.storage,
+    };
+    match storage.kind {
+        StorageKind::Nfs
+        | StorageKind::Nfs3
+        | StorageKind::Nfs4
+        | StorageKind::Glusterfs
+        | StorageKind::Directory
+        // Refuses to connect to these.
+        | StorageKind::Iscsi
+        | StorageKind::Fc => Box::new(files::Files),
+    }
 }
