@@ -147,17 +147,21 @@ impl Hands<'_> {
     }
 
     fn open(&self, what: &str) -> Result<Journal, DeployError> {
-        let path = self.paths.deploy_journal();
-        let refused = |why: &str| Err(DeployError::Refused(format!("there is nothing to {what}: {why}")));
-        let Some(journal) = Journal::open(&path)? else {
-            return refused("no deployment was begun on this host");
-        };
-        match journal.story().outcome {
-            None => Ok(journal),
-            Some(Outcome::Undone) => refused("the last deployment was taken back completely"),
-            Some(Outcome::Deployed) => {
-                refused("the deployment of this host is complete; hosted-engine --undeploy takes this host out")
-            }
-        }
+        let journal = Journal::open(&self.paths.deploy_journal())?;
+        nothing_to(what, journal.as_ref().map(Journal::story))?;
+        journal.ok_or_else(|| DeployError::Refused(format!("there is nothing to {what}")))
     }
+}
+
+/// Refuses when there is no deployment that is not over.
+pub(super) fn nothing_to(what: &str, story: Option<&Story>) -> Result<(), DeployError> {
+    let why = match story.map(|story| story.outcome) {
+        Some(None) => return Ok(()),
+        None => "no deployment was begun on this host",
+        Some(Some(Outcome::Undone)) => "the last deployment of this host was taken back completely",
+        Some(Some(Outcome::Deployed)) => {
+            "the deployment of this host is complete; hosted-engine --undeploy takes the host out of the cluster"
+        }
+    };
+    Err(DeployError::Refused(format!("there is nothing to {what}: {why}")))
 }

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use broker_api::BrokerClient;
 use ha_config::Paths;
 
-use super::carry_out::Hands;
+use super::carry_out::{Hands, Stopped, nothing_to};
 use super::log::{Logged, Told};
 use super::services::Services;
 use super::services_steps::asked;
@@ -68,7 +68,7 @@ fn finish(
     args: &DeployArgs,
     hands: &Hands<'_>,
     told: &Told,
-    done: Result<(), super::carry_out::Stopped>,
+    done: Result<(), Stopped>,
 ) -> anyhow::Result<ExitCode> {
     if let Err(stopped) = done {
         told.failure(&stopped.to_string());
@@ -114,14 +114,9 @@ enum Plan {
 /// What is left to do, or to take back.
 fn interrupted(paths: &Paths, what: Plan) -> anyhow::Result<String> {
     let path = paths.deploy_journal();
-    let story = Journal::read(&path)?.with_context(|| {
-        format!("there is nothing to plan: no deployment was begun on this host ({})", path.display())
-    })?;
-    anyhow::ensure!(
-        story.outcome.is_none(),
-        "there is nothing to plan: the last deployment of this host is over ({:?})",
-        story.outcome
-    );
+    let story = Journal::read(&path)?;
+    nothing_to(if what == Plan::Undo { "take back" } else { "go on with" }, story.as_ref())?;
+    let Some(story) = story else { return Ok(String::new()) };
     let mut text = String::new();
     match what {
         Plan::Undo => {
