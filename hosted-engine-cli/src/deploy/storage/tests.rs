@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use ha_config::{HostedEngineConf, Paths, VmConf};
+use ha_config::{HostedEngineConf, VmConf};
 
 use super::testing::{Site, first_host};
 use super::*;
