@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use ha_config::atomic::{self, Mode};
 use ha_config::ha_toml::Hypervisor;
-use ha_config::{HaToml, KeyValueFile, Paths, is_secret_key};
+use ha_config::secret::is_secret_key;
+use ha_config::{HaToml, KeyValueFile, Paths};
 use metadata_format::HostId;
 
 use super::made::{ChangedFile, ChangedService, DaemonDirectory, MadeDirectory, MadeFile};
