@@ -12,11 +12,15 @@
 //! that was cut is undone and begins anew (`--resume`), or everything is undone backwards (`--undo`). Undoing looks
 //! whether a thing is still the one that was made, and leaves alone what is not.
 
+pub mod answers;
 mod args;
+pub mod dialogue;
 mod error;
 mod job;
 mod journal;
 mod made;
+pub mod preview;
+pub mod questions;
 mod request;
 mod secrets;
 pub mod services;
