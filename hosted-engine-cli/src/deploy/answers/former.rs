@@ -213,6 +213,11 @@ pub(super) fn rename(answers: &mut Answers, warnings: &mut Vec<String>) {
     convert_storage_type(answers);
     convert_nfs_version(answers, warnings);
     convert_firewall(answers);
+    // The later releases know no other way to boot.
+    let has_image = matches!(answers.get(keys::IMAGE), Some(Value::Text(image)) if !image.is_empty());
+    if has_image && answers.get(keys::BOOT).is_none_or(|value| *value == Value::None) {
+        answers.set(keys::BOOT, Value::Text("disk".to_owned()));
+    }
 }
 
 /// The number of VDSM's storage types, which the first releases wrote.

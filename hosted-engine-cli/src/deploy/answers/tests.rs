@@ -126,6 +126,12 @@ fn former_keys_are_taken_for_their_present_names() {
     assert_eq!(text(&loaded.answers, keys::DOMAIN_TYPE).as_deref(), Some("nfs4"));
     assert_eq!(text(&loaded.answers, keys::MOUNT_OPTIONS).as_deref(), Some("noatime,vers=4.1"));
     assert_eq!(loaded.answers.get(keys::OPEN_FIREWALL), Some(&Value::Bool(false)));
+    let loaded = read("OVEHOSTED_VM/ovfArchive=str:/usr/share/appliance.ova\n");
+    assert_eq!(
+        text(&loaded.answers, keys::BOOT).as_deref(),
+        Some("disk"),
+        "an appliance boots from its disk"
+    );
     let loaded = read("OVEHOSTED_NOTIF/smtpServer=str:mail\nOVEHOSTED_NOTIF/smtpPort=none:None\n");
     assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
     assert!(

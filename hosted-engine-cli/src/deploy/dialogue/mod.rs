@@ -100,8 +100,15 @@ pub fn request(args: &DeployArgs, means: Means<'_>) -> Result<Asked, DialogueErr
         Family::V6 => loaded.set(keys::FORCE_IPV6, Value::Bool(true)),
         Family::Auto => {}
     }
+    if args.join.is_some() {
+        // The command line wins over files.
+        for key in OF_JOIN {
+            loaded.remove(key);
+        }
+    }
     let mut dialogue = Dialogue {
         loaded,
+        join_holds: args.join.is_some(),
         storage: means.storage,
         asker: means.asker,
         report: means.report,
@@ -138,8 +145,13 @@ impl Lacking {
     }
 }
 
+/// What `--join` answers.
+const OF_JOIN: [&str; 3] = [keys::CONNECTION, keys::PORTALS, keys::PORTS];
+
 struct Dialogue<'a> {
     loaded: Answers,
+    /// What `--join` said need not be asked: its storage has not turned out to be wrong.
+    join_holds: bool,
     storage: &'a dyn StorageLookups,
     asker: Option<&'a mut dyn Asker>,
     report: &'a dyn Report,
@@ -189,7 +201,7 @@ impl Dialogue<'_> {
         if !(question.when.holds)(known) {
             return Ok(Next::Following);
         }
-        let mut is_quiet = question.is_quiet;
+        let mut is_quiet = question.is_quiet || (self.join_holds && OF_JOIN.contains(&question.key));
         // An answer that was given and is wrong is asked for on a terminal, once it was said what is wrong with it.
         if let Some(text) = self.loaded.get(question.key).and_then(Value::typed) {
             match question.accept(known, &text) {
@@ -319,6 +331,7 @@ impl Dialogue<'_> {
             self.loaded.remove(question.key);
         }
         known.found = Found::default();
+        self.join_holds = false;
     }
 
     fn is_confirmed(&mut self) -> Result<bool, DialogueError> {

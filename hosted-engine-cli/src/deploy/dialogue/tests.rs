@@ -312,6 +312,26 @@ fn joining_asks_for_next_to_nothing() {
 }
 
 #[test]
+fn what_join_says_is_not_asked_and_wins_over_files() {
+    let mut host = StandIn::new();
+    host.clusters = vec![cluster()];
+    host.dead = Some("nas:/typo");
+    let folder = tempfile::tempdir().unwrap();
+    let other = "OVEHOSTED_STORAGE/storageDomainConnection=str:nas:/other\n";
+    let args = DeployArgs { join: Some("nas:/he".to_owned()), ..with_file(&folder, other) };
+    let mut script = Script::default();
+    let (asked, _) = host.ask(&args, &mut script);
+    assert_eq!(further(asked.unwrap()).storage.connection, "nas:/he");
+    assert!(script.screen.iter().all(|line| !line.contains("connection path")), "{:#?}", script.screen);
+    // Until it turns out to be wrong.
+    let args = DeployArgs { join: Some("nas:/typo".to_owned()), ..args };
+    let mut script = Script::new(&[("storage connection", "nas:/he")]);
+    let (asked, _) = host.ask(&args, &mut script);
+    script.assert_over();
+    assert_eq!(further(asked.unwrap()).storage.connection, "nas:/he");
+}
+
+#[test]
 fn a_host_id_in_use_is_refused_with_its_owner() {
     let mut host = StandIn::new();
     host.clusters = vec![cluster()];

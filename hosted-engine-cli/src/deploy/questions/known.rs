@@ -42,7 +42,7 @@ pub struct HostFacts {
     pub nics: Vec<Nic>,
     /// Its addresses but the loopback's.
     pub addresses: Vec<IpAddr>,
-    /// Its memory, in MB (2²⁰ bytes).
+    /// Its memory, in MB (2²⁰ bytes); 0 when it does not say.
     pub memory_mb: u64,
     /// Its processors.
     pub cpus: u32,

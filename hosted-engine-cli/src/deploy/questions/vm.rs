@@ -392,8 +392,12 @@ pub(in crate::deploy) fn draw_mac() -> String {
     VmSpec::new().mac
 }
 
+/// Memory for a VM, in MB; no limit where the host does not say what it has.
 fn spare(known: &Known<'_>) -> u64 {
-    known.facts.memory_mb.saturating_sub(HOST_MEMORY_MB)
+    match known.facts.memory_mb {
+        0 => u64::MAX,
+        all => all.saturating_sub(HOST_MEMORY_MB),
+    }
 }
 
 /// The hypervisor by the word of ha.toml.
