@@ -134,7 +134,7 @@ impl Hands<'_> {
         Secrets::forget(self.paths)
     }
 
-    fn world<'w>(&'w self, request: &'w Request, secrets: &'w Secrets) -> World<'w> {
+    pub(super) fn world<'w>(&'w self, request: &'w Request, secrets: &'w Secrets) -> World<'w> {
         World {
             paths: self.paths,
             tools: self.tools,

@@ -13,7 +13,8 @@ use super::log::{Logged, Told};
 use super::services::Services;
 use super::services_steps::asked;
 use super::systemd::Systemd;
-use super::{DeployArgs, Installed, Journal, Request, Tools, Undo as _, plan};
+use super::dialogue::{self, Asker, AtTerminal, Means, ThisHost};
+use super::{DeployArgs, Installed, Journal, Request, Tools, Undo as _, plan, preview};
 use crate::cli::OpenVm;
 use crate::sandbox::HostInit;
 use crate::setup::Report as _;
@@ -58,10 +59,31 @@ pub fn deploy(args: &DeployArgs, paths: &Paths, open_vm: &OpenVm) -> anyhow::Res
     finish(args, &hands, &told, done)
 }
 
+/// A new deployment: its questions, its preview, and then the steps.
 fn begin(args: &DeployArgs, hands: &Hands<'_>, told: &Told) -> anyhow::Result<ExitCode> {
     refuse_second(hands.paths)?;
-    let _ = (args, told);
-    anyhow::bail!("WIRE: dialogue::request")
+    let mut terminal = AtTerminal::open();
+    let lookups = ThisHost { paths: hands.paths, tools: hands.tools, report: told };
+    let asker = || terminal.as_mut().map(|terminal| terminal as &mut dyn Asker);
+    let mut asker = asker;
+    let means =
+        Means { paths: hands.paths, lookups: &lookups, storage: hands, asker: asker(), report: told };
+    let asked = dialogue::request(args, means)?;
+    if let Some(file) = &args.generate_answer {
+        asked.answers.save(file)?;
+        told.info(&format!("The answers are in {}; nothing was deployed", file.display()));
+        return Ok(Exit::OK.into());
+    }
+    if args.plan {
+        for line in preview::lines(&asked.preview) {
+            told.text(&format!("{line}\n"));
+        }
+        told.text(&planned(&asked.request));
+        return Ok(Exit::OK.into());
+    }
+    preview::confirm(&asked, asker())?;
+    let done = hands.begin(asked.request, &asked.secrets, None);
+    finish(args, hands, told, done)
 }
 
 fn finish(

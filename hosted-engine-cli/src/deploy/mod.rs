@@ -12,9 +12,11 @@
 //! that was cut is undone and begins anew (`--resume`), or everything is undone backwards (`--undo`). Undoing looks
 //! whether a thing is still the one that was made, and leaves alone what is not.
 
+pub mod answers;
 mod args;
 mod carry_out;
 mod command;
+pub mod dialogue;
 mod error;
 mod host_files;
 mod job;
@@ -22,8 +24,11 @@ mod job;
 pub(crate) mod job_tests;
 mod journal;
 mod log;
+mod looking;
 mod made;
 mod plan;
+pub mod preview;
+pub mod questions;
 mod request;
 mod secrets;
 pub mod services;
