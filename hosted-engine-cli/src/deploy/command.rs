@@ -64,10 +64,8 @@ fn begin(args: &DeployArgs, hands: &Hands<'_>, told: &Told) -> anyhow::Result<Ex
     refuse_second(hands.paths)?;
     let mut terminal = AtTerminal::open();
     let lookups = ThisHost { paths: hands.paths, tools: hands.tools, report: told };
-    let asker = || terminal.as_mut().map(|terminal| terminal as &mut dyn Asker);
-    let mut asker = asker;
-    let means =
-        Means { paths: hands.paths, lookups: &lookups, storage: hands, asker: asker(), report: told };
+    let asker = terminal.as_mut().map(|terminal| terminal as &mut dyn Asker);
+    let means = Means { paths: hands.paths, lookups: &lookups, storage: hands, asker, report: told };
     let asked = dialogue::request(args, means)?;
     if let Some(file) = &args.generate_answer {
         asked.answers.save(file)?;
@@ -81,7 +79,8 @@ fn begin(args: &DeployArgs, hands: &Hands<'_>, told: &Told) -> anyhow::Result<Ex
         told.text(&planned(&asked.request));
         return Ok(Exit::OK.into());
     }
-    preview::confirm(&asked, asker())?;
+    let asker = terminal.as_mut().map(|terminal| terminal as &mut dyn Asker);
+    preview::confirm(&asked, asker, told)?;
     let done = hands.begin(asked.request, &asked.secrets, None);
     finish(args, hands, told, done)
 }
