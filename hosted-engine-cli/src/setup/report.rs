@@ -6,6 +6,10 @@ pub trait Report {
     fn info(&self, text: &str);
     /// Something that the operator should look at.
     fn warning(&self, text: &str);
+    /// `done` of `total` bytes of `what` are done: for a bar. Told often.
+    fn progress(&self, what: &str, done: u64, total: u64) {
+        let _ = (what, done, total);
+    }
 }
 
 /// Prints `[ INFO  ] …` on standard output and `[WARNING] …` on standard error.
