@@ -133,8 +133,12 @@ pub fn undo(world: World<'_>, journal: &mut Journal) -> Result<(), DeployError> 
 }
 
 fn take_back(world: &World<'_>, journal: &mut Journal, only: Option<StepId>) -> Result<(), DeployError> {
-    let left: Vec<_> =
-        journal.story().left().filter(|item| only.is_none_or(|id| item.step == id)).cloned().collect();
+    let left: Vec<_> = journal
+        .story()
+        .left()
+        .filter(|item| only.is_none_or(|id| item.step == id && !item.made.outlives_a_cut()))
+        .cloned()
+        .collect();
     for item in left {
         let how = item.made.undo(world)?;
         let what = item.made.describe();

@@ -5,6 +5,7 @@ mod files;
 
 use serde::{Deserialize, Serialize};
 
+use super::vm::MadeVm;
 use super::{DeployError, World};
 pub use files::{ChangedFile, MadeDirectory, MadeFile, MadeLink};
 
@@ -34,6 +35,11 @@ pub trait Undo {
     /// # Errors
     /// What stands in the way; trying again is safe.
     fn undo(&self, world: &World<'_>) -> Result<Undone, DeployError>;
+
+    /// Whether going on with a step that was cut finds a use for it: it stays then, and goes with everything else.
+    fn outlives_a_cut(&self) -> bool {
+        false
+    }
 }
 
 macro_rules! made {
@@ -67,6 +73,11 @@ macro_rules! made {
                     $(Self::$variant(thing) => thing.undo(world),)*
                 }
             }
+            fn outlives_a_cut(&self) -> bool {
+                match self {
+                    $(Self::$variant(thing) => thing.outlives_a_cut(),)*
+                }
+            }
         }
     };
 }
@@ -80,4 +91,6 @@ made! {
     Changed(ChangedFile),
     /// A symbolic link.
     Link(MadeLink),
+    /// The engine VM, running.
+    Vm(MadeVm),
 }

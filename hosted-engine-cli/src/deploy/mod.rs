@@ -24,6 +24,7 @@ pub mod storage;
 #[cfg(test)]
 mod testing;
 mod tools;
+pub mod vm;
 
 pub use args::DeployArgs;
 pub use error::DeployError;
