@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use super::made::{Made, Undone};
+use super::made::{Made, Undo as _, Undone};
 use super::{DeployError, Request, StepId};
 
 /// Version of the form.
@@ -118,9 +118,10 @@ impl Story {
         self.items.iter().rev().filter(|item| item.undone.is_none())
     }
 
-    /// Of what is still there, what belongs to steps that are not complete: it must go before they begin anew.
+    /// Of what is still there, what belongs to steps that are not complete: it must go before they begin anew, unless they
+    /// find a use for it.
     pub fn left_of_incomplete(&self) -> impl Iterator<Item = &Item> {
-        self.left().filter(|item| !self.ended.contains(&item.step))
+        self.left().filter(|item| !self.ended.contains(&item.step) && !item.made.outlives_a_cut())
     }
 
     /// Where something of a step is taken back, neither the step is complete any more nor what was done after it.

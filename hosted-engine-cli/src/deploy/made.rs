@@ -7,6 +7,7 @@ mod services;
 use serde::{Deserialize, Serialize};
 
 use super::storage::files::{MadeDomain, MadeMount, PublishedDomain};
+use super::vm::MadeVm;
 use super::{DeployError, World};
 pub use files::{ChangedFile, MadeDirectory, MadeFile, MadeLink};
 pub use services::{ChangedMaintenance, ChangedService, DaemonDirectory, JoinedLockspaces};
@@ -37,6 +38,11 @@ pub trait Undo {
     /// # Errors
     /// What stands in the way; trying again is safe.
     fn undo(&self, world: &World<'_>) -> Result<Undone, DeployError>;
+
+    /// Whether going on with a step that was cut finds a use for it: it stays then, and goes with everything else.
+    fn outlives_a_cut(&self) -> bool {
+        false
+    }
 }
 
 macro_rules! made {
@@ -70,6 +76,11 @@ macro_rules! made {
                     $(Self::$variant(thing) => thing.undo(world),)*
                 }
             }
+            fn outlives_a_cut(&self) -> bool {
+                match self {
+                    $(Self::$variant(thing) => thing.outlives_a_cut(),)*
+                }
+            }
         }
     };
 }
@@ -97,4 +108,6 @@ made! {
     Domain(MadeDomain),
     /// A storage domain of files that others find.
     PublishedDomain(PublishedDomain),
+    /// The engine VM, running.
+    Vm(MadeVm),
 }

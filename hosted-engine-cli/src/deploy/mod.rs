@@ -38,6 +38,7 @@ mod systemd;
 #[cfg(test)]
 mod testing;
 mod tools;
+pub mod vm;
 
 pub use args::DeployArgs;
 pub use carry_out::{BOTH_WAYS, Hands, Stopped, title};
