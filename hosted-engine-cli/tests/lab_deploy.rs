@@ -16,14 +16,16 @@ use std::process::Output;
 use sandbox::Sandbox;
 
 /// The steps that make something, and the lines at which each is cut.
-const CUTS: [(&str, &[&str]); 8] = [
+const CUTS: [(&str, &[&str]); 10] = [
     ("directories", &["2:after"]),
-    ("storage-domain", &["2:after", "3:before"]),
+    ("storage-domain", &["3:before"]),
     ("leases", &["1:after"]),
     ("shared-configuration", &["3:before"]),
     ("host-configuration", &["4:after"]),
-    ("main-configuration", &["4:after", "5:before"]),
-    ("broker", &["2:after", "5:before"]),
+    ("main-configuration", &["4:after"]),
+    ("broker", &["5:before"]),
+    ("engine-vm", &["3:before"]),
+    ("engine-answers", &["2:before"]),
     ("hand-over", &["3:before"]),
 ];
 
@@ -67,7 +69,12 @@ fn tree(sandbox: &Sandbox) -> BTreeMap<PathBuf, String> {
         for entry in fs::read_dir(at).expect("a directory").flatten() {
             let path = entry.path();
             let name = path.strip_prefix(root).expect("below it").to_owned();
-            let kept = ["h1/var/log", "h1/var/lib/ovirt-hosted-engine-setup", "h1/run/sanlock", "h1/run/storage.sock"];
+            let kept = [
+                "h1/var/log",
+                "h1/var/lib/ovirt-hosted-engine-setup",
+                "h1/run/sanlock",
+                "h1/run/storage.sock",
+            ];
             if kept.iter().any(|kept| name == Path::new(kept)) {
                 continue;
             }
@@ -80,7 +87,11 @@ fn tree(sandbox: &Sandbox) -> BTreeMap<PathBuf, String> {
             } else if meta.is_file() {
                 let text = fs::read(&path).expect("a file");
                 // A sum is enough to see a change.
-                format!("file {} {}", text.len(), text.iter().fold(0_u64, |sum, byte| sum.rotate_left(5) ^ u64::from(*byte)))
+                format!(
+                    "file {} {}",
+                    text.len(),
+                    text.iter().fold(0_u64, |sum, byte| sum.rotate_left(5) ^ u64::from(*byte))
+                )
             } else {
                 "socket".to_owned()
             };

@@ -56,7 +56,11 @@ impl fmt::Display for Stopped {
             writeln!(f, "Nothing was made or changed so far.")?;
         } else {
             let before = left.len() - of_cut.len();
-            writeln!(f, "Made or changed so far: {before} things by complete steps, {} by this one.", of_cut.len())?;
+            writeln!(
+                f,
+                "Made or changed so far: {before} things by complete steps, {} by this one.",
+                of_cut.len()
+            )?;
             for item in of_cut.iter().rev() {
                 let part = if item.is_done { "" } else { " (perhaps not, or in part)" };
                 writeln!(f, "  {}{part}", item.made.describe())?;
@@ -81,7 +85,12 @@ impl Hands<'_> {
     ///
     /// # Errors
     /// Why it stopped; a deployment that was begun can be gone on with or undone.
-    pub fn begin(&self, request: Request, secrets: &Secrets, watcher: Option<Watcher>) -> Result<(), Stopped> {
+    pub fn begin(
+        &self,
+        request: Request,
+        secrets: &Secrets,
+        watcher: Option<Watcher>,
+    ) -> Result<(), Stopped> {
         private_directory(&self.paths.setup_state_dir())?;
         let mut journal = Journal::begin(&self.paths.deploy_journal(), SystemClock.wall().0, request)?;
         let kept = secrets.keep(self.paths);

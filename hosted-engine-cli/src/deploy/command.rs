@@ -9,18 +9,18 @@ use broker_api::BrokerClient;
 use ha_config::Paths;
 
 use super::carry_out::{Hands, Stopped, nothing_to};
+use super::dialogue::{self, Asker, AtTerminal, Means, ThisHost};
 use super::log::{Logged, Told};
 use super::services::Services;
 use super::services_steps::asked;
 use super::systemd::Systemd;
-use super::dialogue::{self, Asker, AtTerminal, Means, ThisHost};
 use super::{DeployArgs, Installed, Journal, Request, Tools, Undo as _, plan, preview};
 use crate::cli::OpenVm;
+use crate::deployed;
 use crate::sandbox::HostInit;
 use crate::setup::Report as _;
 use crate::status;
 use crate::terminal::{Exit, Terminal};
-use crate::deployed;
 
 /// `--deploy`, in all its ways.
 ///

@@ -190,7 +190,10 @@ pub struct Journal {
 
 impl fmt::Debug for Journal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Journal").field("path", &self.path).field("story", &self.story).finish_non_exhaustive()
+        f.debug_struct("Journal")
+            .field("path", &self.path)
+            .field("story", &self.story)
+            .finish_non_exhaustive()
     }
 }
 

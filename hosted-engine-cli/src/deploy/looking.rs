@@ -11,8 +11,8 @@ use super::log::private_directory;
 use super::questions::{Cluster, Device, StorageLookups, Target};
 use super::storage::find::{Hosts, Seen};
 use super::{
-    BridgeOrigin, DeployError, FurtherHost, Hands, HostIdentity, Job, Journal, Network, Request, Secrets, Step,
-    StepId, Storage, storage, undo,
+    BridgeOrigin, DeployError, FurtherHost, Hands, HostIdentity, Job, Journal, Network, Request, Secrets,
+    Step, StepId, Storage, storage, undo,
 };
 use crate::setup::ClusterConf;
 

@@ -44,8 +44,7 @@ pub fn deploy(layout: &Layout, number: HostNumber, open_vm: &OpenVm) -> anyhow::
     let told = Told::new(&paths, Terminal::default())?;
     let tools = Logged { tools: &Installed, told: &told };
     let services = service_manager(&paths, &tools);
-    let hands =
-        Hands { paths: &paths, tools: &tools, report: &told, services: services.as_ref(), open_vm };
+    let hands = Hands { paths: &paths, tools: &tools, report: &told, services: services.as_ref(), open_vm };
     Ok(hands.begin(request, &Secrets::default(), None)?)
 }
 

@@ -53,7 +53,13 @@ pub fn configure_libvirt(paths: &Paths, host_id: HostId, report: &dyn Report) ->
     let changes = libvirt_changes(paths, host_id)?;
     for LibvirtChange { path, after, settings } in &changes {
         for setting in settings {
-            report.info(&format!("{}: {} = {}: {}", path.display(), setting.key, setting.value, setting.reason));
+            report.info(&format!(
+                "{}: {} = {}: {}",
+                path.display(),
+                setting.key,
+                setting.value,
+                setting.reason
+            ));
         }
         if let Some(directory) = path.parent() {
             std::fs::create_dir_all(directory).map_err(super::io("create the directory", directory))?;

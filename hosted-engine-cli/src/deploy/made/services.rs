@@ -170,7 +170,9 @@ impl JoinedLockspaces {
         let mut undone = Undone::Absent;
         for record in all {
             let name = record.lockspace.name.as_str();
-            if record.lockspace.host_id != u64::from(self.host_id) || (name != LOCKSPACE_NAME && name != domain) {
+            if record.lockspace.host_id != u64::from(self.host_id)
+                || (name != LOCKSPACE_NAME && name != domain)
+            {
                 continue;
             }
             let options = RemoveOptions { is_async: false, unused: true };
