@@ -54,7 +54,7 @@ impl VmSpec {
         }
     }
 
-    pub(super) fn check(&self) -> Result<(), SetupError> {
+    pub(crate) fn check(&self) -> Result<(), SetupError> {
         let refuse = |text: String| Err(SetupError::Refused(text));
         if !(32..=1 << 24).contains(&self.memory_mb) {
             return refuse(format!(
@@ -82,7 +82,7 @@ impl VmSpec {
     }
 
     /// vm.conf for a VM whose disk is this image and volume.
-    pub(super) fn conf(&self, path: PathBuf, bridge: &str, sd: Uuid, image: Uuid, volume: Uuid) -> VmConf {
+    pub(crate) fn conf(&self, path: PathBuf, bridge: &str, sd: Uuid, image: Uuid, volume: Uuid) -> VmConf {
         let mut conf = VmConf::new(path);
         conf.set("vmId", &self.id.to_string());
         conf.set("vmName", &self.name);
@@ -121,6 +121,19 @@ impl VmSpec {
                 .with("propagateErrors", "off")
                 .with("type", "disk")
                 .with("bootOrder", "1"),
+        );
+        // Empty: a first start puts its disc in, and a host that is to receive such a VM needs the drive too.
+        conf.push_device(
+            Device::default()
+                .with("index", "2")
+                .with("iface", "ide")
+                .with_map("specParams", Device::default())
+                .with("readonly", "true")
+                .with("deviceId", &Uuid::new_v4().to_string())
+                .with("path", "")
+                .with("device", "cdrom")
+                .with("shared", "false")
+                .with("type", "disk"),
         );
         conf.push_device(
             Device::default()

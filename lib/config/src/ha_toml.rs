@@ -16,7 +16,7 @@ mod vdsm;
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::atomic;
 use crate::error::{ConfigError, Result};
@@ -68,7 +68,7 @@ pub struct HaToml {
 }
 
 /// Who runs the VM.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Hypervisor {
     /// QEMU, started by this product itself under the VM's lease.

@@ -83,6 +83,12 @@ paths! {
     broker_log = "var/log/ovirt-hosted-engine-ha/broker.log";
     /// Logs of deploy and repair.
     setup_log_dir = "var/log/ovirt-hosted-engine-setup";
+    /// What deploy keeps: its journal, and its passwords while it is not over.
+    setup_state_dir = "var/lib/ovirt-hosted-engine-setup";
+    /// Journal of this host's deployment.
+    deploy_journal = "var/lib/ovirt-hosted-engine-setup/deploy.journal";
+    /// Passwords of a deployment that is not over.
+    deploy_secrets = "var/lib/ovirt-hosted-engine-setup/deploy.secrets";
     /// sanlock's run directory.
     sanlock_run_dir = "run/sanlock";
     /// sanlock's socket.

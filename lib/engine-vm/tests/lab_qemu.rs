@@ -4,9 +4,11 @@
 
 mod lab;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use engine_vm::qemu::QmpRole;
+use engine_vm::qemu::machine::{Disk, DiskBus, DiskSource};
+use engine_vm::qemu::{MachineSource, QemuVm, QmpRole};
 use engine_vm::{EngineVm, LeaseHolding, StartMode, VmActivity, VmError, VmEvent, VmExit};
 
 use lab::{Lab, SOON, event_when, is_up, runs_is_found_again_and_starts_nowhere_else, status_when};
@@ -74,4 +76,46 @@ async fn without_sanlock_nothing_is_known_of_the_lease_and_nothing_starts() {
     assert!(matches!(vm.start(StartMode::Run).await, Err(VmError::NoLease { .. })));
     let status = vm.status().await.unwrap();
     assert!(matches!(status.exit, Some(VmExit::StartFailed { .. })), "{status:?}");
+}
+
+/// Has QEMU reset its guest.
+fn reset(lab: &Lab) {
+    use std::io::{BufRead, BufReader, Write};
+    let path = lab.run_dir(0).join(QmpRole::Broker.socket());
+    let mut stream = std::os::unix::net::UnixStream::connect(path).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+    assert!(lines.next().unwrap().unwrap().contains("QMP"));
+    for command in ["qmp_capabilities", "system_reset"] {
+        writeln!(stream, "{{\"execute\": \"{command}\"}}").unwrap();
+        assert!(lines.by_ref().map(Result::unwrap).any(|line| line.contains("\"return\"")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_starts_with_its_disc_and_ends_when_its_guest_restarts() {
+    let lab = Lab::new();
+    let disc = lab.directory.path().join("seed.iso");
+    std::fs::write(&disc, vec![0; 64 << 10]).unwrap();
+    let mut machine = lab::machine(lab.directory.path());
+    let drive = |path: PathBuf, source, order| Disk {
+        path,
+        source,
+        bus: DiskBus::Ide,
+        is_cdrom: true,
+        is_read_only: true,
+        boot_order: order,
+        ..machine.disks[0].clone()
+    };
+    let drives = [drive(disc, DiskSource::File, Some(2)), drive(PathBuf::new(), DiskSource::Empty, None)];
+    machine.disks.extend(drives);
+    machine.ends_on_reboot = true;
+    let mut settings = lab.settings(0, QmpRole::Agent);
+    settings.machine = MachineSource::new(move || Ok(machine.clone()));
+    let vm = QemuVm::new(settings);
+    vm.start(StartMode::Run).await.unwrap();
+    status_when(&vm, "the VM to run", is_up).await;
+    reset(&lab);
+    let status = status_when(&vm, "the VM to end", |status| !status.exists()).await;
+    assert!(matches!(status.exit, Some(VmExit::Orderly { .. })), "{status:?}");
 }

@@ -174,6 +174,7 @@ pub fn machine(directory: &Path) -> Machine {
         nics: Vec::new(),
         vnc: Some(Vnc { listen: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 5950 }),
         serial_log: false,
+        ends_on_reboot: false,
         direct_boot: None,
     }
 }

@@ -1,0 +1,128 @@
+//! Shared storage: reaching it, and making the storage domain on it.
+//!
+//! | backend | who makes volumes | for |
+//! | --- | --- | --- |
+//! | files | this program | NFS, `GlusterFS`, directories, without VDSM |
+//! | block | this program, through LVM | iSCSI, Fibre Channel, without VDSM |
+//! | vdsm | VDSM, by its verbs | hosts that VDSM manages |
+
+pub mod conf;
+pub mod files;
+pub mod find;
+mod steps;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+use uuid::Uuid;
+
+pub use steps::{Connect, MakeDomain, ShareConfiguration, WriteLeases};
+
+use super::{DeployError, Job, Request, StorageKind, World};
+
+/// What a volume of the cluster is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// The hosts' blocks: `hosted-engine.metadata`.
+    Metadata,
+    /// The lockspace `hosted-engine`.
+    Lockspace,
+    /// The configuration archive.
+    Configuration,
+    /// The VM's disk.
+    Disk,
+}
+
+/// A storage domain with a hosted engine, found on storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundDomain {
+    /// The domain.
+    pub sd_uuid: Uuid,
+    /// Its configuration volume, readable on this host.
+    pub configuration: PathBuf,
+}
+
+/// A place in a file or device that sanlock uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeasePlace {
+    /// File or device.
+    pub path: PathBuf,
+    /// Bytes from its start.
+    pub offset: u64,
+}
+
+/// One way to keep a storage domain. Its methods are called in this order; each leaves what is there already as it is,
+/// and makes everything through the job.
+pub trait Backend {
+    /// Mounts, logs in, or only looks: afterwards the storage can be used on this host.
+    ///
+    /// # Errors
+    /// What stands in the way. The same for the others.
+    fn connect(&self, job: &mut Job<'_>) -> Result<(), DeployError>;
+
+    /// The domains with a hosted engine on this storage. Changes nothing.
+    ///
+    /// # Errors
+    /// As [`Backend::connect`].
+    fn find(&self, world: &World<'_>) -> Result<Vec<FoundDomain>, DeployError>;
+
+    /// Makes the domain with its own areas (`ids`, `leases`, `xleases`, …), not yet to be found by others where that
+    /// can be had.
+    ///
+    /// # Errors
+    /// As [`Backend::connect`].
+    fn make_domain(&self, job: &mut Job<'_>) -> Result<(), DeployError>;
+
+    /// Makes a volume of zeros, at least so many bytes long.
+    ///
+    /// # Errors
+    /// As [`Backend::connect`].
+    fn make_volume(&self, job: &mut Job<'_>, role: Role, bytes: u64) -> Result<(), DeployError>;
+
+    /// Makes the volumes usable on this host: activates them, links `ha_agent/…` and prepared paths to them. After a
+    /// boot too (`--connect-storage`).
+    ///
+    /// # Errors
+    /// As [`Backend::connect`].
+    fn prepare(&self, job: &mut Job<'_>) -> Result<(), DeployError>;
+
+    /// Where a volume is on this host.
+    fn volume(&self, world: &World<'_>, role: Role) -> PathBuf;
+
+    /// The domain's own lockspace area.
+    fn ids(&self, world: &World<'_>) -> LeasePlace;
+
+    /// The lease of the VM's disk.
+    ///
+    /// # Errors
+    /// As [`Backend::connect`].
+    fn vm_lease(&self, world: &World<'_>) -> Result<LeasePlace, DeployError>;
+
+    /// The domain is complete: from now on others find it.
+    ///
+    /// # Errors
+    /// As [`Backend::connect`].
+    fn complete(&self, job: &mut Job<'_>) -> Result<(), DeployError>;
+}
+
+/// The backend for a deployment's storage.
+pub fn backend(request: &Request) -> Box<dyn Backend> {
+    let storage = match request {
+        Request::FirstHost(first) => &first.storage,
+        Request::FurtherHost(further) => &further.storage,
+    };
+    match storage.kind {
+        StorageKind::Nfs
+        | StorageKind::Nfs3
+        | StorageKind::Nfs4
+        | StorageKind::Glusterfs
+        | StorageKind::Directory
+        // Refuses to connect to these.
+        | StorageKind::Iscsi
+        | StorageKind::Fc => Box::new(files::Files),
+    }
+}
