@@ -16,13 +16,13 @@ mod error;
 mod host;
 mod links;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod pty_tests;
 #[cfg(test)]
 pub(super) mod testing;
 #[cfg(test)]
 mod tests;
-
-use std::collections::BTreeMap;
 
 use ha_config::{Paths, Secret};
 
@@ -82,17 +82,7 @@ pub fn request(args: &DeployArgs, means: Means<'_>) -> Result<Asked, DialogueErr
         (false, true) => Family::V6,
         (false, false) => Family::Auto,
     };
-    let mut known = Known {
-        paths: means.paths,
-        facts: means.lookups.facts(),
-        lookups: means.lookups,
-        join: args.join.clone(),
-        mac: questions::draw_mac(),
-        family,
-        found: Found::default(),
-        given: BTreeMap::new(),
-        secrets: BTreeMap::new(),
-    };
+    let mut known = Known::begin(means.paths, means.lookups, args.join.clone(), family);
     // For the proposals: --4 and --6 are answers too, to be found in answers.conf.
     let mut loaded = loaded.answers;
     match family {

@@ -176,6 +176,23 @@ pub struct Known<'a> {
     pub secrets: BTreeMap<&'static str, ha_config::Secret>,
 }
 
+impl<'a> Known<'a> {
+    /// Before the first question.
+    pub fn begin(paths: &'a Paths, lookups: &'a dyn Lookups, join: Option<String>, family: Family) -> Self {
+        Self {
+            paths,
+            facts: lookups.facts(),
+            lookups,
+            join,
+            mac: super::draw_mac(),
+            family,
+            found: Found::default(),
+            given: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+        }
+    }
+}
+
 impl Known<'_> {
     /// An answer that is not empty.
     pub fn get(&self, key: &str) -> Option<&str> {

@@ -23,7 +23,8 @@ use ha_config::Secret;
 
 pub(super) use check::list;
 pub use known::{Cluster, Device, Found, Gateway, HostFacts, Known, Lookups, Nic, StorageLookups, Target};
-pub(super) use vm::{draw_mac, ha_toml, word};
+use vm::draw_mac;
+pub(super) use vm::{ha_toml, word};
 
 /// The parts of the dialogue, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

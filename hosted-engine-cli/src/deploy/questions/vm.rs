@@ -388,7 +388,7 @@ pub(super) const QUESTIONS: &[Question] = &[
 ];
 
 /// A MAC address that nobody has.
-pub(in crate::deploy) fn draw_mac() -> String {
+pub(super) fn draw_mac() -> String {
     VmSpec::new().mac
 }
 
