@@ -40,7 +40,9 @@ async fn ask(table: &LivelinessTable, fqdn: &str, terminal: &mut Terminal) -> Re
     match look(&client(table.timeout)?, table, fqdn).await {
         Ok(()) => Ok(true),
         Err(reasons) => {
-            reasons.iter().for_each(|reason| terminal.complain(reason));
+            for reason in reasons {
+                terminal.complain(reason);
+            }
             Ok(false)
         }
     }

@@ -65,13 +65,13 @@ async fn nobody_waits_for_ever_and_somebody_may() {
 
 #[tokio::test(start_paused = true)]
 async fn a_vm_that_ends_is_started_again_some_times() {
-    let script = up().with(|life| life.ends.extend([orderly(), crashed(), None]));
+    let script = up().with(|life| life.ends.extend([Some(orderly()), Some(crashed()), None]));
     let (ended, said) = wait(&script, Page(Mutex::new(3)), &Says::nothing()).await;
     ended.unwrap();
     assert_eq!(script.calls(), ["start from disk", "start from disk"]);
     assert!(said.iter().any(|line| line.contains("signal 9; starting it again (2 of 3)")), "{said:?}");
 
-    let script = up().with(|life| life.ends.extend(std::iter::repeat_n(crashed(), 9)));
+    let script = up().with(|life| life.ends.extend(std::iter::repeat_n(Some(crashed()), 9)));
     let (ended, _) = wait(&script, Page(Mutex::new(u32::MAX)), &Says::nothing()).await;
     let error = ended.unwrap_err();
     assert!(error.contains("started again 3 times") && error.contains("engine.example.com"), "{error}");

@@ -4,8 +4,8 @@ use std::io::IsTerminal as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use async_trait::async_trait;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 
 /// Longest answer.
 const LINE_LIMIT: usize = 4096;
@@ -51,12 +51,20 @@ impl Operator for AtTerminal {
 /// A line of a terminal, which gives whole lines; nothing is read before there is one, so that giving up the wait
 /// swallows no answer. `None` at its end.
 async fn line_of(input: OwnedFd) -> Option<String> {
-    let input = AsyncFd::with_interest(input, Interest::READABLE).ok()?;
-    let _ready = input.readable().await.ok()?;
-    let mut bytes = vec![0; LINE_LIMIT];
-    let got = rustix::io::read(input.get_ref(), &mut bytes).ok().filter(|got| *got > 0)?;
-    let text = String::from_utf8_lossy(&bytes[..got]);
-    Some(text.lines().next().unwrap_or_default().trim().to_owned())
+    // Dropped together with this wait, which the other end notices.
+    let (given_up, _waits) = rustix::pipe::pipe().ok()?;
+    let read = move || {
+        let mut both = [PollFd::new(&input, PollFlags::IN), PollFd::new(&given_up, PollFlags::IN)];
+        while let Err(Errno::INTR) = poll(&mut both, None) {}
+        if !both[1].revents().is_empty() {
+            return None;
+        }
+        let mut bytes = vec![0; LINE_LIMIT];
+        let got = rustix::io::read(&input, &mut bytes).ok().filter(|got| *got > 0)?;
+        let text = String::from_utf8_lossy(&bytes[..got]);
+        Some(text.lines().next().unwrap_or_default().trim().to_owned())
+    };
+    tokio::task::spawn_blocking(read).await.ok().flatten()
 }
 
 /// Offers numbered choices and waits for one.

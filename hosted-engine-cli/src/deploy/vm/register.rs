@@ -124,8 +124,8 @@ fn authorize(job: &mut Job<'_>, key: &str) -> Result<(), DeployError> {
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let content = format!("{key}\n");
-            let made = MadeFile { path: path.clone(), content: Some(content.clone()) };
-            job.make(made, |_| Ok(ha_config::atomic::write(&path, content.as_bytes(), mode)?))
+            let file = MadeFile { path: path.clone(), content: Some(content.clone()) };
+            job.make(file, |_| Ok(ha_config::atomic::write(&path, content.as_bytes(), mode)?))
         }
         Err(error) => Err(DeployError::io("read", &path)(error)),
     }

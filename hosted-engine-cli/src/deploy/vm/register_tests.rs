@@ -146,7 +146,9 @@ fn the_engines_key_is_added_once_and_can_be_taken_back() {
         [(None, format!("{KEY}\n")), (Some("ssh-rsa A me"), format!("ssh-rsa A me\n{KEY}\n"))]
     {
         let _ = std::fs::remove_file(&keys);
-        before.iter().for_each(|text| std::fs::write(&keys, text).unwrap());
+        if let Some(text) = before {
+            std::fs::write(&keys, text).unwrap();
+        }
         bench.run(Box::new(Authorize), &tools, &opener).unwrap();
         assert_eq!(std::fs::read_to_string(&keys).unwrap(), after);
         let story = Journal::read(&bench.journal()).unwrap().unwrap();

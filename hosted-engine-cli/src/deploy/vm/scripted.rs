@@ -62,12 +62,12 @@ struct ScriptedVm {
     conf: HostedEngineConf,
 }
 
-pub(super) fn orderly() -> Option<VmExit> {
-    Some(VmExit::Orderly { detail: "the guest reset, which ends it".to_owned() })
+pub(super) fn orderly() -> VmExit {
+    VmExit::Orderly { detail: "the guest reset, which ends it".to_owned() }
 }
 
-pub(super) fn crashed() -> Option<VmExit> {
-    Some(VmExit::Crashed { detail: "signal 9".to_owned() })
+pub(super) fn crashed() -> VmExit {
+    VmExit::Crashed { detail: "signal 9".to_owned() }
 }
 
 #[async_trait]
@@ -115,7 +115,7 @@ impl EngineVm for ScriptedVm {
     async fn shutdown(&self, _: Duration, _: &str) -> Result<(), VmError> {
         let mut life = self.script.0.lock().unwrap();
         life.calls.push("shutdown".to_owned());
-        (life.activity, life.exit) = (VmActivity::Down, orderly());
+        (life.activity, life.exit) = (VmActivity::Down, Some(orderly()));
         Ok(())
     }
     async fn destroy(&self) -> Result<(), VmError> {
@@ -124,7 +124,7 @@ impl EngineVm for ScriptedVm {
             return Err(VmError::NotRunning);
         }
         life.calls.push("destroy".to_owned());
-        (life.activity, life.exit) = (VmActivity::Down, orderly());
+        (life.activity, life.exit) = (VmActivity::Down, Some(orderly()));
         Ok(())
     }
     async fn pause(&self) -> Result<(), VmError> {

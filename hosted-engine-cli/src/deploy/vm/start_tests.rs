@@ -37,7 +37,7 @@ fn a_vm_with_an_image_starts_from_its_disk_under_its_lease() {
 
 #[test]
 fn an_installation_that_ends_leads_to_the_disk() {
-    let (bench, script) = (cdrom(), Script::default().with(|life| life.ends.extend([orderly(), None])));
+    let (bench, script) = (cdrom(), Script::default().with(|life| life.ends.extend([Some(orderly()), None])));
     run(&bench, &script, &Says::nothing()).unwrap();
     assert_eq!(script.calls(), [MEDIA, DISK]);
 }
@@ -69,7 +69,7 @@ fn the_operator_restarts_continues_and_aborts() {
     let error = run(&bench, &script, &Says::lines(&["4"])).unwrap_err();
     assert!(error.contains("--resume") && error.contains("--undo"), "{error}");
     // The VM goes on; a second try adopts it and finds the end of the installation.
-    let script = script.with(|life| life.ends.extend([orderly(), None]));
+    let script = script.with(|life| life.ends.extend([Some(orderly()), None]));
     run(&bench, &script, &Says::nothing()).unwrap();
     assert_eq!(script.calls(), [MEDIA, PASSWORD, DISK]);
     assert!(bench.report.all().iter().any(|line| line.contains("there already (Up): going on")));
@@ -77,12 +77,12 @@ fn the_operator_restarts_continues_and_aborts() {
 
 #[test]
 fn a_vm_that_crashes_is_shown_with_its_reason() {
-    let (bench, script) = (cdrom(), Script::default().with(|life| life.ends.push_back(crashed())));
+    let (bench, script) = (cdrom(), Script::default().with(|life| life.ends.push_back(Some(crashed()))));
     let error = run(&bench, &script, &Says::nothing()).unwrap_err();
     assert!(error.contains("it crashed: signal 9") && error.contains("--resume"), "{error}");
 
     let (bench, script) =
-        (cdrom(), Script::default().with(|life| life.ends.extend([crashed(), orderly(), None])));
+        (cdrom(), Script::default().with(|life| life.ends.extend([Some(crashed()), Some(orderly()), None])));
     // The menu of the dead VM takes the line: the first look is at once, the second one after a second.
     run(&bench, &script, &Says::slowly(&["2"], Duration::from_millis(1500))).unwrap();
     let starts: Vec<_> = script.calls().into_iter().filter(|call| call.starts_with("start")).collect();
@@ -91,7 +91,7 @@ fn a_vm_that_crashes_is_shown_with_its_reason() {
 
 #[test]
 fn a_cut_after_the_installation_does_not_install_again() {
-    let (bench, script) = (cdrom(), Script::default().with(|life| life.ends.extend([orderly()])));
+    let (bench, script) = (cdrom(), Script::default().with(|life| life.ends.extend([Some(orderly())])));
     // Cut at the second start.
     let refused = Script(script.0.clone()).with(|life| life.ends.push_back(None));
     run(&bench, &refused, &Says::nothing()).unwrap();

@@ -79,7 +79,7 @@ impl Archive {
         let mut description = None;
         let mut seen = Vec::new();
         each(path, packing, &mut |entry| {
-            if entry.name.ends_with(".ovf") && description.is_none() {
+            if entry.has_ending("ovf") && description.is_none() {
                 description = Some(describe(&entry.text(path, MAX_BYTES as u64)?, path)?);
             } else if entry.bytes >= LEAST_DISK {
                 let head = entry.head(path)?;
@@ -114,7 +114,7 @@ impl Archive {
         let mut manifest = None;
         let mut sums: BTreeMap<String, [String; 3]> = BTreeMap::new();
         each(path, self.packing, &mut |entry| {
-            if entry.name.ends_with(".mf") {
+            if entry.has_ending("mf") {
                 manifest = Some((entry.name.clone(), entry.text(path, MANIFEST_LIMIT)?));
             } else {
                 let name = entry.name.clone();
@@ -264,6 +264,10 @@ struct Open<'a> {
 }
 
 impl Open<'_> {
+    fn has_ending(&self, ending: &str) -> bool {
+        Path::new(&self.name).extension().is_some_and(|found| found.eq_ignore_ascii_case(ending))
+    }
+
     fn text(&mut self, path: &Path, limit: u64) -> Result<String, DeployError> {
         let mut bytes = Vec::new();
         (&mut *self.content).take(limit).read_to_end(&mut bytes).map_err(damaged(path))?;

@@ -69,9 +69,7 @@ fn a_raw_image_is_as_large_as_it_is() {
     let image = inspect(&folder.file("disk", &raw_disk()), &Recorded::new(&[])).unwrap();
     assert_eq!((image.form, image.virtual_bytes, image.looks_bootable), (Form::Raw, 2 << 20, true));
     assert_eq!(image.proposal, Proposal { memory_mb: None, vcpus: None, disk_gib: 1 });
-    assert!(
-        refusal(&folder.file("cut", &raw_disk()[..MIB + 1])).contains("1048577 bytes are no whole number")
-    );
+    assert!(refusal(&folder.file("cut", &raw_disk()[..=MIB])).contains("1048577 bytes are no whole number"));
     assert!(refusal(&folder.file("empty", b"")).contains("it is empty"));
     assert!(refusal(folder.0.path()).contains("is a directory"));
     assert!(refusal(Path::new("/nonexistent/x")).contains("/nonexistent/x"));

@@ -58,7 +58,7 @@ fn byte(value: usize) -> u8 {
 }
 
 /// An entry of SUSP: two letters, its length, version 1, data.
-fn entry(kind: &[u8; 2], data: &[u8]) -> Vec<u8> {
+fn entry(kind: [u8; 2], data: &[u8]) -> Vec<u8> {
     let mut entry = kind.to_vec();
     entry.extend([byte(data.len() + 4), 1]);
     entry.extend(data);
@@ -67,7 +67,7 @@ fn entry(kind: &[u8; 2], data: &[u8]) -> Vec<u8> {
 
 /// Mode and number of links; everything is root's.
 fn attributes(mode: u32, links: u32) -> Vec<u8> {
-    entry(b"PX", &[both_32(mode), both_32(links), both_32(0), both_32(0)].concat())
+    entry(*b"PX", &[both_32(mode), both_32(links), both_32(0), both_32(0)].concat())
 }
 
 /// A directory record with SUSP entries behind it.
@@ -96,13 +96,13 @@ const FILE_MODE: u32 = 0o100_400;
 
 fn root_directory(files: &[IsoFile<'_>]) -> Vec<u8> {
     // The first record says that SUSP is used, and by which extension.
-    let extension = entry(b"ER", &[&[10, 0, 0, 1][..], b"RRIP_1991A"].concat());
-    let own = [entry(b"SP", &[0xbe, 0xef, 0]), attributes(DIRECTORY_MODE, 2), extension].concat();
+    let extension = entry(*b"ER", &[&[10, 0, 0, 1][..], b"RRIP_1991A"].concat());
+    let own = [entry(*b"SP", &[0xbe, 0xef, 0]), attributes(DIRECTORY_MODE, 2), extension].concat();
     let mut directory = record(&[0], ROOT, small(SECTOR), true, &own);
     directory.extend(record(&[1], ROOT, small(SECTOR), true, &attributes(DIRECTORY_MODE, 2)));
     let mut at = FIRST;
     for file in files {
-        let name = entry(b"NM", &[&[0][..], file.name.as_bytes()].concat());
+        let name = entry(*b"NM", &[&[0][..], file.name.as_bytes()].concat());
         let additions = [attributes(FILE_MODE, 1), name].concat();
         let id = format!("{}.;1", file.short);
         directory.extend(record(id.as_bytes(), at, small(file.content.len()), false, &additions));

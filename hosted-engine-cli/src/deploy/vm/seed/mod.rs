@@ -4,7 +4,7 @@
 //! a SHA-512 hash of crypt(3) only. What is in the seed is a secret all the same: the image is for the VM's user alone, lies
 //! in the run directory, and is removed when the engine answers.
 //!
-//! Forms: <https://cloudinit.readthedocs.io/> (data source NoCloud, network configuration version 2).
+//! Forms: <https://cloudinit.readthedocs.io/> (data source `NoCloud`, network configuration version 2).
 
 mod iso;
 
