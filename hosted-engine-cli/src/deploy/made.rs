@@ -80,4 +80,10 @@ made! {
     Changed(ChangedFile),
     /// A symbolic link.
     Link(MadeLink),
+    /// The management bridge.
+    Bridge(super::network::MadeBridge),
+    /// Ports of firewalld.
+    Firewalld(super::firewall::OpenedZone),
+    /// Rules of nftables.
+    Nftables(super::firewall::OpenedChains),
 }

@@ -14,9 +14,14 @@
 
 mod args;
 mod error;
+pub mod firewall;
+#[cfg(test)]
+mod fixture;
 mod job;
 mod journal;
 mod made;
+pub mod network;
+pub mod preflight;
 mod request;
 mod secrets;
 pub mod services;
