@@ -171,7 +171,8 @@ fn judge(
 fn script(chains: &[Chain], ports: &[Ports]) -> String {
     let list: Vec<String> = ports.iter().map(Ports::to_string).collect();
     let rule = format!("tcp dport {{ {} }} accept comment \"{COMMENT}\"", list.join(", "));
-    chains.iter().map(|chain| format!("insert rule {} {rule}\n", chain.words())).collect()
+    let insert = |chain: &Chain| ["insert rule ", &chain.words(), " ", &rule, "\n"].concat();
+    chains.iter().map(insert).collect()
 }
 
 pub(super) fn open(job: &mut Job<'_>, found: Chains, ports: &[Ports]) -> Result<(), DeployError> {

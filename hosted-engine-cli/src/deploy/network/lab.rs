@@ -34,15 +34,15 @@ const ROOT: &str = "HOSTED_ENGINE_TEST_ROOT";
 const PATIENCE: Duration = Duration::from_secs(2);
 const GATEWAY: &str = "10.0.0.254";
 
-fn test_program(test: &str) -> Command {
-    let mut command = Command::new(std::env::current_exe().expect("this test"));
+fn test_program(test: &str) -> std::io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
     command.args(["--exact", test, "--ignored", "--nocapture"]);
-    command
+    Ok(command)
 }
 
 /// Runs one of the ignored tests in a new network namespace, which goes when it ends.
 pub(crate) fn in_namespace(test: &str) {
-    let inner = test_program(test);
+    let inner = test_program(test).expect("this test");
     let status = Command::new("unshare")
         .args(["--net", "--"])
         .arg(inner.get_program())
@@ -52,7 +52,7 @@ pub(crate) fn in_namespace(test: &str) {
 }
 
 pub(super) fn own_program(paths: &Paths) -> std::io::Result<Command> {
-    let mut command = test_program("deploy::network::lab::the_guard");
+    let mut command = test_program("deploy::network::lab::the_guard")?;
     command.env(ROOT, paths.root());
     Ok(command)
 }
@@ -212,7 +212,7 @@ impl Host {
         job::undo(self.fixture.world(&Installed, &report), &mut journal).unwrap();
     }
 
-    fn made(&self) -> MadeBridge {
+    fn made() -> MadeBridge {
         let picture = Picture::look(&Installed).unwrap();
         let nic = plan::examine(&picture, "eth0", "ovirtmgmt", false).unwrap();
         MadeBridge { bridge: "ovirtmgmt".to_owned(), nic, mark: "test".to_owned(), keeper: Keeper::Nobody }
@@ -371,7 +371,7 @@ fn inside_killed_guard() {
 fn inside_ended_deployment() {
     let host = Host::new();
     let before = seen("eth0");
-    let made = host.made();
+    let made = Host::made();
     let guard = Guard::start(&host.fixture.paths).unwrap();
     guard.order_and_leave(&made, &Test::Ping(GATEWAY.to_owned()));
     // The guard holds it until all is taken back.
@@ -385,7 +385,7 @@ fn inside_ended_deployment() {
 fn inside_killed_undo() {
     let host = Host::new();
     let before = seen("eth0");
-    let made = host.made();
+    let made = Host::made();
     for command in 1.. {
         made.make(&Installed).unwrap();
         let report = Heard::default();

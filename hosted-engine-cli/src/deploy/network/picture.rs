@@ -95,8 +95,9 @@ pub struct Address {
     /// `inet` or `inet6`.
     pub family: String,
     local: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    address: Option<String>,
+    /// The other end, where there is one.
+    #[serde(rename = "address", skip_serializing_if = "Option::is_none")]
+    peer: Option<String>,
     prefixlen: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
     broadcast: Option<String>,
@@ -106,34 +107,28 @@ pub struct Address {
     label: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     metric: Option<u32>,
-    #[serde(default, skip_serializing_if = "is_false")]
-    noprefixroute: bool,
-    #[serde(default, skip_serializing_if = "is_false")]
-    /// Nobody was asked whether he has it.
-    pub nodad: bool,
-    #[serde(default, skip_serializing_if = "is_false")]
-    mngtmpaddr: bool,
-    /// Made by the kernel from `mngtmpaddr` addresses, by itself.
-    #[serde(default, skip_serializing_if = "is_false")]
-    temporary: bool,
-    /// Another machine has it, too.
-    #[serde(default, skip_serializing_if = "is_false")]
-    dadfailed: bool,
     #[serde(rename = "valid_life_time")]
     valid: u64,
     #[serde(rename = "preferred_life_time")]
     preferred: u64,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_false(value: &bool) -> bool {
-    !value
+    /// The rest: flags, each with `true`.
+    #[serde(flatten)]
+    flags: serde_json::Map<String, Value>,
 }
 
 impl Address {
     /// `10.0.0.1/24`
     pub fn text(&self) -> String {
         format!("{}/{}", self.local, self.prefixlen)
+    }
+
+    fn has(&self, flag: &str) -> bool {
+        self.flags.get(flag).is_some_and(|value| value == true)
+    }
+
+    /// Nobody was asked whether he has it, too.
+    pub fn is_unasked(&self) -> bool {
+        self.has("nodad")
     }
 
     /// Its time is limited: DHCP or a router gave it.
@@ -154,7 +149,7 @@ impl Address {
     /// Commands of `ip -batch` that put it on `device`, which has it not. The second one, for IPv6: the address is
     /// usable at once, because its former link had proved that nobody else has it.
     pub fn add(&self, device: &str, before_on: &str) -> Vec<String> {
-        let mut words = match &self.address {
+        let mut words = match &self.peer {
             Some(peer) => vec![self.local.clone(), "peer".to_owned(), format!("{peer}/{}", self.prefixlen)],
             None => vec![self.text()],
         };
@@ -177,11 +172,12 @@ impl Address {
             say("valid_lft", &self.valid.to_string());
             say("preferred_lft", &self.preferred.to_string());
         }
-        let flags = [(self.noprefixroute, "noprefixroute"), (self.mngtmpaddr, "mngtmpaddr")];
-        words.extend(flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| (*flag).to_owned()));
+        let flags = ["noprefixroute", "mngtmpaddr"].into_iter().filter(|flag| self.has(flag));
+        words.extend(flags.map(str::to_owned));
         let words = words.join(" ");
-        if self.family != "inet6" || self.nodad {
-            let flag = if self.nodad { " nodad" } else { "" };
+        let is_unasked = self.is_unasked();
+        if self.family != "inet6" || is_unasked {
+            let flag = if is_unasked { " nodad" } else { "" };
             return vec![format!("address add {words}{flag}")];
         }
         vec![format!("address add {words} nodad"), format!("address change {words}")]
@@ -294,7 +290,9 @@ impl Route {
                             match key.as_str() {
                                 "gateway" => hops.extend(["via".to_owned(), plain(value)?]),
                                 "via" => {
-                                    hops.extend(via(value).ok_or_else(|| odd(format!("the router {value}")))?)
+                                    hops.extend(
+                                        via(value).ok_or_else(|| odd(format!("the router {value}")))?,
+                                    );
                                 }
                                 "dev" => hops.extend(["dev".to_owned(), device(&plain(value)?)]),
                                 "weight" => hops.extend(["weight".to_owned(), plain(value)?]),
@@ -396,7 +394,7 @@ impl Picture {
     /// The addresses of a link that are not made by the kernel for a time.
     pub fn addresses(&self, name: &str) -> Vec<Address> {
         let of_link = self.addresses.iter().filter(|link| link.ifname == name);
-        let kept = |address: &&Address| !address.temporary && !address.dadfailed;
+        let kept = |address: &&Address| !address.has("temporary") && !address.has("dadfailed");
         of_link.flat_map(|link| &link.addr_info).filter(kept).cloned().collect()
     }
 

@@ -286,7 +286,9 @@ fn add_addresses<'a>(
         let mut commands = address.add(device, before_on);
         match there.iter().find(|other| address.is_same(other)) {
             // Cut between its adding and the change of its flags.
-            Some(other) if other.nodad && !address.nodad => commands.split_off(commands.len() - 1),
+            Some(other) if other.is_unasked() && !address.is_unasked() => {
+                commands.split_off(commands.len() - 1)
+            }
             Some(_) => Vec::new(),
             None => commands,
         }

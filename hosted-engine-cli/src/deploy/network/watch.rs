@@ -66,7 +66,7 @@ impl Test {
         let mut options = vec![("count", "1".to_owned()), ("timeout", "1".to_owned())];
         match self {
             Self::Ping(address) => {
-                options.extend([("network_test", "ping".to_owned()), ("addr", address.clone())])
+                options.extend([("network_test", "ping".to_owned()), ("addr", address.clone())]);
             }
             Self::Dns => options.push(("network_test", "dns".to_owned())),
             Self::Tcp(host, port) => options.extend([

@@ -20,7 +20,7 @@ pub(super) fn check(host: &Host<'_>) -> Vec<Finding> {
         )),
         Ok(_) => {}
         Err(error) => {
-            found.push(Finding::blocker(error.to_string(), "a deployment cannot be written down there"))
+            found.push(Finding::blocker(error.to_string(), "a deployment cannot be written down there"));
         }
     }
     match HostedEngineConf::load(host.paths) {

@@ -38,7 +38,7 @@ fn judge(
                     OLDEST.0, OLDEST.1
                 ),
                 "take a newer one",
-            ))
+            ));
         }
         Ok(_) => {}
     }

@@ -79,15 +79,15 @@ fn bridged(text: &str, nic: &Nic, bridge: &str, is_made: &mut bool) -> String {
             ["auto" | "allow-auto" | "allow-hotplug", names @ ..] if names.contains(&name) => {
                 let others: Vec<&str> = names.iter().copied().filter(|other| *other != name).collect();
                 if !others.is_empty() {
-                    new.push_str(&format!("{} {}\n", words[0], others.join(" ")));
+                    new.extend([words[0], " ", &others.join(" "), "\n"]);
                 }
-                new.push_str(&format!("auto {bridge}\n"));
+                new.extend(["auto ", bridge, "\n"]);
             }
             ["iface", of, rest @ ..] if *of == name => {
                 if !*is_made {
-                    new.push_str(&format!("iface {name} inet manual\n\n"));
+                    new.extend(["iface ", name, " inet manual\n\n"]);
                 }
-                new.push_str(&format!("iface {bridge} {}\n", rest.join(" ")));
+                new.extend(["iface ", bridge, " ", &rest.join(" "), "\n"]);
                 if !*is_made {
                     new.push_str(&making(nic, bridge));
                 }

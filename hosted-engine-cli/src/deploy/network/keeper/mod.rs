@@ -2,7 +2,7 @@
 //!
 //! | keeper | it is told | and forgets |
 //! | --- | --- | --- |
-//! | NetworkManager | a bridge's profile with the card's IP settings; the card's profile becomes that of its port | profile deleted, settings written back, card's profile up |
+//! | `NetworkManager` | a bridge's profile with the card's IP settings; the card's profile becomes that of its port | profile deleted, settings written back, card's profile up |
 //! | systemd-networkd | three files in /etc/systemd/network that come before all others, then `networkctl reload` | files removed, reload, reconfigure |
 //! | ifupdown | the card's stanzas in /etc/network/interfaces become the bridge's; `ifdown` before, `ifup` after | text written back, `ifdown`, `ifup` |
 //!

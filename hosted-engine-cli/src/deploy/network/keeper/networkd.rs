@@ -145,7 +145,7 @@ fn bridge_network(text: &str, bridge: &str) -> String {
             continue;
         }
         if line.is_empty() {
-            new.push_str(&format!("\n[{section}]\n"));
+            new.extend(["\n[", section, "]\n"]);
         } else {
             new.push_str(line);
             new.push('\n');
