@@ -312,10 +312,10 @@ impl Route {
 
     /// The same without what changes by itself.
     fn lasting(&self) -> serde_json::Map<String, Value> {
-        let mut told = self.told.clone();
-        told.remove("expires");
-        told.remove("flags");
-        told
+        let lasting = self.told.iter().filter(|(key, _)| !matches!(key.as_str(), "expires" | "flags"));
+        // In one order, whatever the order in which they were told.
+        let sorted: std::collections::BTreeMap<_, _> = lasting.collect();
+        sorted.into_iter().map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
     /// Whether another one, which knows `old` as `new`, is the same.

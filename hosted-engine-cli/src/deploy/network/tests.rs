@@ -221,6 +221,19 @@ fn network_managers_profile_gives_its_settings_to_the_bridge() {
 }
 
 #[test]
+fn the_order_in_which_a_route_is_told_makes_no_other_route() {
+    let route = |text: &str| super::picture::Route {
+        version: super::picture::Version::V4,
+        told: serde_json::from_str(text).unwrap(),
+    };
+    let one = route(r#"{"dst":"default","gateway":"10.0.0.1","dev":"eth0","metric":5,"flags":["linkdown"]}"#);
+    let other = route(r#"{"metric":5,"dev":"br","dst":"default","gateway":"10.0.0.1"}"#);
+    assert!(one.is_same(&other, "eth0", "br", Same::Exactly));
+    let farther = route(r#"{"metric":6,"dev":"br","dst":"default","gateway":"10.0.0.1"}"#);
+    assert!(!one.is_same(&farther, "eth0", "br", Same::Exactly));
+}
+
+#[test]
 fn a_route_that_a_manager_made_with_another_metric_is_not_made_twice() {
     let nic = nic();
     let other = ROUTES.replace("\"metric\":100", "\"metric\":425").replace("eth0", "ovirtmgmt");
