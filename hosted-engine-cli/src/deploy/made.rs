@@ -110,4 +110,10 @@ made! {
     PublishedDomain(PublishedDomain),
     /// The engine VM, running.
     Vm(MadeVm),
+    /// The management bridge.
+    Bridge(super::network::MadeBridge),
+    /// Ports of firewalld.
+    Firewalld(super::firewall::OpenedZone),
+    /// Rules of nftables.
+    Nftables(super::firewall::OpenedChains),
 }

@@ -19,6 +19,9 @@ mod command;
 pub mod dialogue;
 mod error;
 mod host_files;
+pub mod firewall;
+#[cfg(test)]
+mod fixture;
 mod job;
 #[cfg(test)]
 pub(crate) mod job_tests;
@@ -29,6 +32,8 @@ mod made;
 mod plan;
 pub mod preview;
 pub mod questions;
+pub mod network;
+pub mod preflight;
 mod request;
 mod secrets;
 pub mod services;
