@@ -5,6 +5,8 @@ mod files;
 
 use serde::{Deserialize, Serialize};
 
+use super::storage::block::iscsi::{MadeNode, MadeSession};
+use super::storage::block::{Activated, MadeDomainTags, MadeGroup, MadeLogical, MadePhysical};
 use super::{DeployError, World};
 pub use files::{ChangedFile, MadeDirectory, MadeFile, MadeLink};
 
@@ -80,4 +82,18 @@ made! {
     Changed(ChangedFile),
     /// A symbolic link.
     Link(MadeLink),
+    /// LVM's label of a device.
+    Physical(MadePhysical),
+    /// A volume group.
+    Group(MadeGroup),
+    /// A logical volume.
+    Logical(MadeLogical),
+    /// The tags that make a volume group a storage domain.
+    DomainTags(MadeDomainTags),
+    /// Active logical volumes.
+    Activated(Activated),
+    /// A portal's record of open-iscsi.
+    IscsiNode(MadeNode),
+    /// An iSCSI session.
+    IscsiSession(MadeSession),
 }

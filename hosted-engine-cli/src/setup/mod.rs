@@ -14,11 +14,11 @@ mod args;
 mod domain;
 mod find;
 mod host;
-mod leases;
+pub(crate) mod leases;
 mod libvirt;
 mod report;
 mod vm;
-mod volume;
+pub(crate) mod volume;
 
 #[cfg(test)]
 mod tests;

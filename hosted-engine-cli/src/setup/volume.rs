@@ -9,19 +9,19 @@ use uuid::Uuid;
 
 use super::{SetupError, io as io_error};
 
-pub(super) const BLANK_UUID: &str = "00000000-0000-0000-0000-000000000000";
+pub(crate) const BLANK_UUID: &str = "00000000-0000-0000-0000-000000000000";
 
 /// One MiB.
-pub(super) const MIB: u64 = 1 << 20;
+pub(crate) const MIB: u64 = 1 << 20;
 
 /// Description of the volume with the hosts' blocks.
-pub(super) const METADATA: &str = "hosted-engine.metadata";
+pub(crate) const METADATA: &str = "hosted-engine.metadata";
 /// Description of the volume with the `hosted-engine` lockspace.
-pub(super) const LOCKSPACE: &str = "hosted-engine.lockspace";
+pub(crate) const LOCKSPACE: &str = "hosted-engine.lockspace";
 /// Description of the volume with the cluster's configuration files.
-pub(super) const CONFIGURATION: &str = "HostedEngineConfigurationImage";
+pub(crate) const CONFIGURATION: &str = "HostedEngineConfigurationImage";
 /// Description of the VM's disk.
-pub(super) const DISK: &str = "HostedEngine";
+pub(crate) const DISK: &str = "HostedEngine";
 
 /// Where a volume is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

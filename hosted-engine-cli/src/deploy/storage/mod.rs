@@ -6,6 +6,8 @@
 //! | block | this program, through LVM | iSCSI, Fibre Channel, without VDSM |
 //! | vdsm | VDSM, by its verbs | hosts that VDSM manages |
 
+pub mod block;
+
 use std::path::PathBuf;
 
 use uuid::Uuid;
