@@ -10,26 +10,32 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ha_broker::whiteboard::{DirectIo, SectorSize, Whiteboard as _};
+use ha_broker::whiteboard::direct_io::{DirectIo, SectorSize};
+use ha_broker::whiteboard::{BlockRange, Whiteboard as _};
 use ha_config::ha_toml::Hypervisor;
 use ha_config::{HostedEngineConf, Paths};
 use ha_tests::sanlock::{SanlockDaemon, Speed};
 use hosted_engine_cli::cli::OpenVm;
 use hosted_engine_cli::deploy::services::{ServiceState, Services};
-use hosted_engine_cli::deploy::storage::block::{Block, bring_up};
-use hosted_engine_cli::deploy::storage::{Backend as _, Role};
+use hosted_engine_cli::deploy::storage::block::Block;
+use hosted_engine_cli::deploy::storage::{
+    Backend as _, Connect, MakeDomain, ShareConfiguration, WriteLeases, attach, detach,
+};
 use hosted_engine_cli::deploy::{
     Boot, BridgeOrigin, Call, DeployError, Engine, Family, FirstHost, FurtherHost, HostIdentity, Ids,
-    Installed, Job, Journal, Lun, Network, Request, Said, Secrets, Step, StepId, Storage, StorageKind,
-    ToolError, Tools, Vm, World, run, undo,
+    Installed, Journal, Lun, Network, Request, Said, Secrets, Step, Storage, StorageKind, ToolError, Tools,
+    Vm, World, run, undo,
 };
-use hosted_engine_cli::setup::Quiet;
+use hosted_engine_cli::setup::{ClusterConf, Quiet};
 use sanlock_client::{
-    AcquireOptions, AddOptions, Disk, DiskPath, GridSize, Lockspace, LockspaceName, Registration, Resource,
-    ResourceName, WriteLockspaceOptions,
+    AcquireOptions, AddOptions, Disk, DiskPath, GridSize, Lockspace, LockspaceName, Registration,
+    RemoveOptions, Resource, ResourceName,
 };
 
 const MIB: u64 = 1 << 20;
+
+/// No sanlock.
+const FILE_LEASES: &str = "[lease]\nadapter = \"file\"\n";
 
 /// A loop device over a sparse file, as the LUN that every host sees.
 struct LoopDevice {
@@ -123,53 +129,8 @@ impl Services for NoServices {
 }
 
 /// What a deployment does with storage, in its order.
-struct Whole(StepId);
-
-impl Step for Whole {
-    fn id(&self) -> StepId {
-        self.0
-    }
-    fn title(&self) -> String {
-        format!("{:?}", self.0)
-    }
-    fn run(&self, job: &mut Job<'_>) -> Result<(), DeployError> {
-        match self.0 {
-            StepId::StorageConnection => Block.connect(job),
-            StepId::StorageDomain => {
-                Block.make_domain(job)?;
-                for (role, mib) in [
-                    (Role::Metadata, 8),
-                    (Role::Lockspace, 8),
-                    (Role::Configuration, 1),
-                    (Role::Disk, 1024),
-                ] {
-                    Block.make_volume(job, role, mib * MIB)?;
-                }
-                Block.prepare(job)
-            }
-            _ => Block.complete(job),
-        }
-    }
-}
-
-fn steps(ids: &[StepId]) -> Vec<Box<dyn Step>> {
-    ids.iter().map(|id| Box::new(Whole(*id)) as Box<dyn Step>).collect()
-}
-
-const FIRST: [StepId; 3] = [StepId::StorageConnection, StepId::StorageDomain, StepId::SharedConfiguration];
-
-struct Prepare;
-
-impl Step for Prepare {
-    fn id(&self) -> StepId {
-        StepId::StorageDomain
-    }
-    fn title(&self) -> String {
-        "prepare".to_owned()
-    }
-    fn run(&self, job: &mut Job<'_>) -> Result<(), DeployError> {
-        Block.prepare(job)
-    }
+fn first_steps() -> Vec<Box<dyn Step>> {
+    vec![Box::new(Connect), Box::new(MakeDomain), Box::new(WriteLeases), Box::new(ShareConfiguration)]
 }
 
 fn storage(device: &Path) -> Storage {
@@ -193,7 +154,7 @@ fn network() -> Network {
     }
 }
 
-fn first_host(device: &Path) -> Request {
+fn first_host(device: &Path, ha_toml: &str) -> Request {
     Request::FirstHost(Box::new(FirstHost {
         hypervisor: Hypervisor::Qemu,
         family: Family::Auto,
@@ -216,7 +177,7 @@ fn first_host(device: &Path) -> Request {
         engine: Engine { fqdn: "engine.example.com".to_owned(), host_name: "h1".to_owned() },
         host: HostIdentity { id: 1, name: "h1".to_owned() },
         ids: Ids::draw(),
-        ha_toml: String::new(),
+        ha_toml: ha_toml.to_owned(),
     }))
 }
 
@@ -255,12 +216,12 @@ fn walk(pick: impl Fn(usize, usize) -> bool) {
     let device = LoopDevice::new(8 << 30, "512");
     let dir = tempfile::tempdir().unwrap();
     let root = host(dir.path(), "h");
-    let request = first_host(&device.path);
+    let request = first_host(&device.path, FILE_LEASES);
     let count = {
         let tools = Machine::new(&root, None);
         on_host(&root, &request, &tools, |world| {
             let mut journal = Journal::begin(&dir.path().join("whole"), 0, request.clone()).unwrap();
-            run(&steps(&FIRST), world, &mut journal).unwrap();
+            run(&first_steps(), world, &mut journal).unwrap();
             let calls = tools.calls.load(Ordering::Relaxed);
             undo(world, &mut journal).unwrap();
             calls
@@ -269,18 +230,18 @@ fn walk(pick: impl Fn(usize, usize) -> bool) {
     device.assert_empty();
     for number in (0..count).filter(|number| pick(*number, count)) {
         for is_after in [false, true] {
-            let request = first_host(&device.path);
+            let request = first_host(&device.path, FILE_LEASES);
             let path = dir.path().join(format!("{number}-{is_after}"));
             let mut journal = Journal::begin(&path, 0, request.clone()).unwrap();
             let tools = Machine::new(&root, Some((number, is_after)));
-            let cut = on_host(&root, &request, &tools, |world| run(&steps(&FIRST), world, &mut journal));
+            let cut = on_host(&root, &request, &tools, |world| run(&first_steps(), world, &mut journal));
             // What only looks, or waits for udev, may fail without harm.
             drop(journal);
             let mut journal = Journal::open(&path).unwrap().unwrap();
             let tools = Machine::new(&root, None);
             on_host(&root, &request, &tools, |world| {
                 if is_after && cut.is_err() {
-                    run(&steps(&FIRST), world, &mut journal).unwrap();
+                    run(&first_steps(), world, &mut journal).unwrap();
                 }
                 undo(world, &mut journal).unwrap_or_else(|error| panic!("cut {number} {is_after}: {error}"));
             });
@@ -311,61 +272,23 @@ fn serves_two_hosts(sector: &str, bytes: u64, grid: GridSize, expected: SectorSi
     let device = LoopDevice::new(bytes, sector);
     let dir = tempfile::tempdir().unwrap();
     let (one, two) = (host(dir.path(), "h1"), host(dir.path(), "h2"));
-    let request = first_host(&device.path);
+    let daemon = |root: &Path, name: &str| {
+        SanlockDaemon::start(&Paths::new(root).sanlock_run_dir(), name, Speed::Tenfold).unwrap()
+    };
+    let (sanlock, sanlock_of_two) = (daemon(&one, "h1"), daemon(&two, "h2"));
+    let request = first_host(&device.path, "[lease]\nio_timeout = 3\n");
     let ids = ids(&request);
     let tools = Machine::new(&one, None);
     let mut journal = Journal::begin(&dir.path().join("first"), 0, request.clone()).unwrap();
-    on_host(&one, &request, &tools, |world| run(&steps(&FIRST), world, &mut journal)).unwrap();
+    on_host(&one, &request, &tools, |world| run(&first_steps(), world, &mut journal)).unwrap();
 
     // Taken: a second deployment is refused, and says what is there.
-    let other = first_host(&device.path);
+    let other = first_host(&device.path, FILE_LEASES);
     let mut second = Journal::begin(&dir.path().join("second"), 0, other.clone()).unwrap();
-    let error = on_host(&one, &other, &tools, |world| run(&steps(&FIRST), world, &mut second)).unwrap_err();
+    let error = on_host(&one, &other, &tools, |world| run(&first_steps(), world, &mut second)).unwrap_err();
     assert!(error.to_string().contains("it is a physical volume of LVM"), "{error}");
 
-    // Leases, where the daemons look for them.
-    let conf_text = format!(
-        "domainType=fc\nsdUUID={sd}\nvm_disk_id={}\nvm_disk_vol_id={}\nmetadata_image_UUID={}\nmetadata_volume_UUID={}\n\
-         lockspace_image_UUID={}\nlockspace_volume_UUID={}\nconf_image_UUID={}\nconf_volume_UUID={}\nhost_id=1\n",
-        ids.disk.image,
-        ids.disk.volume,
-        ids.metadata.image,
-        ids.metadata.volume,
-        ids.lockspace.image,
-        ids.lockspace.volume,
-        ids.configuration.image,
-        ids.configuration.volume,
-        sd = ids.sd,
-    );
-    let conf = HostedEngineConf::parse(&Paths::new(&one), &conf_text);
-    let sanlock = SanlockDaemon::start(&dir.path().join("s1"), "h1", Speed::Tenfold).unwrap();
-    let client = sanlock.client();
-    let lease = on_host(&one, &request, &tools, |world| Block.vm_lease(&world)).unwrap();
-    assert_eq!(lease.path, conf.storage_domain_dir().unwrap().join("dom_md/leases"));
-    assert_eq!(lease.offset, 104 * grid.align_bytes());
-    let space = lockspace(&ids.sd.to_string(), 1, &conf.ids_path().unwrap());
-    let blocks = lockspace("hosted-engine", 1, &conf.lockspace_path().unwrap());
-    let options = WriteLockspaceOptions { io_timeout: Some(3), grid: Some(grid) };
-    for space in [&space, &blocks] {
-        client.write_lockspace(space, grid.max_hosts(), options).unwrap();
-        client.add_lockspace(space, AddOptions { io_timeout: Some(3), is_async: false }).unwrap();
-    }
-    let resource = Resource {
-        lockspace: space.name.clone(),
-        name: ResourceName::new(ids.disk.volume.to_string()).unwrap(),
-        disks: vec![Disk { path: DiskPath::new(&lease.path).unwrap(), offset: lease.offset }],
-    };
-    client.write_resource(&resource, grid.max_hosts(), 0, Some(grid)).unwrap();
-    let mut registration = Registration::register_self(&client).unwrap();
-    registration.acquire(std::slice::from_ref(&resource), &AcquireOptions::default()).unwrap();
-    assert_eq!(client.read_resource_owners(&resource).unwrap().owners[0].host_id, 1);
-
-    // A further host finds it, prepares it, and reads what the first wrote in its block.
-    let whiteboard = |conf: &HostedEngineConf| DirectIo::new(conf.metadata_path().unwrap());
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let board = whiteboard(&conf);
-    runtime.block_on(board.write_block(1, &[b'x'; 4096])).unwrap();
-    assert_eq!(board.sector_size(), Some(expected));
+    // A further host finds it and what is written in it.
     let further = Request::FurtherHost(Box::new(FurtherHost {
         storage: storage(&device.path),
         network: network(),
@@ -374,42 +297,95 @@ fn serves_two_hosts(sector: &str, bytes: u64, grid: GridSize, expected: SectorSi
     }));
     let tools_of_two = Machine::new(&two, None);
     let mut joining = Journal::begin(&dir.path().join("join"), 0, further.clone()).unwrap();
-    on_host(&two, &further, &tools_of_two, |world| {
+    let cluster = on_host(&two, &further, &tools_of_two, |world| {
         let found = Block.find(&world).unwrap();
         assert_eq!(found.iter().map(|found| found.sd_uuid).collect::<Vec<_>>(), [ids.sd]);
-        assert!(found[0].configuration.exists());
-        run(&[Box::new(Prepare) as Box<dyn Step>], world, &mut joining).unwrap();
-        assert_eq!(Block.vm_lease(&world).unwrap().offset, lease.offset);
+        run(&[Box::new(Connect) as Box<dyn Step>], world, &mut joining).unwrap();
+        ClusterConf::read(&found[0].configuration).unwrap()
     });
-    let conf_of_two = HostedEngineConf::parse(&Paths::new(&two), &conf_text);
-    let read = runtime.block_on(whiteboard(&conf_of_two).read_blocks(0, 2)).unwrap();
-    assert_eq!(read[4096..8192], [b'x'; 4096]);
-    assert!(conf_of_two.vm_disk_path().unwrap().exists() && conf_of_two.conf_volume_path().unwrap().unwrap().exists());
-
-    // What is in use here stays as it is.
-    let error = on_host(&one, &request, &tools, |world| undo(world, &mut journal)).unwrap_err();
-    assert!(error.to_string().contains("in use"), "{error}");
-    registration.release_all().unwrap();
-    for space in [&space, &blocks] {
-        client.remove_lockspace(space, sanlock_client::RemoveOptions::default()).unwrap();
+    let (conf, conf_of_two) = (cluster.parsed(&Paths::new(&one)), cluster.parsed(&Paths::new(&two)));
+    for conf in [&conf, &conf_of_two] {
+        for path in [conf.vm_disk_path(), conf.conf_volume_path().map(Option::unwrap), conf.xleases_path()] {
+            assert!(path.unwrap().exists());
+        }
     }
 
-    // A boot: nothing is active, /run is empty.
-    on_host(&two, &further, &tools_of_two, |world| undo(world, &mut joining)).unwrap();
-    assert!(!conf_of_two.metadata_path().unwrap().exists());
-    bring_up(&Paths::new(&two), &tools_of_two, &conf_of_two).unwrap();
-    bring_up(&Paths::new(&two), &tools_of_two, &conf_of_two).unwrap();
-    assert!(conf_of_two.metadata_path().unwrap().exists() && conf_of_two.ids_path().unwrap().exists());
+    // The VM's lease is where both look for it, and has one owner.
+    let lockspaces = |conf: &HostedEngineConf, id| {
+        [(ids.sd.to_string(), conf.ids_path()), ("hosted-engine".to_owned(), conf.lockspace_path())]
+            .map(|(name, path)| lockspace(&name, id, &path.unwrap()))
+    };
+    let lease = |conf: &HostedEngineConf| {
+        let (path, offset) = conf.vm_lease_place().unwrap();
+        assert_eq!(offset, 104 * grid.align_bytes());
+        Resource {
+            lockspace: LockspaceName::new(ids.sd.to_string()).unwrap(),
+            name: ResourceName::new(ids.disk.volume.to_string()).unwrap(),
+            disks: vec![Disk { path: DiskPath::new(&path).unwrap(), offset }],
+        }
+    };
+    let (client, client_of_two) = (sanlock.client(), sanlock_of_two.client());
+    let joins = [(&client, &conf, 1), (&client_of_two, &conf_of_two, 2)];
+    for (client, conf, id) in joins {
+        for space in lockspaces(conf, id) {
+            client.add_lockspace(&space, AddOptions { io_timeout: Some(3), is_async: false }).unwrap();
+        }
+    }
+    let take = |client, conf| {
+        let mut registration = Registration::register_self(client).unwrap();
+        let options = AcquireOptions { no_wait: true, ..AcquireOptions::default() };
+        registration.acquire(&[lease(conf)], &options).map(|()| registration)
+    };
+    let mut held = take(&client, &conf).unwrap();
+    assert!(take(&client_of_two, &conf_of_two).is_err(), "two hosts have the VM's lease");
+    assert_eq!(client_of_two.read_resource_owners(&lease(&conf_of_two)).unwrap().owners[0].host_id, 1);
+    let error = on_host(&one, &request, &tools, |world| undo(world, &mut journal)).unwrap_err();
+    assert!(error.to_string().contains("in use"), "{error}");
+    held.release_all().unwrap();
+    drop(held);
+    drop(take(&client_of_two, &conf_of_two).unwrap());
 
-    // While another host holds its id the domain stays, and goes when it has left.
-    let sanlock_of_two = SanlockDaemon::start(&dir.path().join("s2"), "h2", Speed::Tenfold).unwrap();
-    let of_two = lockspace(&ids.sd.to_string(), 2, &conf_of_two.ids_path().unwrap());
-    let client_of_two = sanlock_of_two.client();
-    client_of_two.add_lockspace(&of_two, AddOptions { io_timeout: Some(3), is_async: false }).unwrap();
-    on_host(&one, &request, &tools, |world| undo(world, &mut journal)).unwrap();
+    // One host reads what the other writes into its block.
+    let board = |conf: &HostedEngineConf| DirectIo::new(conf.metadata_path().unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let writer = board(&conf);
+    runtime.block_on(writer.write(1, &[b'x'; 4096], &|| Ok(()))).unwrap();
+    assert_eq!(writer.sector_size(), Some(expected));
+    let range = BlockRange { first: 0, count: 3 };
+    let reading = runtime.block_on(board(&conf_of_two).read(&[range])).unwrap();
+    assert_eq!(reading.present, [(1, Box::new([b'x'; 4096]))]);
+
+    // While the other holds its id the domain stays.
+    for space in lockspaces(&conf, 1) {
+        client.remove_lockspace(&space, RemoveOptions::default()).unwrap();
+    }
+    let mut early = Journal::open(&copy_of(&dir.path().join("first"))).unwrap().unwrap();
+    on_host(&one, &request, &tools, |world| undo(world, &mut early)).unwrap();
     let out = Command::new("wipefs").arg("--no-act").arg(&device.path).output().unwrap();
     assert!(String::from_utf8_lossy(&out.stdout).contains("LVM2_member"), "{out:?}");
-    client_of_two.remove_lockspace(&of_two, sanlock_client::RemoveOptions::default()).unwrap();
+
+    // A boot: what was active is not, and comes back.
+    for space in lockspaces(&conf_of_two, 2) {
+        client_of_two.remove_lockspace(&space, RemoveOptions::default()).unwrap();
+    }
+    assert!(detach(&conf_of_two, &tools_of_two).unwrap());
+    assert!(!conf_of_two.metadata_path().unwrap().exists());
+    fs::remove_dir_all(two.join("run/vdsm")).unwrap();
+    assert!(attach(&conf_of_two, &tools_of_two).unwrap());
+    assert!(!attach(&conf_of_two, &tools_of_two).unwrap());
+    assert!(conf_of_two.metadata_path().unwrap().exists() && conf_of_two.ids_path().unwrap().exists());
+    on_host(&two, &further, &tools_of_two, |world| undo(world, &mut joining)).unwrap();
+    assert!(!two.join("rhev").exists() || fs::read_dir(two.join("rhev")).unwrap().next().is_none());
+
+    on_host(&one, &request, &tools, |world| undo(world, &mut journal)).unwrap();
+    device.assert_empty();
+}
+
+/// So that one journal can be undone twice.
+fn copy_of(journal: &Path) -> PathBuf {
+    let copy = journal.with_extension("copy");
+    fs::copy(journal, &copy).unwrap();
+    copy
 }
 
 #[test]

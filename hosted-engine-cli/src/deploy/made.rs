@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::storage::block::iscsi::{MadeNode, MadeSession};
 use super::storage::block::{Activated, MadeDomainTags, MadeGroup, MadeLogical, MadePhysical};
+use super::storage::files::{MadeDomain, MadeMount, PublishedDomain};
 use super::{DeployError, World};
 pub use files::{ChangedFile, MadeDirectory, MadeFile, MadeLink};
 
@@ -96,4 +97,10 @@ made! {
     IscsiNode(MadeNode),
     /// An iSCSI session.
     IscsiSession(MadeSession),
+    /// A mount.
+    Mount(MadeMount),
+    /// A storage domain of files.
+    Domain(MadeDomain),
+    /// A storage domain of files that others find.
+    PublishedDomain(PublishedDomain),
 }

@@ -1,33 +1,29 @@
-//! Making the storage domain.
+//! Making the storage domain alone, by the steps of deployment, on storage that is mounted already.
 
-use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use engine_vm::EngineVm;
 use ha_config::hosted_engine::escape_connection;
-use ha_config::{DomainType, HaToml, Paths, conf_archive};
+use ha_config::{DomainType, HostedEngineConf, Paths};
 use uuid::Uuid;
 
 use super::find::ClusterConf;
-use super::leases::{LOCKSPACE_NAME, Leases, grid_for};
+use super::leases::grid_for;
 use super::report::Report;
-use super::volume::{
-    CONFIGURATION, DISK, LOCKSPACE, METADATA, MIB, Owner, VolumeId, copy, directory, write_meta, zeros,
-};
+use super::volume::copy;
 use super::{ClusterSpec, SetupError, io};
-use crate::shared_file::SharedFile;
-
-/// Bytes of the metadata volume: a block of 4096 bytes for the cluster and for each of 2000 hosts, in whole MiB.
-const METADATA_BYTES: u64 = 8 * MIB;
-const _: () = assert!(METADATA_BYTES >= metadata_format::FILE_SIZE);
-
-/// Says that a directory is an unfinished set-up of ours.
-const MARKER: &str = "hosted-engine-setup-in-progress";
+use crate::deploy::services::{ServiceState, Services};
+use crate::deploy::storage::{MakeDomain, Role, ShareConfiguration, WriteLeases};
+use crate::deploy::{
+    self, DeployError, FirstHost, Ids, Installed, Job, Journal, Request, Secrets, Step, StepId, StorageKind,
+    World,
+};
 
 /// Where the VM's disk comes from.
 #[derive(Debug, Clone)]
 pub enum DiskSource {
-    /// A new disk of so many bytes, all zeros, space taken as it is used.
+    /// A new disk of so many bytes in whole GiB, all zeros, space taken as it is used.
     Empty(u64),
     /// A copy of a raw image, made at least so many bytes long.
     Copy(PathBuf, u64),
@@ -69,256 +65,175 @@ pub fn create_storage(
     report: &dyn Report,
 ) -> Result<ClusterConf, SetupError> {
     let paths = &super::absolute(paths)?;
-    let toml = HaToml::parse(paths, &cluster.ha_toml)?;
-    let leases = Leases::new(paths, &toml);
     cluster.vm.check()?;
-    leases.check()?;
-    let mount = storage.mount_dir(paths);
-    let owner = check_mount(storage, &mount)?;
-    remove_unfinished(&mount, report)?;
+    let request = request(storage, cluster)?;
+    let path = paths.setup_state_dir().join("storage.journal");
+    std::fs::create_dir_all(paths.setup_state_dir()).map_err(io("create the directory", &path))?;
+    let secrets = Secrets::default();
+    let open_vm = |_: &HostedEngineConf| -> anyhow::Result<Arc<dyn EngineVm>> {
+        anyhow::bail!("no VM is started here")
+    };
+    let world = World {
+        paths,
+        tools: &Installed,
+        report,
+        secrets: &secrets,
+        request: &request,
+        services: &NoServices,
+        open_vm: &open_vm,
+    };
+    let made = make(storage, world, &path, time);
+    made.map_err(|error| match error {
+        DeployError::Setup(error) => error,
+        other => SetupError::Refused(other.to_string()),
+    })
+}
 
-    let sd_uuid = Uuid::new_v4();
-    let work = mount.join(format!(".{sd_uuid}.setup"));
-    report.info(&format!("Creating Storage Domain {} ({sd_uuid})", storage.name));
-    directory(&work, owner)?;
-    fs::write(work.join(MARKER), "").map_err(io("write", &work))?;
-    let made = fill(paths, &work, sd_uuid, storage, cluster, &leases, time, owner, report);
-    let made = made.and_then(|conf| {
-        let target = mount.join(sd_uuid.to_string());
-        fs::remove_file(work.join(MARKER)).map_err(io("remove the marker in", &work))?;
-        fs::rename(&work, &target).map_err(io("rename", &work))?;
-        ha_config::atomic::sync_directory_of(&target)?;
-        Ok(conf)
+fn make(storage: &StorageSpec, world: World<'_>, path: &Path, time: u64) -> Result<ClusterConf, DeployError> {
+    if let Some(mut journal) = Journal::open(path)?
+        && journal.story().outcome.is_none()
+    {
+        let request = journal.story().request.clone();
+        deploy::undo(World { request: &request, ..world }, &mut journal)?;
+    }
+    let at = i64::try_from(time).unwrap_or(0);
+    let mut journal = Journal::begin(path, at, world.request.clone())?;
+    let mut steps: Vec<Box<dyn Step>> =
+        vec![Box::new(MakeDomain), Box::new(WriteLeases), Box::new(ShareConfiguration)];
+    if let DiskSource::Copy(image, bytes) = &storage.disk {
+        steps.insert(1, Box::new(CopyDisk { image: image.clone(), bytes: *bytes }));
+    }
+    if let Err(error) = deploy::run(&steps, world, &mut journal) {
+        deploy::undo(world, &mut journal)?;
+        return Err(error);
+    }
+    let volume = deploy::storage::backend(world.request).volume(&world, Role::Configuration);
+    Ok(ClusterConf::read(&volume)?)
+}
+
+fn request(storage: &StorageSpec, cluster: &ClusterSpec) -> Result<Request, SetupError> {
+    let refused = |text: String| Err(SetupError::Refused(text));
+    let kind = match storage.domain_type {
+        DomainType::Nfs => StorageKind::Nfs,
+        DomainType::Nfs3 => StorageKind::Nfs3,
+        DomainType::Nfs4 => StorageKind::Nfs4,
+        DomainType::Glusterfs => StorageKind::Glusterfs,
+        DomainType::Posixfs => StorageKind::Directory,
+        DomainType::Iscsi | DomainType::Fc => {
+            return refused(format!(
+                "storage of the type {} needs VDSM to make its volumes; here use nfs, glusterfs or posixfs",
+                storage.domain_type.word()
+            ));
+        }
+    };
+    let bytes = match &storage.disk {
+        DiskSource::Empty(bytes) => *bytes,
+        DiskSource::Copy(image, bytes) => {
+            std::fs::metadata(image).map_err(io("look at", image))?.len().max(*bytes)
+        }
+    };
+    let gateway = cluster.gateway.as_deref().map(|text| {
+        text.parse().map_err(|_| SetupError::Refused(format!("the gateway {text:?} is no IP address")))
     });
-    if made.is_err() {
-        // The next run does it when this does not work.
-        let _ = fs::remove_dir_all(&work);
-    }
-    let conf = made?;
-    report.info("Storage Domain created");
-    Ok(conf)
-}
-
-fn check_mount(storage: &StorageSpec, mount: &Path) -> Result<Owner, SetupError> {
-    if storage.domain_type.is_block() {
-        let kind = storage.domain_type.word();
-        return Err(SetupError::Refused(format!(
-            "storage of the type {kind} needs VDSM to make its volumes; here use nfs, glusterfs or posixfs"
-        )));
-    }
-    let meta = fs::metadata(mount).map_err(io("look at the mounted storage at", mount))?;
-    if !meta.is_dir() {
-        return Err(SetupError::Refused(format!(
-            "{} is not a directory: mount {} there first",
-            mount.display(),
-            storage.storage
-        )));
-    }
-    for entry in fs::read_dir(mount).map_err(io("read", mount))? {
-        let path = entry.map_err(io("read", mount))?.path();
-        if path.join("ha_agent").exists() {
-            let advice =
-                "this storage carries a hosted engine already; add this host to it (hosted-engine setup \
-                          host), or give other storage"
-                    .to_owned();
-            return Err(SetupError::Exists { path, advice });
-        }
-    }
-    Ok(Owner { uid: meta.uid(), gid: meta.gid() })
-}
-
-/// Removes what an interrupted set-up left: only directories of our form of name with our marker inside.
-fn remove_unfinished(mount: &Path, report: &dyn Report) -> Result<(), SetupError> {
-    for entry in fs::read_dir(mount).map_err(io("read", mount))? {
-        let entry = entry.map_err(io("read", mount))?;
-        let name = entry.file_name();
-        let ours = name
-            .to_str()
-            .and_then(|name| name.strip_prefix('.')?.strip_suffix(".setup"))
-            .is_some_and(|uuid| Uuid::try_parse(uuid).is_ok());
-        let path = entry.path();
-        if ours && path.join(MARKER).exists() {
-            report.warning(&format!("Removing what an interrupted set-up left in {}", path.display()));
-            fs::remove_dir_all(&path).map_err(io("remove", &path))?;
-        }
-    }
-    Ok(())
-}
-
-#[allow(clippy::too_many_arguments, reason = "one call, split off to clean up after it")]
-fn fill(
-    paths: &Paths,
-    work: &Path,
-    sd_uuid: Uuid,
-    storage: &StorageSpec,
-    cluster: &ClusterSpec,
-    leases: &Leases,
-    time: u64,
-    owner: Owner,
-    report: &dyn Report,
-) -> Result<ClusterConf, SetupError> {
-    for name in ["dom_md", "images", "ha_agent"] {
-        directory(&work.join(name), owner)?;
-    }
-    let dom_md = work.join("dom_md");
-    zeros(&dom_md.join("inbox"), 16 * MIB, false, owner)?;
-    zeros(&dom_md.join("outbox"), 16 * MIB, false, owner)?;
-    let ids = dom_md.join("ids");
-    zeros(&ids, MIB, true, owner)?;
-    let grid = grid_for(SharedFile::open(&ids, false)?.sector_size()?);
-    let area = grid.align_bytes();
-    if area != MIB {
-        fs::remove_file(&ids).map_err(io("remove", &ids))?;
-        zeros(&ids, area, true, owner)?;
-    }
-    zeros(&dom_md.join("leases"), 2 * area, true, owner)?;
-    zeros(&dom_md.join("xleases"), 1024 * MIB, false, owner)?;
-
-    let volume = |description: &str, bytes: u64| -> Result<VolumeId, SetupError> {
-        report.info(&format!("Creating Image for '{description}' ..."));
-        let id = VolumeId::new();
-        directory(&work.join("images").join(id.image.to_string()), owner)?;
-        let path = id.path(work);
-        let bytes = match (&storage.disk, description == DISK) {
-            (DiskSource::Empty(_), true) => {
-                zeros(&path, bytes, false, owner)?;
-                bytes
-            }
-            (DiskSource::Copy(source, _), true) => copy(source, &path, bytes, owner)?,
-            (_, false) => {
-                zeros(&path, bytes, true, owner)?;
-                bytes
-            }
-        };
-        write_meta(work, sd_uuid, id, description, bytes, time, owner)?;
-        Ok(id)
-    };
-    let metadata = volume(METADATA, METADATA_BYTES)?;
-    let lockspace = volume(LOCKSPACE, area)?;
-    let configuration = volume(CONFIGURATION, MIB)?;
-    let disk = match &storage.disk {
-        DiskSource::Empty(bytes) | DiskSource::Copy(_, bytes) => volume(DISK, bytes.next_multiple_of(4096))?,
-    };
-    for (name, id) in [(METADATA, metadata), (LOCKSPACE, lockspace)] {
-        let link = work.join("ha_agent").join(name);
-        let target = PathBuf::from("..").join(id.path(Path::new("")));
-        symlink(target, &link).map_err(io("create the link", &link))?;
-    }
-
-    report.info("Initializing the lockspaces and the VM's lease");
-    leases.write_lockspace(LOCKSPACE_NAME, &lockspace.path(work), grid)?;
-    leases.write_lockspace(&sd_uuid.to_string(), &ids, grid)?;
-    let mut lease = disk.path(work).into_os_string();
-    lease.push(".lease");
-    let lease = PathBuf::from(lease);
-    zeros(&lease, area, true, owner)?;
-    leases.write_lease(&sd_uuid.to_string(), &disk.volume.to_string(), &lease, grid)?;
-
-    report.info("Saving the cluster's configuration on the shared storage");
-    let vm_conf = cluster.vm.conf(paths.vm_conf(), &cluster.bridge, sd_uuid, disk.image, disk.volume);
-    let conf = ClusterConf {
-        hosted_engine_conf: hosted_engine_conf(
-            storage,
-            cluster,
-            sd_uuid,
-            [disk, metadata, lockspace, configuration],
-        ),
-        vm_conf: vm_conf.to_string(),
-        broker_conf: include_str!("../../../etc/broker.conf").to_owned(),
+    let (vm, ids) = (&cluster.vm, Ids { vm: cluster.vm.id, ..Ids::draw() });
+    let kernel = vm.kernel.clone();
+    Ok(Request::FirstHost(Box::new(FirstHost {
+        hypervisor: ha_config::ha_toml::Hypervisor::Qemu,
+        family: deploy::Family::Auto,
+        storage: deploy::Storage {
+            kind,
+            connection: storage.storage.clone(),
+            mount_options: String::new(),
+            iscsi: None,
+            lun: None,
+        },
+        domain_name: storage.name.clone(),
+        datacenter: "hosted_datacenter".to_owned(),
+        network: deploy::Network {
+            bridge: cluster.bridge.clone(),
+            origin: deploy::BridgeOrigin::Adopted,
+            gateway: gateway.transpose()?,
+            test: cluster.network_test.clone(),
+            tcp_target: cluster.tcp_target.clone(),
+            open_firewall: false,
+        },
+        vm: deploy::Vm {
+            boot: deploy::Boot::Disk(None),
+            disk_gib: bytes.div_ceil(1 << 30),
+            memory_mb: vm.memory_mb,
+            vcpus: vm.vcpus,
+            mac: vm.mac.clone(),
+            console: vm.graphics.clone(),
+            machine: vm.machine.clone(),
+            cpu: vm.cpu.clone(),
+            kernel: kernel
+                .map(|kernel| (kernel, vm.initrd.clone(), vm.kernel_args.clone().unwrap_or_default())),
+            seed: None,
+        },
+        engine: deploy::Engine { fqdn: cluster.fqdn.clone(), host_name: "hosted_engine_1".to_owned() },
+        host: deploy::HostIdentity { id: 1, name: String::new() },
+        ids,
         ha_toml: cluster.ha_toml.clone(),
-        answers: answers(storage, cluster),
-    };
-    let archive = conf_archive::write(&conf.files(), time)?;
-    SharedFile::open(&configuration.path(work), true)?.write(0, &archive)?;
-    domain_metadata(&dom_md.join("metadata"), storage, sd_uuid, grid.sector_bytes(), owner)?;
-    for directory in ["dom_md", "images", "ha_agent"] {
-        let path = work.join(directory);
-        File::open(&path).and_then(|dir| dir.sync_all()).map_err(io("sync", &path))?;
+    })))
+}
+
+/// Fills the VM's disk from a raw image.
+struct CopyDisk {
+    image: PathBuf,
+    bytes: u64,
+}
+
+impl Step for CopyDisk {
+    fn id(&self) -> StepId {
+        StepId::Disk
     }
-    Ok(conf)
+
+    fn title(&self) -> String {
+        format!("Copying {}", self.image.display())
+    }
+
+    fn run(&self, job: &mut Job<'_>) -> Result<(), DeployError> {
+        let disk = deploy::storage::backend(job.world.request).volume(&job.world, Role::Disk);
+        Ok(copy(&self.image, &disk, self.bytes)?)
+    }
 }
 
-/// The cluster's hosted-engine.conf; each host adds its `host_id`.
-fn hosted_engine_conf(
-    storage: &StorageSpec,
-    cluster: &ClusterSpec,
-    sd_uuid: Uuid,
-    [disk, metadata, lockspace, configuration]: [VolumeId; 4],
-) -> String {
-    let none = || "None".to_owned();
-    let (tcp_address, tcp_port) = cluster
-        .tcp_target
-        .as_ref()
-        .map_or_else(|| (none(), none()), |(host, port)| (host.clone(), port.to_string()));
-    let values = [
-        ("fqdn", cluster.fqdn.clone()),
-        ("vm_disk_id", disk.image.to_string()),
-        ("vm_disk_vol_id", disk.volume.to_string()),
-        ("vmid", cluster.vm.id.to_string()),
-        ("storage", storage.storage.clone()),
-        ("mnt_options", String::new()),
-        ("conf", "/var/run/ovirt-hosted-engine-ha/vm.conf".to_owned()),
-        ("host_id", none()),
-        ("console", cluster.vm.graphics.clone()),
-        ("domainType", storage.domain_type.word().to_owned()),
-        ("spUUID", super::volume::BLANK_UUID.to_owned()),
-        ("sdUUID", sd_uuid.to_string()),
-        ("connectionUUID", Uuid::new_v4().to_string()),
-        ("vdsm_use_ssl", "true".to_owned()),
-        ("gateway", cluster.gateway.clone().unwrap_or_else(none)),
-        ("bridge", cluster.bridge.clone()),
-        ("network_test", cluster.network_test.clone()),
-        ("tcp_t_address", tcp_address),
-        ("tcp_t_port", tcp_port),
-        ("metadata_volume_UUID", metadata.volume.to_string()),
-        ("metadata_image_UUID", metadata.image.to_string()),
-        ("lockspace_volume_UUID", lockspace.volume.to_string()),
-        ("lockspace_image_UUID", lockspace.image.to_string()),
-        ("conf_volume_UUID", configuration.volume.to_string()),
-        ("conf_image_UUID", configuration.image.to_string()),
-    ];
-    values.iter().flat_map(|(key, value)| [*key, "=", value.as_str(), "\n"]).collect()
-}
+/// Set-up of the storage alone starts nothing.
+struct NoServices;
 
-fn answers(storage: &StorageSpec, cluster: &ClusterSpec) -> String {
-    format!(
-        "[environment:default]\nOVEHOSTED_STORAGE/domainType=str:{}\nOVEHOSTED_STORAGE/storageDomainConnection=str:{}\n\
-         OVEHOSTED_STORAGE/storageDomainName=str:{}\nOVEHOSTED_NETWORK/fqdn=str:{}\nOVEHOSTED_NETWORK/bridgeName=str:{}\n\
-         OVEHOSTED_VM/vmMemSizeMB=int:{}\nOVEHOSTED_VM/vmVCpus=str:{}\nOVEHOSTED_VM/vmMACAddr=str:{}\n",
-        storage.domain_type.word(),
-        storage.storage,
-        storage.name,
-        cluster.fqdn,
-        cluster.bridge,
-        cluster.vm.memory_mb,
-        cluster.vm.vcpus,
-        cluster.vm.mac
-    )
+impl Services for NoServices {
+    fn state(&self, _: &str) -> Result<Option<ServiceState>, DeployError> {
+        Ok(None)
+    }
+
+    fn set(&self, service: &str, _: ServiceState) -> Result<(), DeployError> {
+        self.restart(service)
+    }
+
+    fn restart(&self, service: &str) -> Result<(), DeployError> {
+        Err(DeployError::Refused(format!("set-up of the storage does not start {service}")))
+    }
 }
 
 /// The storage domain's own description, with VDSM's keys. VDSM's checksum over it is left out: a domain made here is
 /// not in any engine's database, and an engine that imports it has it written anew.
-fn domain_metadata(
-    path: &Path,
-    storage: &StorageSpec,
+pub(crate) fn domain_metadata(
+    kind: DomainType,
+    name: &str,
+    connection: &str,
     sd_uuid: Uuid,
     sector: u32,
-    owner: Owner,
-) -> Result<(), SetupError> {
-    let kind = match storage.domain_type {
+) -> String {
+    let kind = match kind {
         DomainType::Nfs | DomainType::Nfs3 | DomainType::Nfs4 => "NFS",
         DomainType::Glusterfs => "GLUSTERFS",
         DomainType::Posixfs => "POSIXFS",
         DomainType::Iscsi => "ISCSI",
         DomainType::Fc => "FCP",
     };
-    let text = format!(
-        "ALIGNMENT={}\nBLOCK_SIZE={sector}\nCLASS=Data\nDESCRIPTION={}\nMASTER_VERSION=0\nPOOL_UUID=\n\
-         REMOTE_PATH={}\nROLE=Regular\nSDUUID={sd_uuid}\nTYPE={kind}\nVERSION=5\n",
+    format!(
+        "ALIGNMENT={}\nBLOCK_SIZE={sector}\nCLASS=Data\nDESCRIPTION={name}\nMASTER_VERSION=0\nPOOL_UUID=\n\
+         REMOTE_PATH={connection}\nROLE=Regular\nSDUUID={sd_uuid}\nTYPE={kind}\nVERSION=5\n",
         grid_for(sector).align_bytes(),
-        storage.name,
-        storage.storage
-    );
-    ha_config::atomic::write(path, text.as_bytes(), ha_config::atomic::Mode::KeepOr644)?;
-    owner.give(&File::open(path).map_err(io("open", path))?, path)
+    )
 }

@@ -1,14 +1,12 @@
 //! Finding a cluster on storage: its configuration volume and what is in it.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use ha_config::{HostedEngineConf, KeyValueFile, Paths, conf_archive};
+use ha_config::{HostedEngineConf, Paths, conf_archive};
 
+use super::SetupError;
 use super::domain::StorageSpec;
-use super::volume::CONFIGURATION;
-use super::{SetupError, io};
+use crate::deploy::storage::find;
 use crate::shared_file::SharedFile;
 
 /// The cluster's configuration files, as they are on shared storage.
@@ -27,7 +25,7 @@ pub struct ClusterConf {
 }
 
 impl ClusterConf {
-    pub(super) fn files(&self) -> [(&'static str, &[u8]); 6] {
+    pub(crate) fn files(&self) -> [(&'static str, &[u8]); 6] {
         [
             ("version", env!("CARGO_PKG_VERSION").as_bytes()),
             ("fhanswers.conf", self.answers.as_bytes()),
@@ -72,49 +70,6 @@ impl ClusterConf {
 /// Reads the cluster's configuration from storage that is mounted on this host.
 pub fn find_cluster(paths: &Paths, storage: &StorageSpec) -> Result<ClusterConf, SetupError> {
     let mount = storage.mount_dir(paths);
-    let mut found = BTreeMap::new();
-    for domain in subdirectories(&mount)?.into_iter().filter(|path| path.join("ha_agent").is_dir()) {
-        for image in subdirectories(&domain.join("images"))? {
-            if let Some(volume) = configuration_volume(&image)? {
-                found.insert(domain.clone(), volume);
-            }
-        }
-    }
-    let mut volumes = found.into_iter();
-    match (volumes.next(), volumes.next()) {
-        (Some((_, volume)), None) => ClusterConf::read(&volume),
-        (None, _) => Err(SetupError::Refused(format!(
-            "{}: there is no hosted engine on this storage; set up the first host with hosted-engine setup storage",
-            mount.display()
-        ))),
-        (Some((first, _)), Some((second, _))) => Err(SetupError::Refused(format!(
-            "there are two hosted engines on this storage, {} and {}; remove the one that is not in use",
-            first.display(),
-            second.display()
-        ))),
-    }
-}
-
-fn configuration_volume(image: &Path) -> Result<Option<PathBuf>, SetupError> {
-    for entry in fs::read_dir(image).map_err(io("read", image))? {
-        let path = entry.map_err(io("read", image))?.path();
-        if path.extension().is_some_and(|extension| extension == "meta")
-            && KeyValueFile::load(&path)?.get("DESCRIPTION") == Some(CONFIGURATION)
-        {
-            return Ok(Some(path.with_extension("")));
-        }
-    }
-    Ok(None)
-}
-
-fn subdirectories(path: &Path) -> Result<Vec<PathBuf>, SetupError> {
-    let mut all = Vec::new();
-    for entry in fs::read_dir(path).map_err(io("read", path))? {
-        let entry = entry.map_err(io("read", path))?;
-        if entry.path().is_dir() && !entry.file_name().as_encoded_bytes().starts_with(b".") {
-            all.push(entry.path());
-        }
-    }
-    all.sort();
-    Ok(all)
+    let found = find::the_one(find::in_directory(&mount)?, None, &mount.display().to_string())?;
+    ClusterConf::read(&found.configuration)
 }

@@ -6,14 +6,13 @@ use std::path::Path;
 use ha_config::atomic::{self, Mode};
 use ha_config::ha_toml::Hypervisor;
 use ha_config::{HaToml, HostedEngineConf, KeyValueFile, Paths};
-use metadata_format::{BLOCK_SIZE, HostBlock, HostId, block_offset};
+use metadata_format::HostId;
 
 use super::find::ClusterConf;
-use super::leases::refuse_taken_id;
 use super::libvirt::configure_libvirt;
 use super::report::Report;
 use super::{SetupError, io};
-use crate::shared_file::SharedFile;
+use crate::deploy::storage::find::Hosts;
 
 /// This host in the cluster.
 #[derive(Debug, Clone)]
@@ -36,8 +35,8 @@ pub fn configure_host(
     let conf = cluster.parsed(paths);
     let toml = HaToml::parse(paths, &cluster.ha_toml)?;
     refuse_other_deployment(paths, &conf, host)?;
-    refuse_taken_id(&conf.lockspace_path()?, host.host_id, &host.hostname)?;
-    refuse_taken_block(&conf.metadata_path()?, host)?;
+    let hosts = Hosts::read(&conf.metadata_path()?, &conf.lockspace_path()?)?;
+    hosts.refuse_taken(host.host_id, &host.hostname)?;
 
     report.info(&format!("Configuring this host as number {} of {}", host.host_id, conf.fqdn()?));
     for directory in [
@@ -101,23 +100,6 @@ fn refuse_other_deployment(
         None => "a deployment was begun on this host; clean it up first".to_owned(),
     };
     Err(SetupError::Exists { path: paths.hosted_engine_conf(), advice })
-}
-
-/// Refuses when the host id's block was written by a host of another name.
-fn refuse_taken_block(metadata: &Path, host: &HostSpec) -> Result<(), SetupError> {
-    let offset = block_offset(host.host_id.get());
-    let block = SharedFile::open(metadata, false)?.read(offset, BLOCK_SIZE)?;
-    let owner = match HostBlock::parse(host.host_id, &block) {
-        Ok(None) => return Ok(()),
-        Ok(Some(block)) if block.hostname == host.hostname => return Ok(()),
-        Ok(Some(block)) => format!("of the host {:?}", block.hostname),
-        Err(error) => format!("that cannot be read ({error})"),
-    };
-    Err(SetupError::Refused(format!(
-        "host id {id} has a block {owner}; take another id, or have the cluster forget that host first: \
-         hosted-engine --clean-metadata --host-id={id}",
-        id = host.host_id
-    )))
 }
 
 fn write_new(path: &Path, text: &str, report: &dyn Report) -> Result<(), SetupError> {

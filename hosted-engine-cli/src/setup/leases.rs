@@ -4,14 +4,11 @@ use std::path::Path;
 
 use ha_config::ha_toml::LeaseAdapter;
 use ha_config::{HaToml, Paths};
-use metadata_format::HostId;
 use sanlock_client::{
     Client, Disk, DiskPath, GridSize, Lockspace, LockspaceName, Resource, ResourceName, WriteLockspaceOptions,
 };
 
 use super::SetupError;
-use crate::delta_lease;
-use crate::shared_file::SharedFile;
 
 /// The lockspace that protects the hosts' blocks.
 pub const LOCKSPACE_NAME: &str = "hosted-engine";
@@ -43,7 +40,7 @@ impl Leases {
     }
 
     /// Fails when the lock manager cannot be asked: better before anything is made than in the middle.
-    pub(super) fn check(&self) -> Result<(), SetupError> {
+    pub(crate) fn check(&self) -> Result<(), SetupError> {
         let Self::Sanlock { client, .. } = self else { return Ok(()) };
         client.version().map(drop).map_err(|source| SetupError::Sanlock {
             what: "the lock manager is needed to write the leases".to_owned(),
@@ -75,12 +72,13 @@ impl Leases {
         )))
     }
 
-    /// Writes a free lease at the start of `path` and reads it back.
-    pub(super) fn write_lease(
+    /// Writes a free lease at `offset` in `path` and reads it back.
+    pub(crate) fn write_lease(
         &self,
         lockspace: &str,
         name: &str,
         path: &Path,
+        offset: u64,
         grid: GridSize,
     ) -> Result<(), SetupError> {
         let Self::Sanlock { client, .. } = self else { return Ok(()) };
@@ -88,7 +86,7 @@ impl Leases {
             let resource = Resource {
                 lockspace: LockspaceName::new(lockspace)?,
                 name: ResourceName::new(name)?,
-                disks: vec![disk(path)?],
+                disks: vec![Disk { path: DiskPath::new(path)?, offset }],
             };
             client.write_resource(&resource, grid.max_hosts(), 0, Some(grid))?;
             client.read_resource(&resource).map(drop)
@@ -107,22 +105,4 @@ fn disk(path: &Path) -> Result<Disk, sanlock_client::SanlockError> {
 /// The layout of lease areas on storage with sectors of this size.
 pub(crate) const fn grid_for(sector: u32) -> GridSize {
     if sector == 4096 { GridSize::Sector4kAlign8M } else { GridSize::Sector512Align1M }
-}
-
-/// Refuses when another host has, or may still have, the host id in the lockspace at `path`. `own_name` is this host's
-/// name: a record that this host itself left behind is no obstacle.
-pub(super) fn refuse_taken_id(path: &Path, host: HostId, own_name: &str) -> Result<(), SetupError> {
-    let file = SharedFile::open(path, false)?;
-    let Some(lease) = delta_lease::read(&file, host)? else { return Ok(()) };
-    // Without -e sanlock calls itself "<random uuid>.<host name>".
-    let own =
-        lease.owner == own_name || lease.owner.split_once('.').is_some_and(|(_, name)| name == own_name);
-    if !lease.is_taken() || own {
-        return Ok(());
-    }
-    Err(SetupError::Refused(format!(
-        "host id {host} belongs to the host {:?}, which has not given it up; take another id, or stop that host's \
-         services first (a host that is gone for good: hosted-engine --clean-metadata --host-id={host})",
-        lease.owner
-    )))
 }

@@ -1,17 +1,11 @@
-//! Setting up a cluster: the storage domain's layout and leases, and each host's configuration.
+//! Setting up a cluster piece by piece: what its storage domain and its hosts' files are made of.
 //!
-//! ```text
-//!  create_storage ── MNT/.<sdUUID>.setup ── volumes, leases, configuration ── rename ── MNT/<sdUUID>
-//!                                                                                         │
-//!  configure_host ── read the configuration volume ── host id free? ── /etc, /run, /var ──┘
-//! ```
-//!
-//! The storage appears under its final name only when it is complete; an interrupted run leaves a directory that the
-//! next one recognises as its own and removes. A host's hosted-engine.conf is written last: with it the host counts as
-//! deployed. Nothing that exists is overwritten unless it was made by the same set-up. No VM is started here.
+//! The storage appears under its final name only when it is complete. A host's hosted-engine.conf is written last: with it
+//! the host counts as deployed. Nothing that exists is overwritten unless it was made by the same set-up. No VM is
+//! started here.
 
 mod args;
-mod domain;
+pub(crate) mod domain;
 mod find;
 mod host;
 pub(crate) mod leases;
@@ -32,6 +26,7 @@ pub use leases::{LOCKSPACE_NAME, Leases};
 pub use libvirt::configure_libvirt;
 pub use report::{Lines, Quiet, Report};
 pub use vm::VmSpec;
+pub(crate) use volume::BLANK_UUID;
 
 use std::path::{Path, PathBuf};
 
@@ -109,6 +104,9 @@ pub(crate) fn absolute(paths: &Paths) -> Result<Paths, SetupError> {
 }
 
 /// Makes [`SetupError::Io`]; for `map_err`.
-fn io<'p>(action: &'static str, path: &'p Path) -> impl FnOnce(std::io::Error) -> SetupError + use<'p> {
+pub(crate) fn io<'p>(
+    action: &'static str,
+    path: &'p Path,
+) -> impl FnOnce(std::io::Error) -> SetupError + use<'p> {
     move |source| SetupError::Io { action, path: path.to_owned(), source }
 }

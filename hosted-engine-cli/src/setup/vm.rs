@@ -54,7 +54,7 @@ impl VmSpec {
         }
     }
 
-    pub(super) fn check(&self) -> Result<(), SetupError> {
+    pub(crate) fn check(&self) -> Result<(), SetupError> {
         let refuse = |text: String| Err(SetupError::Refused(text));
         if !(32..=1 << 24).contains(&self.memory_mb) {
             return refuse(format!(
@@ -82,7 +82,7 @@ impl VmSpec {
     }
 
     /// vm.conf for a VM whose disk is this image and volume.
-    pub(super) fn conf(&self, path: PathBuf, bridge: &str, sd: Uuid, image: Uuid, volume: Uuid) -> VmConf {
+    pub(crate) fn conf(&self, path: PathBuf, bridge: &str, sd: Uuid, image: Uuid, volume: Uuid) -> VmConf {
         let mut conf = VmConf::new(path);
         conf.set("vmId", &self.id.to_string());
         conf.set("vmName", &self.name);

@@ -2,9 +2,10 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use ha_config::Paths;
 use uuid::Uuid;
 
 use super::{SetupError, io as io_error};
@@ -25,31 +26,53 @@ pub(crate) const DISK: &str = "HostedEngine";
 
 /// Where a volume is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct VolumeId {
+pub(crate) struct VolumeId {
     pub image: Uuid,
     pub volume: Uuid,
 }
 
 impl VolumeId {
-    pub fn new() -> Self {
-        Self { image: Uuid::new_v4(), volume: Uuid::new_v4() }
-    }
-
     pub fn path(&self, sd: &Path) -> PathBuf {
         sd.join("images").join(self.image.to_string()).join(self.volume.to_string())
     }
 }
 
-/// Owner of everything that set-up makes on the storage: that of the mounted directory.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Owner {
-    pub uid: u32,
-    pub gid: u32,
+/// Owner of everything that set-up makes on the storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Owner {
+    uid: u32,
+    gid: u32,
 }
 
 impl Owner {
+    /// That of the mounted directory. Where it is root, on a true host the daemons' user and group, `vdsm` and `kvm`.
+    pub fn of(mount: &Path, paths: &Paths) -> io::Result<Self> {
+        let meta = fs::metadata(mount)?;
+        let is_for_daemons = meta.uid() == 0 && paths.is_real_host();
+        Ok(if is_for_daemons { Self::DAEMONS } else { Self { uid: meta.uid(), gid: meta.gid() } })
+    }
+
+    /// `vdsm:kvm`, the same numbers on every host.
+    const DAEMONS: Self = Self { uid: 36, gid: 36 };
+
+    /// Does something with the owner's rights, and where those do not suffice with our own: on NFS root may be nobody, on
+    /// other storage the owner need not be able to reach its directory.
+    pub fn act<T: Send>(self, work: impl Fn() -> io::Result<T> + Sync) -> io::Result<T> {
+        if self.uid == 0 || !rustix::process::geteuid().is_root() {
+            return work();
+        }
+        match ha_config::shared_file::as_user(self.uid, self.gid, &work) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => work(),
+            other => other,
+        }
+    }
+
     /// Gives an open file or directory to the owner. Not possible for a user other than root, who owns it then.
     pub fn give(self, file: &File, path: &Path) -> Result<(), SetupError> {
+        let now = file.metadata().map_err(io_error("look at", path))?;
+        if (now.uid(), now.gid()) == (self.uid, self.gid) {
+            return Ok(());
+        }
         match fchown(file, Some(self.uid), Some(self.gid)) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
             other => other.map_err(io_error("set the owner of", path)),
@@ -58,14 +81,20 @@ impl Owner {
 }
 
 /// Makes a directory and gives it to the owner.
-pub(super) fn directory(path: &Path, owner: Owner) -> Result<(), SetupError> {
-    fs::create_dir(path).map_err(io_error("create the directory", path))?;
-    let dir = File::open(path).map_err(io_error("open", path))?;
+pub(crate) fn directory(path: &Path, owner: Owner) -> Result<(), SetupError> {
+    owner.act(|| fs::create_dir(path)).map_err(io_error("create the directory", path))?;
+    let dir = owner.act(|| File::open(path)).map_err(io_error("open", path))?;
     owner.give(&dir, path)
 }
 
+/// Makes a file with this text.
+pub(crate) fn text_file(path: &Path, text: &str, owner: Owner) -> Result<(), SetupError> {
+    let mut file = create(path, owner)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io_error("write", path))
+}
+
 /// Makes a new file of zeros, with all of its space reserved when `reserve`.
-pub(super) fn zeros(path: &Path, bytes: u64, reserve: bool, owner: Owner) -> Result<(), SetupError> {
+pub(crate) fn zeros(path: &Path, bytes: u64, reserve: bool, owner: Owner) -> Result<(), SetupError> {
     let mut file = create(path, owner)?;
     if reserve {
         // Written, not only reserved: sanlock and the broker read and write it with direct I/O from now on.
@@ -83,10 +112,13 @@ pub(super) fn zeros(path: &Path, bytes: u64, reserve: bool, owner: Owner) -> Res
     file.sync_all().map_err(io_error("sync", path))
 }
 
-/// Copies a disk image, leaving holes where the source has only zeros; made at least `bytes` long.
-pub(super) fn copy(source: &Path, path: &Path, bytes: u64, owner: Owner) -> Result<u64, SetupError> {
+/// Copies a disk image into an empty volume, leaving holes where the source has only zeros; the volume stays at least
+/// `bytes` long.
+pub(crate) fn copy(source: &Path, path: &Path, bytes: u64) -> Result<(), SetupError> {
     let mut from = File::open(source).map_err(io_error("open", source))?;
-    let file = create(path, owner)?;
+    let file = OpenOptions::new().write(true).open(path).map_err(io_error("open", path))?;
+    let long = file.metadata().map_err(io_error("look at", path))?.len();
+    file.set_len(0).map_err(io_error("empty", path))?;
     let mut chunk = vec![0; 1 << 20];
     let mut at = 0_u64;
     loop {
@@ -100,10 +132,9 @@ pub(super) fn copy(source: &Path, path: &Path, bytes: u64, owner: Owner) -> Resu
         }
         at += got as u64;
     }
-    let size = at.max(bytes).next_multiple_of(4096);
+    let size = at.max(bytes).max(long).next_multiple_of(4096);
     file.set_len(size).map_err(io_error("set the size of", path))?;
-    file.sync_all().map_err(io_error("sync", path))?;
-    Ok(size)
+    file.sync_all().map_err(io_error("sync", path))
 }
 
 fn fill(from: &mut File, chunk: &mut [u8]) -> io::Result<usize> {
@@ -121,18 +152,14 @@ fn fill(from: &mut File, chunk: &mut [u8]) -> io::Result<usize> {
 }
 
 fn create(path: &Path, owner: Owner) -> Result<File, SetupError> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o660)
-        .open(path)
-        .map_err(io_error("create", path))?;
+    let open = || OpenOptions::new().write(true).create_new(true).mode(0o660).open(path);
+    let file = owner.act(open).map_err(io_error("create", path))?;
     owner.give(&file, path)?;
     Ok(file)
 }
 
 /// What VDSM keeps about a volume beside it.
-pub(super) fn write_meta(
+pub(crate) fn write_meta(
     sd: &Path,
     sd_uuid: Uuid,
     id: VolumeId,
@@ -148,8 +175,7 @@ pub(super) fn write_meta(
          IMAGE={}\nLEGALITY=LEGAL\nPUUID={BLANK_UUID}\nTYPE={allocation}\nVOLTYPE=LEAF\nEOF\n",
         id.image
     );
-    let mut file = create(&path, owner)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io_error("write", &path))
+    text_file(&path, &text, owner)
 }
 
 #[cfg(test)]
@@ -164,11 +190,10 @@ mod tests {
         let mut bytes = vec![0; 8 << 20];
         bytes[5 << 20] = 7;
         fs::write(&from, &bytes).unwrap();
-        let meta = fs::metadata(dir.path()).unwrap();
-        let owner = Owner { uid: meta.uid(), gid: meta.gid() };
-        assert_eq!(copy(&from, &to, 0, owner).unwrap(), 8 << 20);
+        File::create(&to).unwrap().set_len(1 << 20).unwrap();
+        copy(&from, &to, 0).unwrap();
         assert!(fs::read(&to).unwrap() == bytes);
         assert!(fs::metadata(&to).unwrap().blocks() * 512 < 4 << 20);
-        assert!(copy(&from, &to, 0, owner).is_err(), "never over an existing file");
+        assert!(copy(&from, &dir.path().join("c"), 0).is_err(), "the volume is there before");
     }
 }

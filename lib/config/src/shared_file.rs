@@ -170,15 +170,24 @@ fn as_owner_of(path: &Path, open: impl FnOnce() -> io::Result<File> + Send) -> O
     if !rustix::process::geteuid().is_root() {
         return None;
     }
-    let (uid, gid) = (Uid::from_raw(meta.uid()), Gid::from_raw(meta.gid()));
-    let become_owner = move || -> io::Result<()> {
+    Some(as_user(meta.uid(), meta.gid(), open))
+}
+
+/// Does something with files in a thread of its own, with a user's rights and nobody else's: for NFS servers that take
+/// root for nobody. Only root may ask for that.
+///
+/// # Errors
+/// Of the work, or of becoming that user.
+pub fn as_user<T: Send>(uid: u32, gid: u32, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    let become_user = move || -> io::Result<()> {
         rustix::thread::set_thread_groups(&[gid])?;
         rustix::thread::set_thread_res_gid(gid, gid, gid)?;
         Ok(rustix::thread::set_thread_res_uid(uid, uid, uid)?)
     };
     std::thread::scope(|scope| {
-        let opened = scope.spawn(move || become_owner().and_then(|()| open())).join();
-        opened.ok()
+        let worker = scope.spawn(move || become_user().and_then(|()| work()));
+        worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 

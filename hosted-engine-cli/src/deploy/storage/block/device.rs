@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::deploy::tools::{Call, Tools};
 use crate::deploy::{DeployError, Lun};
-use crate::setup::leases::grid_for;
+use crate::setup::grid_for;
 use crate::setup::volume::MIB;
 
 /// So many bytes at both ends of a device must be zeros before it is used: partition tables, file systems and volume

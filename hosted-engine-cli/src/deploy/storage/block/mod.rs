@@ -266,7 +266,8 @@ impl Backend for Block {
                 Self::zero_volume(world, &group.name, name, layout::in_extents(mib * MIB))
             })?;
         }
-        Ok(())
+        let world = job.world;
+        links::make(world.paths, first.ids.sd, &[], &mut |made, act| job.make(made, |_| act()))
     }
 
     fn make_volume(&self, job: &mut Job<'_>, role: Role, bytes: u64) -> Result<(), DeployError> {
@@ -301,7 +302,6 @@ impl Backend for Block {
     fn prepare(&self, job: &mut Job<'_>) -> Result<(), DeployError> {
         let world = job.world;
         let found = volumes(&world)?;
-        // Only what is there already: a domain that is being made has not all of its volumes yet.
         Self::activate(&world, &found, &mut |made, act| job.make(made, |_| act()))
     }
 
@@ -326,7 +326,7 @@ impl Backend for Block {
         })?;
         let path = links::domain_directory(world.paths, sd(world)).join("dom_md/leases");
         let file = SharedFile::open(&path, false).map_err(SetupError::from)?;
-        let grid = crate::setup::leases::grid_for(file.sector_size().map_err(SetupError::from)?);
+        let grid = crate::setup::grid_for(file.sector_size().map_err(SetupError::from)?);
         Ok(LeasePlace { path, offset: layout::lease_offset(disk.slot, grid) })
     }
 
@@ -375,11 +375,12 @@ fn old_lvm(error: DeployError) -> DeployError {
 }
 
 /// Makes the storage of a deployed host usable: logs in to iSCSI where that is missing, activates the volumes, makes the
-/// links. Needed after each boot of a host without VDSM; done twice it changes nothing.
+/// links; false when all of that is so already. Needed after each boot of a host without VDSM.
 ///
 /// # Errors
 /// What stands in the way.
-pub fn bring_up(paths: &Paths, tools: &dyn Tools, conf: &HostedEngineConf) -> Result<(), DeployError> {
+pub fn bring_up(conf: &HostedEngineConf, tools: &dyn Tools) -> Result<bool, DeployError> {
+    let paths = conf.paths();
     if conf.domain_type()? == DomainType::Iscsi {
         iscsi::log_in_again(paths, tools, &iscsi_of(conf)?)?;
     }
@@ -424,15 +425,25 @@ pub fn bring_up(paths: &Paths, tools: &dyn Tools, conf: &HostedEngineConf) -> Re
     if !inactive.is_empty() {
         Lvm::anywhere(tools).activate(&group, &inactive)?;
     }
-    links::make(paths, sd, &volumes, &mut |_, act| act())
+    let mut is_new = !inactive.is_empty();
+    links::make(paths, sd, &volumes, &mut |_, act| {
+        is_new = true;
+        act()
+    })?;
+    Ok(is_new)
 }
 
-/// Takes the volumes away from this host. Fails while something uses one.
+/// Takes the volumes away from this host; false when none is active. Sessions stay: the host may use the target for more.
 ///
 /// # Errors
-/// What stands in the way.
-pub fn take_down(tools: &dyn Tools, conf: &HostedEngineConf) -> Result<(), DeployError> {
-    Lvm::anywhere(tools).deactivate_group(conf.sd_uuid()?)
+/// What stands in the way: something uses a volume.
+pub fn take_down(conf: &HostedEngineConf, tools: &dyn Tools) -> Result<bool, DeployError> {
+    let group = conf.sd_uuid()?;
+    if !volume_device(conf.paths(), group, "ids").exists() {
+        return Ok(false);
+    }
+    Lvm::anywhere(tools).deactivate_group(group)?;
+    Ok(true)
 }
 
 /// The ways to the target of a deployed host: `storage` and `port` are lists side by side, `portal` is the group.
