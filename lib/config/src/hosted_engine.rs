@@ -338,7 +338,8 @@ impl HostedEngineConf {
     /// The file that is the VM's lease alone, beside its disk. Block storage has none.
     pub fn vm_lease_path(&self) -> Result<PathBuf> {
         if self.domain_type()?.is_block() {
-            let expected = "file storage (nfs, glusterfs, posixfs) for the VM's lease to be a file of its own";
+            let expected =
+                "file storage (nfs, glusterfs, posixfs) for the VM's lease to be a file of its own";
             return Err(self.file.bad_value("domainType", expected));
         }
         let disk = self.vm_disk_path()?;
@@ -359,7 +360,8 @@ impl HostedEngineConf {
             return Ok((self.vm_lease_path()?, 0));
         }
         self.file.require(VM_LEASE_OFFSET, EXPECTED)?;
-        let aligned = |text: &str| text.parse().ok().filter(|bytes: &u64| *bytes > 0 && bytes.is_multiple_of(1 << 20));
+        let aligned =
+            |text: &str| text.parse().ok().filter(|bytes: &u64| *bytes > 0 && bytes.is_multiple_of(1 << 20));
         let offset = self.file.get_as(VM_LEASE_OFFSET, EXPECTED, aligned)?;
         let offset = offset.ok_or_else(|| self.file.bad_value(VM_LEASE_OFFSET, EXPECTED))?;
         Ok((self.storage_domain_dir()?.join("dom_md/leases"), offset))

@@ -142,7 +142,7 @@ fn cluster_conf(world: &World<'_>, first: &FirstHost) -> Result<ClusterConf, Dep
     // A file of its own starts with it; among others it has a place.
     let lease = super::backend(world.request).vm_lease(world)?.offset;
     if lease > 0 {
-        hosted_engine_conf.push_str(&format!("{VM_LEASE_OFFSET}={lease}\n"));
+        hosted_engine_conf.extend([VM_LEASE_OFFSET, "=", &lease.to_string(), "\n"]);
     }
     Ok(ClusterConf {
         hosted_engine_conf,

@@ -153,7 +153,9 @@ fn gib(bytes: u64) -> String {
 }
 
 fn unreadable(call: &Call, error: &serde_json::Error) -> DeployError {
-    DeployError::Refused(format!("what `{call}` said cannot be read: {error}; is this util-linux 2.37 or later?"))
+    DeployError::Refused(format!(
+        "what `{call}` said cannot be read: {error}; is this util-linux 2.37 or later?"
+    ))
 }
 
 /// Partitions, mounts, multipath, other device-mapper devices on it.

@@ -85,7 +85,9 @@ pub struct Chap<'a> {
 fn advice(code: i32) -> &'static str {
     match code {
         4 | 8 | 11 => "nothing answers there: check the address, the port and the network to it",
-        5 | 19 => "the target refused the login: does it let this host's initiator in (/etc/iscsi/initiatorname.iscsi)?",
+        5 | 19 => {
+            "the target refused the login: does it let this host's initiator in (/etc/iscsi/initiatorname.iscsi)?"
+        }
         12 => "the kernel has no iSCSI: modprobe iscsi_tcp",
         13 => "only root may do that",
         18 | 20 => "the daemon iscsid does not answer: systemctl start iscsid",
@@ -151,11 +153,7 @@ fn sessions(tools: &dyn Tools) -> Result<Vec<Portal>, DeployError> {
     let said = tools.ask(&call)?;
     match said.code {
         // `tcp: [1] 10.0.0.1:3260,1 iqn.… (non-flash)`
-        0 => Ok(said
-            .out
-            .lines()
-            .filter_map(|line| Portal::parse(line.split_once("] ")?.1))
-            .collect()),
+        0 => Ok(said.out.lines().filter_map(|line| Portal::parse(line.split_once("] ")?.1)).collect()),
         NOTHING_FOUND => Ok(Vec::new()),
         _ => Err(failed("the iSCSI sessions of this host are unknown", &call, &said)),
     }
@@ -167,7 +165,8 @@ fn sessions(tools: &dyn Tools) -> Result<Vec<Portal>, DeployError> {
 /// A name that `iscsiadm` could take for something else.
 pub fn portals(connection: &str, iscsi: &Iscsi) -> Result<Vec<Portal>, DeployError> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || ".-:_".contains(c);
-    if iscsi.target.is_empty() || iscsi.target.starts_with(['-', '.']) || !iscsi.target.chars().all(is_plain) {
+    if iscsi.target.is_empty() || iscsi.target.starts_with(['-', '.']) || !iscsi.target.chars().all(is_plain)
+    {
         return Err(DeployError::Refused(format!(
             "{:?} is no name of an iSCSI target, for example iqn.2003-01.org.example:storage",
             iscsi.target
@@ -202,8 +201,9 @@ pub(super) fn connect(job: &mut Job<'_>, storage: &Storage) -> Result<(), Deploy
     let present = sessions(job.world.tools)?;
     let mut failures = Vec::new();
     for portal in &wanted {
-        let same = |session: &&Portal| (&session.host, session.port, &session.target)
-            == (&portal.host, portal.port, &portal.target);
+        let same = |session: &&Portal| {
+            (&session.host, session.port, &session.target) == (&portal.host, portal.port, &portal.target)
+        };
         if present.iter().any(|session| same(&session)) {
             job.world.report.info(&format!("This host is logged in to {portal} already"));
             rescan(job.world.tools, portal)?;
@@ -246,7 +246,9 @@ fn log_in(job: &mut Job<'_>, portal: &Portal, iscsi: &Iscsi) -> Result<(), Deplo
 fn chap<'w>(world: &World<'w>, iscsi: &'w Iscsi) -> Result<Option<Chap<'w>>, DeployError> {
     let Some(user) = &iscsi.user else { return Ok(None) };
     let password = world.secrets.iscsi.as_ref().ok_or_else(|| {
-        DeployError::Refused(format!("the password of the iSCSI user {user:?} is not known: give it in an answer file"))
+        DeployError::Refused(format!(
+            "the password of the iSCSI user {user:?} is not known: give it in an answer file"
+        ))
     })?;
     Ok(Some(Chap { user, password }))
 }

@@ -118,11 +118,7 @@ pub(super) const fn description(role: Role) -> &'static str {
 
 /// Tags of a volume.
 pub(super) fn volume_tags(image: Uuid, slot: u64) -> Vec<String> {
-    vec![
-        format!("{IMAGE_TAG}{image}"),
-        format!("{PARENT_TAG}{BLANK_UUID}"),
-        format!("{SLOT_TAG}{slot}"),
-    ]
+    vec![format!("{IMAGE_TAG}{image}"), format!("{PARENT_TAG}{BLANK_UUID}"), format!("{SLOT_TAG}{slot}")]
 }
 
 /// Where a slot begins in `metadata`, in bytes.

@@ -96,7 +96,10 @@ fn directories(path: &Path, maker: Maker<'_>) -> Result<(), DeployError> {
     let missing: Vec<&Path> = path.ancestors().take_while(|path| !path.exists()).collect();
     for path in missing.into_iter().rev() {
         maker(MadeDirectory { path: path.to_owned() }.into(), &mut || {
-            fs::DirBuilder::new().mode(0o755).create(path).map_err(DeployError::io("create the directory", path))
+            fs::DirBuilder::new()
+                .mode(0o755)
+                .create(path)
+                .map_err(DeployError::io("create the directory", path))
         })?;
     }
     Ok(())

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use ha_config::Paths;
 use serde::Deserialize;
 
-use crate::deploy::tools::{Call, Tools};
 use crate::deploy::DeployError;
+use crate::deploy::tools::{Call, Tools};
 
 /// A LUN that could carry a storage domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +58,8 @@ struct Block {
 /// There is none, or the kernel refuses.
 pub fn rescan_fibre_channel(paths: &Paths) -> Result<usize, DeployError> {
     let hosts = paths.resolve("/sys/class/fc_host");
-    let names: Vec<_> = fs::read_dir(&hosts).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect();
+    let names: Vec<_> =
+        fs::read_dir(&hosts).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect();
     if names.is_empty() {
         return Err(DeployError::Refused(format!(
             "this host has no Fibre Channel adapter that the kernel knows ({} is empty): is its driver loaded?",
@@ -217,7 +218,8 @@ mod tests {
             fs::create_dir_all(paths.resolve("/sys/class").join(class).join(host)).unwrap();
         }
         assert_eq!(rescan_fibre_channel(&paths).unwrap(), 1);
-        let scan = |host: &str| fs::read_to_string(paths.resolve("/sys/class/scsi_host").join(host).join("scan"));
+        let scan =
+            |host: &str| fs::read_to_string(paths.resolve("/sys/class/scsi_host").join(host).join("scan"));
         assert_eq!(scan("host3").unwrap(), "- - -");
         assert!(scan("host0").is_err());
     }

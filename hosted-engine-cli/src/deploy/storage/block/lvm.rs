@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::deploy::tools::{Call, ToolError, Tools};
 use crate::deploy::DeployError;
+use crate::deploy::tools::{Call, ToolError, Tools};
 
 /// Settings for each command, over those of the host.
 const CONFIG: &str = "devices{hints=\"none\" obtain_device_list_from_udev=0} backup{backup=0 archive=0}";
@@ -55,7 +55,8 @@ pub(super) struct Physical {
 }
 
 /// The fields of [`Physical`].
-const PHYSICAL: &str = "pv_name,pv_uuid,vg_name,vg_uuid,vg_tags,pe_start,vg_extent_size,pv_pe_count,vg_free_count";
+const PHYSICAL: &str =
+    "pv_name,pv_uuid,vg_name,vg_uuid,vg_tags,pe_start,vg_extent_size,pv_pe_count,vg_free_count";
 
 /// A part of a device in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,7 +173,9 @@ impl<'a> Lvm<'a> {
         let call = call.args(["--reportformat", "json", "--units", "b", "--nosuffix"]);
         let said = self.tools.run(&call)?;
         let strange = |why: String| {
-            DeployError::Refused(format!("what `{call}` said cannot be read: {why}; is this LVM of 2.03.12 or later?"))
+            DeployError::Refused(format!(
+                "what `{call}` said cannot be read: {why}; is this LVM of 2.03.12 or later?"
+            ))
         };
         let mut all: serde_json::Value =
             serde_json::from_str(&said.out).map_err(|error| strange(error.to_string()))?;
@@ -229,7 +232,13 @@ impl<'a> Lvm<'a> {
     }
 
     /// Makes a volume and activates it here.
-    pub fn create_volume(&self, group: &str, name: &str, mib: u64, tags: &[String]) -> Result<(), DeployError> {
+    pub fn create_volume(
+        &self,
+        group: &str,
+        name: &str,
+        mib: u64,
+        tags: &[String],
+    ) -> Result<(), DeployError> {
         let call = self.call("lvcreate").args(["--yes", "--wipesignatures", "n", "--contiguous", "n"]);
         let call = call.args(["--size", &format!("{mib}m")]);
         let call = tags.iter().fold(call, |call, tag| call.args(["--addtag", tag]));
@@ -270,7 +279,6 @@ impl<'a> Lvm<'a> {
     pub fn remove_group(&self, group: &str) -> Result<(), DeployError> {
         self.run(&self.call("vgremove").args(["--force", group]))
     }
-
 }
 
 /// Says who may have a volume open.

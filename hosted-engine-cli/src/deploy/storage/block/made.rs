@@ -80,7 +80,11 @@ enum Present {
 }
 
 impl MadeGroup {
-    fn look(&self, paths: &Paths, tools: &dyn crate::deploy::Tools) -> Result<(Device, Present), DeployError> {
+    fn look(
+        &self,
+        paths: &Paths,
+        tools: &dyn crate::deploy::Tools,
+    ) -> Result<(Device, Present), DeployError> {
         let device = device::find(paths, &self.lun)?;
         let physical = Lvm::on(tools, &device.path).physicals()?.into_iter().next();
         let present = match physical {
@@ -115,13 +119,18 @@ impl Undo for MadePhysical {
         match label {
             Label::None => return Ok(Undone::Absent),
             Label::Uuid(uuid) if uuid != self.uuid.replace('-', "") => {
-                return Ok(Undone::LeftAlone(format!("the label on {} has the uuid {uuid}", device.path.display())));
+                return Ok(Undone::LeftAlone(format!(
+                    "the label on {} has the uuid {uuid}",
+                    device.path.display()
+                )));
             }
             Label::Uuid(_) | Label::Unfinished => {}
         }
         // Metadata that were overwritten by an undoing that was cut cannot be read: then there is no group either.
-        let physical = Lvm::on(world.tools, &device.path).physicals().ok().and_then(|all| all.into_iter().next());
-        if let Some(group) = physical.as_ref().map(|physical| &physical.group).filter(|name| !name.is_empty()) {
+        let physical =
+            Lvm::on(world.tools, &device.path).physicals().ok().and_then(|all| all.into_iter().next());
+        if let Some(group) = physical.as_ref().map(|physical| &physical.group).filter(|name| !name.is_empty())
+        {
             return Ok(Undone::LeftAlone(format!("the volume group {group} is on it")));
         }
         let area = super::layout::LVM_METADATA_MIB << 20;
@@ -253,7 +262,7 @@ impl Undo for MadeLogical {
     }
 
     fn describe_undo(&self) -> String {
-        format!("removed when its volume group has the tag {}", self.group.tag)
+        format!("removed when its volume group has the tag {} and no other host uses it", self.group.tag)
     }
 
     fn undo(&self, world: &World<'_>) -> Result<Undone, DeployError> {
@@ -284,7 +293,7 @@ impl Undo for MadeDomainTags {
     }
 
     fn describe_undo(&self) -> String {
-        format!("taken away when the volume group has the tag {}", self.group.tag)
+        format!("taken away when the volume group has the tag {} and no other host uses it", self.group.tag)
     }
 
     fn undo(&self, world: &World<'_>) -> Result<Undone, DeployError> {
@@ -300,6 +309,9 @@ impl Undo for MadeDomainTags {
             return Ok(Undone::Absent);
         }
         let lvm = Lvm::on(world.tools, &device.path);
+        if let Some(why) = used_elsewhere(world, &device.path, &physical, &lvm.volumes(&self.group.name)?)? {
+            return Ok(Undone::LeftAlone(why));
+        }
         lvm.change_tags(&self.group.name, &there, std::slice::from_ref(&self.removed))?;
         Ok(Undone::TakenBack)
     }

@@ -29,9 +29,7 @@ use uuid::Uuid;
 
 use super::{Backend, FoundDomain, LeasePlace, Role};
 use crate::deploy::tools::{ToolError, Tools};
-use crate::deploy::{
-    DeployError, FirstHost, Ids, Job, Lun, Request, Storage, StorageKind, VolumeIds, World,
-};
+use crate::deploy::{DeployError, FirstHost, Ids, Job, Lun, Request, Storage, StorageKind, VolumeIds, World};
 use crate::setup::SetupError;
 use crate::setup::volume::MIB;
 use device::Device;
@@ -166,11 +164,7 @@ impl Block {
     }
 
     /// Activates what is not, and makes the links.
-    fn activate(
-        world: &World<'_>,
-        found: &[Found],
-        maker: links::Maker<'_>,
-    ) -> Result<(), DeployError> {
+    fn activate(world: &World<'_>, found: &[Found], maker: links::Maker<'_>) -> Result<(), DeployError> {
         let sd = sd(world);
         let lun = storage(world).lun.as_ref();
         let group = layout::group(sd);
@@ -178,11 +172,9 @@ impl Block {
         let inactive = inactive(world.paths, &group, &names);
         if !inactive.is_empty() {
             let device = lun.map(|lun| device::find(world.paths, lun)).transpose()?;
-            maker(Activated { lun: lun.cloned(), group: group.clone() }.into(), &mut || {
-                match &device {
-                    Some(device) => Lvm::on(world.tools, &device.path).activate(&group, &inactive),
-                    None => Lvm::anywhere(world.tools).activate(&group, &inactive),
-                }
+            maker(Activated { lun: lun.cloned(), group: group.clone() }.into(), &mut || match &device {
+                Some(device) => Lvm::on(world.tools, &device.path).activate(&group, &inactive),
+                None => Lvm::anywhere(world.tools).activate(&group, &inactive),
             })?;
         }
         let volumes: Vec<_> = found.iter().map(|found| (found.role, found.ids)).collect();
@@ -227,7 +219,9 @@ impl Backend for Block {
         for physical in domains(world.paths, world.tools, storage(world).lun.as_ref())? {
             let Ok(sd_uuid) = physical.group.parse() else { continue };
             let volumes = inventory(world.tools, &physical)?;
-            let Some(found) = volumes.iter().find(|found| found.role == Role::Configuration) else { continue };
+            let Some(found) = volumes.iter().find(|found| found.role == Role::Configuration) else {
+                continue;
+            };
             let name = found.ids.volume.to_string();
             let configuration = volume_device(world.paths, &physical.group, &name);
             if !configuration.exists() {
@@ -294,7 +288,8 @@ impl Backend for Block {
             Self::zero_volume(world, &group.name, &name, bytes)?;
             let text = layout::volume_text(first.ids.sd, ids, role, bytes, SystemClock.wall().0);
             let metadata = volume_device(world.paths, &group.name, "metadata");
-            let write = || SharedFile::open(&metadata, true)?.write(layout::slot_offset(slot), text.as_bytes());
+            let write =
+                || SharedFile::open(&metadata, true)?.write(layout::slot_offset(slot), text.as_bytes());
             Ok(write().map_err(SetupError::from)?)
         })
     }
@@ -309,9 +304,9 @@ impl Backend for Block {
         match world.request {
             Request::FirstHost(first) => links::volume(world.paths, first.ids.sd, ids_of(&first.ids, role)),
             // Their names are in the domain: `prepare` has made links that lead to them.
-            Request::FurtherHost(further) => {
-                links::domain_directory(world.paths, further.sd_uuid).join("ha_agent").join(layout::description(role))
-            }
+            Request::FurtherHost(further) => links::domain_directory(world.paths, further.sd_uuid)
+                .join("ha_agent")
+                .join(layout::description(role)),
         }
     }
 
@@ -347,8 +342,11 @@ impl Backend for Block {
             physical: (&device.guid(), &physical.uuid, physical.extents()),
         };
         let added = added.tags();
-        let made =
-            MadeDomainTags { group: group.clone(), added: added.clone(), removed: layout::UNREADY_TAG.to_owned() };
+        let made = MadeDomainTags {
+            group: group.clone(),
+            added: added.clone(),
+            removed: layout::UNREADY_TAG.to_owned(),
+        };
         job.make(made, |world| {
             let lvm = Lvm::on(world.tools, &device.path);
             lvm.change_tags(&group.name, &[layout::UNREADY_TAG], &added)
@@ -387,7 +385,10 @@ pub fn bring_up(conf: &HostedEngineConf, tools: &dyn Tools) -> Result<bool, Depl
     luns::settle(tools);
     let uuid = |key: &str, text: &str| {
         text.parse::<Uuid>().map_err(|error| {
-            DeployError::Refused(format!("{}: {key}={text} is no uuid: {error}", conf.file().path().display()))
+            DeployError::Refused(format!(
+                "{}: {key}={text} is no uuid: {error}",
+                conf.file().path().display()
+            ))
         })
     };
     let sd = uuid("sdUUID", conf.sd_uuid()?)?;

@@ -48,7 +48,12 @@ pub(super) fn set_node(paths: &Paths, portal: &Portal, chap: Option<&Chap<'_>>) 
 }
 
 /// Has a discovery log in with a password.
-pub(super) fn set_discovery(paths: &Paths, host: &str, port: u16, chap: &Chap<'_>) -> Result<(), DeployError> {
+pub(super) fn set_discovery(
+    paths: &Paths,
+    host: &str,
+    port: u16,
+    chap: &Chap<'_>,
+) -> Result<(), DeployError> {
     let file = find_discovery(paths, host, port).ok_or_else(|| missing(host))?;
     let password = reveal(chap.password)?;
     change(
@@ -87,8 +92,7 @@ fn change(file: &Path, values: &[(&str, &str)]) -> Result<(), DeployError> {
 fn with(text: &str, values: &[(&str, &str)]) -> String {
     let name = |line: &str| line.split_once('=').map(|(name, _)| name.trim().to_owned());
     let is_set = |line: &str| name(line).is_some_and(|name| values.iter().any(|(key, _)| *key == name));
-    let mut lines: Vec<String> =
-        text.lines().filter(|line| !is_set(line)).map(ToOwned::to_owned).collect();
+    let mut lines: Vec<String> = text.lines().filter(|line| !is_set(line)).map(ToOwned::to_owned).collect();
     let end = lines.iter().position(|line| line.starts_with("# END")).unwrap_or(lines.len());
     lines.splice(end..end, values.iter().map(|(key, value)| format!("{key} = {value}")));
     lines.join("\n") + "\n"
@@ -130,7 +134,10 @@ mod tests {
         ] {
             assert_eq!(text.lines().filter(|found| *found == line).count(), 1, "{line} in {text}");
         }
-        assert!(text.ends_with("# END RECORD\n") && !text.contains("None") && !text.contains("manual"), "{text}");
+        assert!(
+            text.ends_with("# END RECORD\n") && !text.contains("None") && !text.contains("manual"),
+            "{text}"
+        );
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
