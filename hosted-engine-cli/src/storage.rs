@@ -211,7 +211,7 @@ async fn check(conf: &HostedEngineConf, terminal: &mut Terminal) -> Result<Exit>
                 return Ok(Exit::OK);
             }
             Err(error) => {
-                terminal.complain(format!("{error}; is the right storage mounted at {}?", mount.display()))
+                terminal.complain(format!("{error}; is the right storage mounted at {}?", mount.display()));
             }
         },
         Err(_) => terminal.complain(format!(

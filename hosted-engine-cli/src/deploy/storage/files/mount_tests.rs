@@ -86,6 +86,21 @@ fn each_refusal_says_what_to_do() {
 }
 
 #[test]
+fn glusterfs_says_little_and_the_advice_more() {
+    let call = "mount -t glusterfs a.example:/he /rhev/data-center/mnt/glusterSD/a.example:_he";
+    for said in ["Mount failed. Check the log file  for more details.", "Mounting glusterfs on /rhev failed."]
+    {
+        let tools = Recorded::new(&[(call, 1, "", said)]);
+        let error = mount(StorageKind::Glusterfs, "a.example:/he", "").mount(&tools, false);
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains("gluster volume status he, on a.example") && error.contains("/var/log"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn a_server_that_does_not_answer_is_asked_once() {
     let tools = Recorded::new(&[(&nfs("nolock,retry=0"), 32, "", "mount.nfs: Connection timed out\n")]);
     mount(StorageKind::Nfs, "a.example:/he", "").mount(&tools, false).unwrap_err();
