@@ -18,7 +18,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use vdsm_client::Client;
 
 use crate::deploy::Tools;
-use crate::deploy::storage::files;
+use crate::deploy::storage as reach;
 use crate::shared_file::{SharedFile, UNIT};
 use crate::terminal::{Exit, Terminal};
 
@@ -50,7 +50,7 @@ pub async fn connect(
     terminal: &mut Terminal,
 ) -> Result<Exit> {
     let Some(vdsm) = vdsm else {
-        match files::attach(conf, tools) {
+        match reach::attach(conf, tools) {
             Ok(true) => terminal.say(format!("Connected {}", conf.mount_dir()?.display())),
             Ok(false) => {}
             Err(error) => {
@@ -106,13 +106,13 @@ pub async fn disconnect(host: Host<'_>, force: bool, terminal: &mut Terminal) ->
     }
     let Some(vdsm) = host.vdsm else {
         let mount = host.conf.mount_dir()?;
-        return Ok(match files::detach(host.conf, host.tools) {
+        return Ok(match reach::detach(host.conf, host.tools) {
             Ok(true) => {
-                terminal.say(format!("Unmounted {}", mount.display()));
+                terminal.say(format!("Disconnected {}", mount.display()));
                 Exit::OK
             }
             Ok(false) => {
-                terminal.say(format!("Nothing is mounted at {} by hosted-engine", mount.display()));
+                terminal.say(format!("Nothing is connected at {} by hosted-engine", mount.display()));
                 Exit::OK
             }
             Err(error) => {

@@ -6,6 +6,8 @@ mod services;
 
 use serde::{Deserialize, Serialize};
 
+use super::storage::block::iscsi::{MadeNode, MadeSession};
+use super::storage::block::{Activated, MadeDomainTags, MadeGroup, MadeLogical, MadePhysical};
 use super::storage::files::{MadeDomain, MadeMount, PublishedDomain};
 use super::vm::MadeVm;
 use super::{DeployError, World};
@@ -102,6 +104,20 @@ made! {
     Lockspaces(JoinedLockspaces),
     /// Global maintenance.
     Maintenance(ChangedMaintenance),
+    /// LVM's label of a device.
+    Physical(MadePhysical),
+    /// A volume group.
+    Group(MadeGroup),
+    /// A logical volume.
+    Logical(MadeLogical),
+    /// The tags that make a volume group a storage domain.
+    DomainTags(MadeDomainTags),
+    /// Active logical volumes.
+    Activated(Activated),
+    /// A portal's record of open-iscsi.
+    IscsiNode(MadeNode),
+    /// An iSCSI session.
+    IscsiSession(MadeSession),
     /// A mount.
     Mount(MadeMount),
     /// A storage domain of files.

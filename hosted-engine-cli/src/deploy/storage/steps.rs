@@ -1,6 +1,7 @@
 //! The steps that every kind of storage has.
 
 use clock::{Clock as _, SystemClock};
+use ha_config::hosted_engine::VM_LEASE_OFFSET;
 use ha_config::{HaToml, conf_archive};
 
 use super::{Role, conf, files};
@@ -137,8 +138,14 @@ fn cluster_conf(world: &World<'_>, first: &FirstHost) -> Result<ClusterConf, Dep
         StorageKind::Nfs | StorageKind::Nfs3 | StorageKind::Nfs4 => files::nfs_version(world)?,
         StorageKind::Glusterfs | StorageKind::Iscsi | StorageKind::Fc | StorageKind::Directory => None,
     };
+    let mut hosted_engine_conf = conf::hosted_engine_conf(first, version.as_deref());
+    // A file of its own starts with it; among others it has a place.
+    let lease = super::backend(world.request).vm_lease(world)?.offset;
+    if lease > 0 {
+        hosted_engine_conf.extend([VM_LEASE_OFFSET, "=", &lease.to_string(), "\n"]);
+    }
     Ok(ClusterConf {
-        hosted_engine_conf: conf::hosted_engine_conf(first, version.as_deref()),
+        hosted_engine_conf,
         vm_conf: vm_conf(world, first)?,
         broker_conf: include_str!("../../../../etc/broker.conf").to_owned(),
         ha_toml: first.ha_toml.clone(),

@@ -90,10 +90,10 @@ fn lease_of(vm: &VmConf, place: &Place<'_>, disks: &[Disk]) -> Result<Lease, VmE
     };
     let target = match place.dialect {
         Dialect::Vdsm => LeaseTarget::FoundByVdsm,
-        Dialect::Libvirt => LeaseTarget::At {
-            path: place.conf.vm_lease_path().map_err(|error| of_config(&error))?,
-            offset: 0,
-        },
+        Dialect::Libvirt => {
+            let (path, offset) = place.conf.vm_lease_place().map_err(|error| of_config(&error))?;
+            LeaseTarget::At { path, offset }
+        }
     };
     Ok(Lease { key: volume.id.clone(), lockspace: volume.domain.clone(), target })
 }
