@@ -2,13 +2,15 @@
 
 use super::host_files::{Directories, HostConfiguration, MainConfiguration};
 use super::services_steps::{Broker, HandOver};
-use super::{Request, Step, StepId, storage, vm};
+use super::{Request, Step, StepId, firewall, network, storage, vm};
 
 /// The steps, the first one first.
 pub fn steps(request: &Request) -> Vec<Box<dyn Step>> {
     match request {
         Request::FirstHost(_) => vec![
             Box::new(Directories),
+            Box::new(network::MakeBridge),
+            Box::new(firewall::OpenFirewall),
             Box::new(storage::Connect),
             Box::new(storage::MakeDomain),
             Box::new(vm::FillDisk(storage::backend(request))),
@@ -23,6 +25,8 @@ pub fn steps(request: &Request) -> Vec<Box<dyn Step>> {
         ],
         Request::FurtherHost(_) => vec![
             Box::new(Directories),
+            Box::new(network::MakeBridge),
+            Box::new(firewall::OpenFirewall),
             Box::new(storage::Connect),
             Box::new(HostConfiguration),
             Box::new(MainConfiguration),
