@@ -138,8 +138,11 @@ impl Story {
             let index = usize::try_from(number).ok()?;
             (index < story.items.len()).then_some(index)
         };
-        if self.outcome.is_some() {
-            return Err("something follows the end");
+        match (self.outcome, &line) {
+            (None, _) | (Some(Outcome::Deployed), Line::Over(Outcome::Undone)) => {}
+            // It is no complete deployment any more.
+            (Some(Outcome::Deployed), Line::Undoing(_)) => self.outcome = None,
+            (Some(_), _) => return Err("something follows the end"),
         }
         match line {
             Line::Deploy { .. } => return Err("a second beginning"),
