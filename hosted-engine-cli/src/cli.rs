@@ -13,8 +13,8 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use engine_vm::{EngineVm, StartMode};
 use ha_config::{ConfigKind, HostedEngineConf, Paths, ROOT_ENV, VmConf};
 
-use crate::deploy::{self, DeployArgs, Installed};
 use crate::deploy::network::guard;
+use crate::deploy::{self, DeployArgs, Installed};
 use crate::deployed::{self, NOT_DEPLOYED};
 use crate::maintenance::{self, Mode};
 use crate::status::{self, Format};

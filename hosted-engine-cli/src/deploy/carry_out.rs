@@ -8,7 +8,9 @@ use ha_config::Paths;
 use super::journal::{Outcome, Story, Watcher};
 use super::log::private_directory;
 use super::services::Services;
-use super::{DeployError, Journal, Request, Secrets, StepId, Tools, Undo as _, World, plan, run, undo};
+use super::{
+    DeployError, Journal, Request, Secrets, StepId, Tools, Undo as _, World, plan, run, storage, undo,
+};
 use crate::cli::OpenVm;
 use crate::setup::Report;
 
@@ -107,7 +109,14 @@ impl Hands<'_> {
     pub fn resume(&self, watcher: Option<Watcher>) -> Result<(), Stopped> {
         let mut journal = self.open("go on with")?;
         let secrets = Secrets::kept(self.paths)?;
-        self.with(&mut journal, watcher, |hands, journal| hands.go_on(journal, &secrets))
+        self.with(&mut journal, watcher, |hands, journal| {
+            if journal.story().ended.contains(&StepId::StorageConnection) {
+                // The host may have been restarted since.
+                let request = journal.story().request.clone();
+                storage::must_be_connected(&hands.world(&request, &secrets))?;
+            }
+            hands.go_on(journal, &secrets)
+        })
     }
 
     /// Takes back what an interrupted deployment made or changed.

@@ -9,8 +9,9 @@ use broker_api::BrokerClient;
 use ha_config::Paths;
 
 use super::carry_out::{Hands, Stopped, nothing_to};
-use super::dialogue::{self, Asker, AtTerminal, Means, ThisHost};
+use super::dialogue::{self, Asked, Asker, AtTerminal, Means, ThisHost};
 use super::log::{Logged, Told};
+use super::preflight::{self, Severity};
 use super::services::Services;
 use super::services_steps::asked;
 use super::systemd::Systemd;
@@ -64,8 +65,9 @@ fn begin(args: &DeployArgs, hands: &Hands<'_>, told: &Told) -> anyhow::Result<Ex
     refuse_second(hands.paths)?;
     let mut terminal = AtTerminal::open();
     let lookups = ThisHost { paths: hands.paths, tools: hands.tools, report: told };
-    let asker = terminal.as_mut().map(|terminal| terminal as &mut dyn Asker);
-    let means = Means { paths: hands.paths, lookups: &lookups, storage: hands, asker, report: told };
+    let operator = terminal.as_mut().map(|terminal| terminal as &mut dyn Asker);
+    let means =
+        Means { paths: hands.paths, lookups: &lookups, storage: hands, asker: operator, report: told };
     let asked = dialogue::request(args, means)?;
     if let Some(file) = &args.generate_answer {
         asked.answers.save(file)?;
@@ -77,12 +79,31 @@ fn begin(args: &DeployArgs, hands: &Hands<'_>, told: &Told) -> anyhow::Result<Ex
             told.text(&format!("{line}\n"));
         }
         told.text(&planned(&asked.request));
+        is_fit(hands, &asked, told);
         return Ok(Exit::OK.into());
     }
-    let asker = terminal.as_mut().map(|terminal| terminal as &mut dyn Asker);
-    preview::confirm(&asked, asker, told)?;
+    if !is_fit(hands, &asked, told) {
+        told.failure("This host cannot be deployed as it is; nothing was changed");
+        return Ok(Exit::FAILED.into());
+    }
+    let operator = terminal.as_mut().map(|terminal| terminal as &mut dyn Asker);
+    preview::confirm(&asked, operator, told)?;
     let done = hands.begin(asked.request, &asked.secrets, None);
     finish(args, hands, told, done)
+}
+
+/// Tells everything that pre-flight found at once; whether the deployment may begin.
+fn is_fit(hands: &Hands<'_>, asked: &Asked, told: &Told) -> bool {
+    told.info("Checking this host");
+    let found = preflight::check(&hands.world(&asked.request, &asked.secrets));
+    for finding in &found {
+        match finding.severity {
+            Severity::Blocker => told.failure(&finding.to_string()),
+            Severity::Warning => told.warning(&finding.to_string()),
+            Severity::Note => told.info(&finding.to_string()),
+        }
+    }
+    found.iter().all(|finding| finding.severity != Severity::Blocker)
 }
 
 fn finish(

@@ -18,10 +18,10 @@ mod carry_out;
 mod command;
 pub mod dialogue;
 mod error;
-mod host_files;
 pub mod firewall;
 #[cfg(test)]
 mod fixture;
+mod host_files;
 mod job;
 #[cfg(test)]
 pub(crate) mod job_tests;
@@ -29,11 +29,11 @@ mod journal;
 mod log;
 mod looking;
 mod made;
+pub mod network;
 mod plan;
+pub mod preflight;
 pub mod preview;
 pub mod questions;
-pub mod network;
-pub mod preflight;
 mod request;
 mod secrets;
 pub mod services;

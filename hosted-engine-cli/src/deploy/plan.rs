@@ -168,7 +168,7 @@ mod tests {
         let tail = rest.split_once("\n\n").map_or("", |(_, tail)| tail);
         let rows: String = StepId::ALL
             .iter()
-            .map(|id| format!("| {} | {} | {} |\n", id.word(), id.makes(), id.unmakes()))
+            .flat_map(|id| ["| ", id.word(), " | ", id.makes(), " | ", id.unmakes(), " |\n"])
             .collect();
         let right = format!("{head}{BEGIN}{rows}\n{tail}");
         if std::env::var_os("UPDATE_DOCS").is_some() {

@@ -122,6 +122,25 @@ pub fn attach(conf: &HostedEngineConf, tools: &dyn Tools) -> Result<bool, Deploy
     files::attach(conf, tools)
 }
 
+/// Makes the storage of a deployment under way usable again after a restart of the host.
+///
+/// # Errors
+/// What stands in the way.
+pub fn must_be_connected(world: &World<'_>) -> Result<(), DeployError> {
+    let storage = match world.request {
+        Request::FirstHost(first) => &first.storage,
+        Request::FurtherHost(further) => &further.storage,
+    };
+    match storage.kind {
+        StorageKind::Iscsi | StorageKind::Fc => block::must_be_connected(world),
+        StorageKind::Nfs
+        | StorageKind::Nfs3
+        | StorageKind::Nfs4
+        | StorageKind::Glusterfs
+        | StorageKind::Directory => files::must_be_connected(world),
+    }
+}
+
 /// The opposite; false when there is nothing to do.
 ///
 /// # Errors

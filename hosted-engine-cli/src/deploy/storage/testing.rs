@@ -5,8 +5,8 @@ use ha_config::Paths;
 use crate::cli::OpenVm;
 use crate::deploy::services::{ServiceState, Services};
 use crate::deploy::{
-    Boot, BridgeOrigin, DeployError, Engine, Family, FirstHost, HostIdentity, Ids, Network, Request, Secrets,
-    Step, Storage, StorageKind, Tools, Vm, World,
+    Boot, BridgeOrigin, DeployError, Engine, Family, FirstHost, Hands, HostIdentity, Ids, Network, Request,
+    Secrets, Step, Storage, StorageKind, Tools, Vm, World,
 };
 use crate::setup::Report;
 
@@ -84,6 +84,11 @@ impl Site {
             services: &NoServices,
             open_vm: self.open_vm.as_ref(),
         }
+    }
+
+    pub fn hands<'a>(&'a self, tools: &'a dyn Tools, report: &'a dyn Report) -> Hands<'a> {
+        let open_vm = self.open_vm.as_ref();
+        Hands { paths: &self.paths, tools, report, services: &NoServices, open_vm }
     }
 
     /// The storage's steps of a first host.

@@ -9,7 +9,8 @@ use ha_config::{HostedEngineConf, VmConf};
 
 use super::testing::{Site, first_host};
 use super::*;
-use crate::deploy::storage::files::{MadeDomain, survey};
+use crate::deploy::questions::StorageLookups as _;
+use crate::deploy::storage::files::MadeDomain;
 use crate::deploy::testing::{Heard, Recorded, cut_after};
 use crate::deploy::{self, FirstHost, Journal, Step, Undo as _, Undone};
 use crate::setup::ClusterConf;
@@ -303,15 +304,22 @@ fn who_looks_for_a_cluster_leaves_no_trace() {
     let tools = Recorded::default();
     let mut journal = Journal::begin(&site.dir.path().join("journal"), 0, request.clone()).unwrap();
     deploy::run(&Site::steps(), site.world(&request, &tools, &heard), &mut journal).unwrap();
-    let storage = &first(&request).storage;
-    let found = survey(&site.paths, &tools, storage).unwrap();
+    let found = site.hands(&tools, &heard).clusters(&first(&request).storage, &site.secrets).unwrap();
     assert_eq!(found.len(), 1);
-    assert_eq!(found[0].sd_uuid, first(&request).ids.sd);
-    assert_eq!(found[0].hosts.lowest_free_id().map(|id| id.get()), Some(1));
-    assert!(found[0].conf.hosted_engine_conf.contains("fqdn=engine.example.com"));
+    assert_eq!((found[0].sd_uuid, found[0].next_id), (first(&request).ids.sd, Some(1)));
+    assert_eq!(found[0].fqdn, "engine.example.com");
 
     let other = Site::new();
-    let before = tree(other.dir.path());
+    let state = other.paths.setup_state_dir();
+    let without_state = || {
+        let mut all = tree(other.dir.path());
+        all.retain(|path, _| {
+            !other.dir.path().join(path).starts_with(&state)
+                && !state.starts_with(other.dir.path().join(path))
+        });
+        all
+    };
+    let before = without_state();
     let target = other.paths.storage_mounts().join("a.example:_he");
     let findmnt = format!(
         "findmnt --json --nocanonicalize --output SOURCE,FSTYPE,OPTIONS --mountpoint {}",
@@ -324,12 +332,12 @@ fn who_looks_for_a_cluster_leaves_no_trace() {
     let umount = format!("umount {}", target.display());
     let nfs = super::testing::storage(StorageKind::Nfs4, "a.example:/he");
     let tools = Recorded::new(&[(&findmnt, 1, "", ""), (&mount, 0, "", ""), (&umount, 0, "", "")]);
-    assert_eq!(survey(&other.paths, &tools, &nfs).unwrap(), []);
+    assert_eq!(other.hands(&tools, &heard).clusters(&nfs, &other.secrets).unwrap(), []);
     tools.assert_over();
-    assert_eq!(tree(other.dir.path()), before);
+    assert_eq!(without_state(), before);
 
     let tools = Recorded::new(&[(&findmnt, 1, "", ""), (&mount, 32, "", "mount.nfs: Connection refused")]);
-    let error = survey(&other.paths, &tools, &nfs).unwrap_err().to_string();
+    let error = other.hands(&tools, &heard).clusters(&nfs, &other.secrets).unwrap_err().to_string();
     assert!(error.contains("a.example answers, but serves no nfs"), "{error}");
-    assert_eq!(tree(other.dir.path()), before);
+    assert_eq!(without_state(), before);
 }

@@ -434,6 +434,32 @@ pub fn bring_up(conf: &HostedEngineConf, tools: &dyn Tools) -> Result<bool, Depl
     Ok(is_new)
 }
 
+/// Logs in again, and activates what was made so far.
+///
+/// # Errors
+/// What stands in the way.
+pub fn must_be_connected(world: &World<'_>) -> Result<(), DeployError> {
+    let storage = storage(world);
+    if let Some(iscsi) = &storage.iscsi {
+        let portals = iscsi::portals(&storage.connection, iscsi)?;
+        iscsi::log_in_again(world.paths, world.tools, &portals)?;
+    }
+    luns::settle(world.tools);
+    let group = layout::group(sd(world));
+    for physical in domains(world.paths, world.tools, storage.lun.as_ref())? {
+        if physical.group != group {
+            continue;
+        }
+        let lvm = Lvm::on(world.tools, &physical.device);
+        let names: Vec<String> = lvm.volumes(&group)?.into_iter().map(|volume| volume.name).collect();
+        let inactive = inactive(world.paths, &group, &names);
+        if !inactive.is_empty() {
+            lvm.activate(&group, &inactive)?;
+        }
+    }
+    Ok(())
+}
+
 /// Takes the volumes away from this host; false when none is active. Sessions stay: the host may use the target for more.
 ///
 /// # Errors

@@ -5,7 +5,6 @@
 
 mod domain;
 mod mount;
-mod survey;
 
 use std::fs;
 use std::io::ErrorKind;
@@ -17,9 +16,8 @@ use ha_config::{HostedEngineConf, Paths};
 use uuid::Uuid;
 
 pub use domain::{MadeDomain, PublishedDomain};
-pub use mount::{MadeMount, check, mounted_at};
-use mount::{Mount, target};
-pub use survey::{FoundCluster, survey};
+use mount::Mount;
+pub use mount::{MadeMount, check, mounted_at, target};
 
 use super::conf::domain_type;
 use super::{Backend, FoundDomain, LeasePlace, Role, find};
