@@ -106,13 +106,15 @@ pub async fn disconnect(host: Host<'_>, force: bool, terminal: &mut Terminal) ->
     }
     let Some(vdsm) = host.vdsm else {
         let mount = host.conf.mount_dir()?;
+        let is_block = host.conf.domain_type()?.is_block();
+        let (done, nothing) = if is_block { ("Deactivated", "active") } else { ("Unmounted", "mounted") };
         return Ok(match reach::detach(host.conf, host.tools) {
             Ok(true) => {
-                terminal.say(format!("Disconnected {}", mount.display()));
+                terminal.say(format!("{done} {}", mount.display()));
                 Exit::OK
             }
             Ok(false) => {
-                terminal.say(format!("Nothing is connected at {} by hosted-engine", mount.display()));
+                terminal.say(format!("Nothing is {nothing} at {} by hosted-engine", mount.display()));
                 Exit::OK
             }
             Err(error) => {

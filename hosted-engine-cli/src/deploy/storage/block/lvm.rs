@@ -179,7 +179,8 @@ impl<'a> Lvm<'a> {
         };
         let mut all: serde_json::Value =
             serde_json::from_str(&said.out).map_err(|error| strange(error.to_string()))?;
-        let rows = all["report"][0][section].take();
+        let rows = all.pointer_mut(&format!("/report/0/{section}")).map(serde_json::Value::take);
+        let rows = rows.ok_or_else(|| strange(format!("it has no {section:?}")))?;
         serde_json::from_value(rows).map_err(|error| strange(error.to_string()))
     }
 

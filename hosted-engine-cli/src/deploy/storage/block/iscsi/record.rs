@@ -1,6 +1,7 @@
 //! The files in which open-iscsi keeps its settings: lines of `name = value` between `# BEGIN RECORD` and `# END RECORD`.
 //! They are root's alone, and hold the passwords.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use ha_config::atomic::{self, Mode};
@@ -85,7 +86,10 @@ fn reveal(secret: &Secret) -> Result<&str, DeployError> {
 
 fn change(file: &Path, values: &[(&str, &str)]) -> Result<(), DeployError> {
     let text = std::fs::read_to_string(file).map_err(DeployError::io("read", file))?;
-    Ok(atomic::write(file, with(&text, values).as_bytes(), Mode::Private)?)
+    // open-iscsi makes them so; the new file takes the mode of the old one.
+    let only_root = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(file, only_root).map_err(DeployError::io("set the mode of", file))?;
+    Ok(atomic::write(file, with(&text, values).as_bytes(), Mode::KeepOr644)?)
 }
 
 /// The record with these values.
@@ -118,7 +122,6 @@ mod tests {
 
     #[test]
     fn the_password_is_in_roots_file_only_and_nothing_else_changes() {
-        use std::os::unix::fs::PermissionsExt as _;
         let portal = Portal { host: "fd00::1".into(), port: 3260, tpgt: 1, target: "iqn.t".into() };
         let (_root, paths, file) = scene("nodes/iqn.t/fd00::1,3260,1/default");
         let chap = Chap { user: "ed", password: &Secret::new("se same") };
