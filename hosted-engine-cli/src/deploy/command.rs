@@ -64,8 +64,9 @@ fn begin(args: &DeployArgs, hands: &Hands<'_>, told: &Told) -> anyhow::Result<Ex
     refuse_second(hands.paths)?;
     let mut terminal = AtTerminal::open();
     let lookups = ThisHost { paths: hands.paths, tools: hands.tools, report: told };
-    let asker = terminal.as_mut().map(|terminal| terminal as &mut dyn Asker);
-    let means = Means { paths: hands.paths, lookups: &lookups, storage: hands, asker, report: told };
+    let operator = terminal.as_mut().map(|terminal| terminal as &mut dyn Asker);
+    let means =
+        Means { paths: hands.paths, lookups: &lookups, storage: hands, asker: operator, report: told };
     let asked = dialogue::request(args, means)?;
     if let Some(file) = &args.generate_answer {
         asked.answers.save(file)?;
@@ -79,8 +80,8 @@ fn begin(args: &DeployArgs, hands: &Hands<'_>, told: &Told) -> anyhow::Result<Ex
         told.text(&planned(&asked.request));
         return Ok(Exit::OK.into());
     }
-    let asker = terminal.as_mut().map(|terminal| terminal as &mut dyn Asker);
-    preview::confirm(&asked, asker, told)?;
+    let operator = terminal.as_mut().map(|terminal| terminal as &mut dyn Asker);
+    preview::confirm(&asked, operator, told)?;
     let done = hands.begin(asked.request, &asked.secrets, None);
     finish(args, hands, told, done)
 }

@@ -102,7 +102,7 @@ impl Step for Found {
                 gateway: conf.file().get("gateway").and_then(|text| text.parse().ok()),
                 test: test.to_owned(),
                 tcp_target,
-                next_id: hosts.lowest_free_id().map(|id| id.get()),
+                next_id: hosts.lowest_free_id().map(metadata_format::HostId::get),
                 taken: taken(&hosts),
             });
         }
