@@ -7,7 +7,7 @@ use clap::Args;
 /// Deploy the hosted engine on this host: on the first one make its storage and its VM, on others join them. Asks for
 /// what no answer file says.
 #[derive(Debug, Clone, Default, Args)]
-#[allow(clippy::struct_excessive_bools, reason = "each is an option of its own")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct DeployArgs {
     /// Answer file; several are read one after the other, later ones win.
     #[arg(long, visible_alias = "answers", value_name = "FILE")]

@@ -215,9 +215,8 @@ fn libvirt(job: &mut Job<'_>, host_id: HostId) -> Result<(), DeployError> {
         return Ok(());
     }
     // First, for undoing goes backwards: the files are restored, then it reads them.
-    let service_before =
-        ChangedService { name: service.to_owned(), before, reads_files: !changes.is_empty() };
-    job.make(service_before, |_| Ok(()))?;
+    let daemon = ChangedService { name: service.to_owned(), before, reads_files: !changes.is_empty() };
+    job.make(daemon, |_| Ok(()))?;
     for change in &changes {
         for setting in &change.settings {
             let (path, reason) = (change.path.display(), setting.reason);

@@ -166,10 +166,8 @@ mod tests {
         let page = std::fs::read_to_string(PAGE).unwrap();
         let (head, rest) = page.split_once(BEGIN).expect("docs/deploy.md has the table");
         let tail = rest.split_once("\n\n").map_or("", |(_, tail)| tail);
-        let rows: String = StepId::ALL
-            .iter()
-            .flat_map(|id| ["| ", id.word(), " | ", id.makes(), " | ", id.unmakes(), " |\n"])
-            .collect();
+        let rows = StepId::ALL.map(|id| format!("| {} | {} | {} |\n", id.word(), id.makes(), id.unmakes()));
+        let rows = rows.concat();
         let right = format!("{head}{BEGIN}{rows}\n{tail}");
         if std::env::var_os("UPDATE_DOCS").is_some() {
             std::fs::write(PAGE, &right).unwrap();

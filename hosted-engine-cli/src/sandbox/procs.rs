@@ -122,8 +122,13 @@ mod tests {
 
     #[test]
     fn a_process_goes_on_until_it_ends_even_if_nobody_has_collected_it() {
-        let mut child =
-            std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().expect("cat");
+        use std::io::{Read as _, Write as _};
+        use std::process::Stdio;
+        let mut command = std::process::Command::new("cat");
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("cat");
+        // Its answer tells that it is cat by now, arguments and all.
+        child.stdin.as_mut().expect("a pipe").write_all(b"x").expect("written");
+        child.stdout.as_mut().expect("a pipe").read_exact(&mut [0]).expect("answered");
         let pid = i32::try_from(child.id()).expect("a pid");
         let process = Process::read(pid).expect("it runs");
         assert!(process.goes_on());

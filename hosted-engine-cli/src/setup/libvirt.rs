@@ -36,8 +36,8 @@ pub fn libvirt_changes(paths: &Paths, host_id: HostId) -> Result<Vec<LibvirtChan
             Err(error) if error.is_not_found() => String::new(),
             other => other?,
         };
-        let (after, applied) = host_setup::apply(&text, &settings);
-        let settings: Vec<Setting> = applied.into_iter().cloned().collect();
+        let (after, differing) = host_setup::apply(&text, &settings);
+        let settings: Vec<Setting> = differing.into_iter().cloned().collect();
         if !settings.is_empty() {
             changes.push(LibvirtChange { path, after, settings });
         }
