@@ -331,12 +331,23 @@ fn who_looks_for_a_cluster_leaves_no_trace() {
     );
     let umount = format!("umount {}", target.display());
     let nfs = super::testing::storage(StorageKind::Nfs4, "a.example:/he");
-    let tools = Recorded::new(&[(&findmnt, 1, "", ""), (&mount, 0, "", ""), (&umount, 0, "", "")]);
+    let mounted =
+        r#"{"filesystems": [{"source":"a.example:/he", "fstype":"nfs4", "options":"rw,relatime,vers=4.2"}]}"#;
+    let tools = Recorded::new(&[
+        (&findmnt, 1, "", ""),
+        (&mount, 0, "", ""),
+        (&findmnt, 0, mounted, ""),
+        (&umount, 0, "", ""),
+    ]);
     assert_eq!(other.hands(&tools, &heard).clusters(&nfs, &other.secrets).unwrap(), []);
     tools.assert_over();
     assert_eq!(without_state(), before);
 
-    let tools = Recorded::new(&[(&findmnt, 1, "", ""), (&mount, 32, "", "mount.nfs: Connection refused")]);
+    let tools = Recorded::new(&[
+        (&findmnt, 1, "", ""),
+        (&mount, 32, "", "mount.nfs: Connection refused"),
+        (&findmnt, 1, "", ""),
+    ]);
     let error = other.hands(&tools, &heard).clusters(&nfs, &other.secrets).unwrap_err().to_string();
     assert!(error.contains("a.example answers, but serves no nfs"), "{error}");
     assert_eq!(without_state(), before);
