@@ -191,6 +191,14 @@ pub struct Journal {
     watcher: Option<Watcher>,
 }
 
+/// A program that is being started shares its starter's open files for a moment: closing alone would leave it the lock.
+impl Drop for Journal {
+    fn drop(&mut self) {
+        // The lock goes with the process at the latest.
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
+}
+
 impl fmt::Debug for Journal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Journal")
