@@ -12,9 +12,11 @@
 //! that was cut is undone and begins anew (`--resume`), or everything is undone backwards (`--undo`). Undoing looks
 //! whether a thing is still the one that was made, and leaves alone what is not.
 
+pub mod answers;
 mod args;
 mod carry_out;
 mod command;
+pub mod dialogue;
 mod error;
 mod host_files;
 mod job;
@@ -24,6 +26,8 @@ mod journal;
 mod log;
 mod made;
 mod plan;
+pub mod preview;
+pub mod questions;
 mod request;
 mod secrets;
 pub mod services;

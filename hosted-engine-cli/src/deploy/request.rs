@@ -71,6 +71,17 @@ pub enum Family {
     V6,
 }
 
+impl Family {
+    /// Whether an address is of it.
+    pub const fn has(self, address: IpAddr) -> bool {
+        match self {
+            Self::Auto => true,
+            Self::V4 => address.is_ipv4(),
+            Self::V6 => address.is_ipv6(),
+        }
+    }
+}
+
 /// Kind of shared storage, as the operator names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
