@@ -13,7 +13,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use engine_vm::{EngineVm, StartMode};
 use ha_config::{ConfigKind, HostedEngineConf, Paths, ROOT_ENV, VmConf};
 
-use crate::deploy::{self, DeployArgs};
+use crate::deploy::{self, DeployArgs, Installed};
 use crate::deployed::{self, NOT_DEPLOYED};
 use crate::maintenance::{self, Mode};
 use crate::status::{self, Format};
@@ -107,8 +107,9 @@ pub enum DeployedCommand {
         #[arg(long, hide = true, num_args = 0..=1, value_name = "PASSWORD")]
         password: Option<Option<String>>,
     },
-    /// Connect the hosted engine's storage domain to this host, through VDSM.
-    ConnectStorage,
+    /// Connect the hosted engine's storage domain to this host: through VDSM where it manages the host, else by mounting
+    /// it.
+    ConnectStorage(storage::ConnectArgs),
     /// Disconnect the hosted engine's storage domain from this host.
     DisconnectStorage {
         /// Also when the engine VM or the HA services on this host use it.
@@ -319,13 +320,13 @@ async fn on_deployed(
                 vm::power_off(host, terminal).await
             }
         }
-        DeployedCommand::ConnectStorage => {
-            storage::connect(conf, storage::vdsm_of(conf)?.as_ref(), terminal).await
+        DeployedCommand::ConnectStorage(args) => {
+            storage::connect(args, conf, storage::vdsm_of(conf)?.as_ref(), &Installed, terminal).await
         }
         DeployedCommand::DisconnectStorage { force } => {
             let (vm, vdsm) = (open_vm(conf), storage::vdsm_of(conf)?);
             let vm = vm.as_deref().map_err(|error| format!("{error:#}"));
-            let host = storage::Host { conf, vdsm: vdsm.as_ref(), broker: &broker, vm };
+            let host = storage::Host { conf, vdsm: vdsm.as_ref(), broker: &broker, vm, tools: &Installed };
             storage::disconnect(host, force, terminal).await
         }
         DeployedCommand::FenceStatus(args) => {

@@ -1,7 +1,8 @@
 //! `--connect-storage`, `--disconnect-storage`: the hosted engine's storage domain on this host, by hand.
 //!
-//! Where VDSM manages the host it is asked to connect or disconnect. Elsewhere mounting is the operator's work, and the
-//! commands say what is missing. Disconnecting is refused while somebody here needs the storage.
+//! Where VDSM manages the host it is asked to connect or disconnect. Elsewhere the storage is mounted where deployment
+//! mounted it, after each boot by ovirt-ha-storage.service, and unmounted. Disconnecting is refused while somebody here
+//! needs the storage.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,17 +10,28 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use broker_api::BrokerClient;
 use broker_api::status::LeaseState;
+use clap::Args;
 use engine_vm::EngineVm;
 use ha_config::{HaToml, HostedEngineConf};
 use storage_domain::{Connected, DomainError, Monitoring, Step, StorageDomain};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use vdsm_client::Client;
 
+use crate::deploy::Tools;
+use crate::deploy::storage::files;
 use crate::shared_file::{SharedFile, UNIT};
 use crate::terminal::{Exit, Terminal};
 
 /// How long a read of storage that is not VDSM's may take before it counts as hanging.
 const READ: Duration = Duration::from_secs(10);
+
+/// How storage is connected.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct ConnectArgs {
+    /// As the host's start does it: where VDSM manages the host nothing is done, because the broker asks VDSM.
+    #[arg(long)]
+    pub at_boot: bool,
+}
 
 /// The host's VDSM, where it manages the host.
 ///
@@ -31,11 +43,27 @@ pub fn vdsm_of(conf: &HostedEngineConf) -> Result<Option<Client>> {
 
 /// `--connect-storage`: exit 0 when the storage can be used.
 pub async fn connect(
+    args: ConnectArgs,
     conf: &HostedEngineConf,
     vdsm: Option<&Client>,
+    tools: &dyn Tools,
     terminal: &mut Terminal,
 ) -> Result<Exit> {
-    let Some(vdsm) = vdsm else { return check(conf, terminal).await };
+    let Some(vdsm) = vdsm else {
+        match files::attach(conf, tools) {
+            Ok(true) => terminal.say(format!("Connected {}", conf.mount_dir()?.display())),
+            Ok(false) => {}
+            Err(error) => {
+                terminal.complain(error.to_string());
+                return Ok(Exit::FAILED);
+            }
+        }
+        return check(conf, terminal).await;
+    };
+    if args.at_boot {
+        terminal.say("VDSM manages this host: the broker has it connect the storage");
+        return Ok(Exit::OK);
+    }
     let (tell, steps) = unbounded_channel();
     let domain = StorageDomain::new(vdsm.clone(), conf.clone());
     let on_step = |step: &Step| drop(tell.send(step.clone()));
@@ -61,6 +89,8 @@ pub struct Host<'a> {
     pub broker: &'a BrokerClient,
     /// Its hypervisor, or why it cannot be asked.
     pub vm: Result<&'a dyn EngineVm, String>,
+    /// Its programs.
+    pub tools: &'a dyn Tools,
 }
 
 /// `--disconnect-storage`: exit 0 when it is disconnected. With `force` what speaks against it is only said.
@@ -76,11 +106,20 @@ pub async fn disconnect(host: Host<'_>, force: bool, terminal: &mut Terminal) ->
     }
     let Some(vdsm) = host.vdsm else {
         let mount = host.conf.mount_dir()?;
-        terminal.say(format!(
-            "No VDSM manages this host: unmount {} as it was mounted, if it shall go",
-            mount.display()
-        ));
-        return Ok(Exit::OK);
+        return Ok(match files::detach(host.conf, host.tools) {
+            Ok(true) => {
+                terminal.say(format!("Unmounted {}", mount.display()));
+                Exit::OK
+            }
+            Ok(false) => {
+                terminal.say(format!("Nothing is mounted at {} by hosted-engine", mount.display()));
+                Exit::OK
+            }
+            Err(error) => {
+                terminal.complain(error.to_string());
+                Exit::FAILED
+            }
+        });
     };
     let (tell, steps) = unbounded_channel();
     let domain = StorageDomain::new(vdsm.clone(), host.conf.clone());
@@ -158,7 +197,7 @@ async fn reasons_against(host: &Host<'_>) -> Vec<String> {
     reasons
 }
 
-/// Whether the operator has mounted the storage, and the metadata file can be read.
+/// Whether the storage is mounted, and the metadata file can be read.
 async fn check(conf: &HostedEngineConf, terminal: &mut Terminal) -> Result<Exit> {
     let (domain, file) = (conf.storage_domain_dir()?, conf.metadata_path()?);
     let mount = conf.mount_dir()?;
@@ -171,10 +210,9 @@ async fn check(conf: &HostedEngineConf, terminal: &mut Terminal) -> Result<Exit>
                     .say(format!("The storage domain is connected: it is mounted at {}", mount.display()));
                 return Ok(Exit::OK);
             }
-            Err(error) => terminal.complain(format!(
-                "{error}; mount the storage at {}: no VDSM manages this host to do it",
-                mount.display()
-            )),
+            Err(error) => {
+                terminal.complain(format!("{error}; is the right storage mounted at {}?", mount.display()));
+            }
         },
         Err(_) => terminal.complain(format!(
             "The storage at {} does not answer within {} s: check the server and the network to it",

@@ -358,6 +358,8 @@ impl Journal {
 
     fn append(&mut self, line: &Line) -> Result<(), DeployError> {
         let failed = |source| DeployError::Io { action: "write", path: self.path.clone(), source };
+        #[cfg(test)]
+        super::testing::line_is_written().map_err(failed)?;
         let mut text = serde_json::to_string(line).map_err(|error| failed(error.into()))?;
         text.push('\n');
         let before = self.file.metadata().map_err(failed)?.len();

@@ -32,10 +32,6 @@ pub(crate) struct VolumeId {
 }
 
 impl VolumeId {
-    pub fn new() -> Self {
-        Self { image: Uuid::new_v4(), volume: Uuid::new_v4() }
-    }
-
     pub fn path(&self, sd: &Path) -> PathBuf {
         sd.join("images").join(self.image.to_string()).join(self.volume.to_string())
     }

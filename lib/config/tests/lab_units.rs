@@ -17,11 +17,14 @@ fn text(output: &Output) -> String {
 fn units() -> (tempfile::TempDir, Vec<PathBuf>) {
     let dir = tempfile::tempdir().unwrap();
     let mut units = Vec::new();
-    for name in ["ovirt-ha-broker.service", "ovirt-ha-agent.service"] {
+    for (name, command) in [
+        ("ovirt-ha-broker.service", "ovirt-ha-broker"),
+        ("ovirt-ha-agent.service", "ovirt-ha-agent"),
+        ("ovirt-ha-storage.service", "hosted-engine --connect-storage --at-boot"),
+    ] {
         let unit = fs::read_to_string(etc().join("systemd").join(name)).unwrap();
-        let program = name.trim_end_matches(".service");
-        let line = format!("ExecStart=/usr/sbin/{program}\n");
-        assert_eq!(unit.matches(&line).count(), 1, "{name} starts {program}");
+        let line = format!("ExecStart=/usr/sbin/{command}\n");
+        assert_eq!(unit.matches(&line).count(), 1, "{name} starts {command}");
         let path = dir.path().join(name);
         fs::write(&path, unit.replace(&line, "ExecStart=/bin/true\n")).unwrap();
         units.push(path);
@@ -69,6 +72,23 @@ fn units_restart_and_leave_the_vm_alone() {
     }
     let agent = fs::read_to_string(etc().join("systemd/ovirt-ha-agent.service")).unwrap();
     assert!(agent.contains("\nKillMode=process\n") && agent.contains("\nOOMPolicy=continue\n"));
+}
+
+#[test]
+fn the_way_to_storage_comes_before_the_broker_and_is_seen_by_it() {
+    let unit = |name: &str| fs::read_to_string(etc().join("systemd").join(name)).unwrap();
+    let (broker, storage) = (unit("ovirt-ha-broker.service"), unit("ovirt-ha-storage.service"));
+    for key in ["Wants=", "After="] {
+        let line = broker.lines().find(|line| line.starts_with(key)).unwrap();
+        assert!(line.contains("ovirt-ha-storage.service"), "{line}");
+    }
+    // Each of these gives a service mounts that nobody else sees.
+    for key in
+        ["ProtectSystem", "ProtectHome", "PrivateTmp", "PrivateDevices", "ReadWritePaths", "ReadOnlyPaths"]
+    {
+        assert!(!storage.contains(&format!("\n{key}=")), "{key}");
+    }
+    assert!(storage.contains("\nKillMode=process\n"), "GlusterFS's client is a process of the unit");
 }
 
 #[test]

@@ -60,7 +60,9 @@ pub(crate) struct Site {
 
 impl Site {
     pub fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        // In memory where that can be had: the tests make many domains.
+        let memory = std::path::Path::new("/dev/shm");
+        let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
         std::fs::create_dir_all(dir.path().join("srv/he")).unwrap();
         let paths = Paths::new(dir.path());
         let open_vm: Box<OpenVm> = Box::new(|_| anyhow::bail!("no VM is started here"));

@@ -82,6 +82,19 @@ pub fn must_be_connected(world: &World<'_>) -> Result<(), DeployError> {
     Ok(())
 }
 
+/// Nothing may be made in the empty directory below a mount that went away.
+fn must_be_mounted(world: &World<'_>, target: &Path) -> Result<(), DeployError> {
+    let storage = storage_of(world.request);
+    if Mount::of(world.paths, storage)?.is_some() && mounted_at(world.tools, target)?.is_none() {
+        return Err(DeployError::Refused(format!(
+            "{} is not mounted at {} any more: was this host restarted? Mount it again there, then try again",
+            storage.connection,
+            target.display()
+        )));
+    }
+    Ok(())
+}
+
 /// The version of NFS that this deployment's mount speaks; `None` when it is not mounted.
 ///
 /// # Errors
@@ -200,6 +213,7 @@ impl Backend for Files {
         if made.complete().is_dir() {
             return Ok(());
         }
+        must_be_mounted(&world, &made.mount)?;
         refuse_occupied(&made)?;
         for left in unfinished_in(&made.mount)? {
             world.report.warning(&format!(
