@@ -9,7 +9,7 @@ use ha_config::{HostedEngineConf, VmConf};
 
 use super::testing::{Site, first_host};
 use super::*;
-use crate::deploy::storage::files::MadeDomain;
+use crate::deploy::storage::files::{MadeDomain, survey};
 use crate::deploy::testing::{Heard, Recorded, cut_after};
 use crate::deploy::{self, FirstHost, Journal, Step, Undo as _, Undone};
 use crate::setup::ClusterConf;
@@ -295,4 +295,41 @@ fn a_further_host_finds_what_the_first_one_made() {
     deploy::undo(world, &mut journal).unwrap();
     assert_eq!(without_journal(&second), before);
     assert_eq!(theirs.find(&first_world).unwrap().len(), 1, "the cluster stays");
+}
+
+#[test]
+fn who_looks_for_a_cluster_leaves_no_trace() {
+    let (site, request, heard) = (Site::new(), request(), Heard::default());
+    let tools = Recorded::default();
+    let mut journal = Journal::begin(&site.dir.path().join("journal"), 0, request.clone()).unwrap();
+    deploy::run(&Site::steps(), site.world(&request, &tools, &heard), &mut journal).unwrap();
+    let storage = &first(&request).storage;
+    let found = survey(&site.paths, &tools, storage).unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].sd_uuid, first(&request).ids.sd);
+    assert_eq!(found[0].hosts.lowest_free_id().map(|id| id.get()), Some(1));
+    assert!(found[0].conf.hosted_engine_conf.contains("fqdn=engine.example.com"));
+
+    let other = Site::new();
+    let before = tree(other.dir.path());
+    let target = other.paths.storage_mounts().join("a.example:_he");
+    let findmnt = format!(
+        "findmnt --json --nocanonicalize --output SOURCE,FSTYPE,OPTIONS --mountpoint {}",
+        target.display()
+    );
+    let mount = format!(
+        "mount -t nfs -o soft,nosharecache,timeo=100,retrans=3,nfsvers=4,retry=0 a.example:/he {}",
+        target.display()
+    );
+    let umount = format!("umount {}", target.display());
+    let nfs = super::testing::storage(StorageKind::Nfs4, "a.example:/he");
+    let tools = Recorded::new(&[(&findmnt, 1, "", ""), (&mount, 0, "", ""), (&umount, 0, "", "")]);
+    assert_eq!(survey(&other.paths, &tools, &nfs).unwrap(), []);
+    tools.assert_over();
+    assert_eq!(tree(other.dir.path()), before);
+
+    let tools = Recorded::new(&[(&findmnt, 1, "", ""), (&mount, 32, "", "mount.nfs: Connection refused")]);
+    let error = survey(&other.paths, &tools, &nfs).unwrap_err().to_string();
+    assert!(error.contains("a.example answers, but serves no nfs"), "{error}");
+    assert_eq!(tree(other.dir.path()), before);
 }

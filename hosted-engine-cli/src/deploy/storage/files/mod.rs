@@ -5,6 +5,7 @@
 
 mod domain;
 mod mount;
+mod survey;
 
 use std::fs;
 use std::io::ErrorKind;
@@ -18,6 +19,7 @@ use uuid::Uuid;
 pub use domain::{MadeDomain, PublishedDomain};
 pub use mount::{MadeMount, check, mounted_at};
 use mount::{Mount, target};
+pub use survey::{FoundCluster, survey};
 
 use super::conf::domain_type;
 use super::{Backend, FoundDomain, LeasePlace, Role, find};
