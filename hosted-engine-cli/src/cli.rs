@@ -155,6 +155,8 @@ pub enum SiteCommand {
     #[allow(missing_docs, reason = "the words of its arguments are the help")]
     Deploy(DeployArgs),
     #[allow(missing_docs, reason = "the words of its arguments are the help")]
+    Undeploy(deploy::UndeployArgs),
+    #[allow(missing_docs, reason = "the words of its arguments are the help")]
     CleanMetadata(repair::CleanMetadataArgs),
     #[allow(missing_docs, reason = "the words of its arguments are the help")]
     ReinitializeLockspace(repair::ReinitializeLockspaceArgs),
@@ -176,6 +178,7 @@ impl SiteCommand {
     pub fn run(self, paths: &Paths, open_vm: &OpenVm) -> Result<ExitCode> {
         match self {
             Self::Deploy(args) => deploy::deploy(&args, paths, open_vm),
+            Self::Undeploy(args) => deploy::undeploy(args, paths, open_vm),
             Self::CleanMetadata(args) => repair::clean_metadata(&args, paths),
             Self::ReinitializeLockspace(args) => repair::reinitialize_lockspace(&args, paths),
             Self::LeaseStatus(args) => Ok(lease_status::show(&args, paths, &mut Terminal::default())),

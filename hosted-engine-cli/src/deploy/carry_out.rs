@@ -56,7 +56,11 @@ impl fmt::Display for Stopped {
             writeln!(f, "Nothing was made or changed so far.")?;
         } else {
             let before = left.len() - of_cut.len();
-            writeln!(f, "Made or changed so far: {before} things by complete steps, {} by this one.", of_cut.len())?;
+            writeln!(
+                f,
+                "Made or changed so far: {before} things by complete steps, {} by this one.",
+                of_cut.len()
+            )?;
             for item in of_cut.iter().rev() {
                 let part = if item.is_done { "" } else { " (perhaps not, or in part)" };
                 writeln!(f, "  {}{part}", item.made.describe())?;
@@ -70,6 +74,11 @@ impl fmt::Display for Stopped {
 pub const BOTH_WAYS: &str = "Go on at this step:    hosted-engine --deploy --resume\n\
                              Take everything back:  hosted-engine --deploy --undo   (with --plan: show what, do nothing)";
 
+/// Of a host that is being taken out of its cluster.
+pub const UNDEPLOYING: &str = "Taking this host out of its hosted engine was interrupted";
+/// What can be done about it.
+pub const UNDEPLOY_ON: &str = "go on with hosted-engine --undeploy";
+
 /// A step's title in a request.
 pub fn title(request: &Request, id: StepId) -> String {
     let steps = plan::steps(request);
@@ -81,7 +90,12 @@ impl Hands<'_> {
     ///
     /// # Errors
     /// Why it stopped; a deployment that was begun can be gone on with or undone.
-    pub fn begin(&self, request: Request, secrets: &Secrets, watcher: Option<Watcher>) -> Result<(), Stopped> {
+    pub fn begin(
+        &self,
+        request: Request,
+        secrets: &Secrets,
+        watcher: Option<Watcher>,
+    ) -> Result<(), Stopped> {
         private_directory(&self.paths.setup_state_dir())?;
         let mut journal = Journal::begin(&self.paths.deploy_journal(), SystemClock.wall().0, request)?;
         let kept = secrets.keep(self.paths);
@@ -153,11 +167,14 @@ impl Hands<'_> {
             return refused("no deployment was begun on this host");
         };
         match journal.story().outcome {
+            None if journal.story().is_undeploying => {
+                Err(DeployError::Refused(format!("{UNDEPLOYING}: {UNDEPLOY_ON}")))
+            }
             None => Ok(journal),
             Some(Outcome::Undone) => refused("the last deployment was taken back completely"),
-            Some(Outcome::Deployed) => {
-                refused("the deployment of this host is complete; hosted-engine --undeploy takes this host out")
-            }
+            Some(Outcome::Deployed) => refused(
+                "the deployment of this host is complete; hosted-engine --undeploy takes this host out",
+            ),
         }
     }
 }

@@ -8,18 +8,20 @@ use anyhow::Context as _;
 use broker_api::BrokerClient;
 use ha_config::Paths;
 
-use super::carry_out::Hands;
+use super::carry_out::{Hands, UNDEPLOY_ON, UNDEPLOYING};
+use super::dialogue::{self, Asker, AtTerminal, Means, ThisHost};
+use super::join::OnStorage;
 use super::log::{Logged, Told};
 use super::services::Services;
 use super::services_steps::asked;
 use super::systemd::Systemd;
-use super::{DeployArgs, Installed, Journal, Request, Tools, Undo as _, plan};
+use super::{DeployArgs, Installed, Journal, Request, Tools, Undo as _, plan, preview};
 use crate::cli::OpenVm;
+use crate::deployed;
 use crate::sandbox::HostInit;
 use crate::setup::Report as _;
 use crate::status;
 use crate::terminal::{Exit, Terminal};
-use crate::deployed;
 
 /// `--deploy`, in all its ways.
 ///
@@ -59,9 +61,28 @@ pub fn deploy(args: &DeployArgs, paths: &Paths, open_vm: &OpenVm) -> anyhow::Res
 }
 
 fn begin(args: &DeployArgs, hands: &Hands<'_>, told: &Told) -> anyhow::Result<ExitCode> {
-    refuse_second(hands.paths)?;
-    let _ = (args, told);
-    anyhow::bail!("WIRE: dialogue::request")
+    let Hands { paths, tools, report, .. } = *hands;
+    refuse_second(paths)?;
+    let (host, storage) = (ThisHost { paths, tools, report }, OnStorage::new(paths, tools));
+    let mut operator = AtTerminal::open();
+    let means = Means { paths, lookups: &host, storage: &storage, asker: asker(&mut operator), report };
+    let mut asked = dialogue::request(args, means)?;
+    storage.settle(&mut asked.request, report)?;
+    if let Some(path) = &args.generate_answer {
+        asked.answers.save(path)?;
+        told.info(&format!("The answers are in {}; nothing was deployed", path.display()));
+        return Ok(Exit::OK.into());
+    }
+    if args.plan {
+        told.text(&planned(&asked.request));
+        return Ok(Exit::OK.into());
+    }
+    preview::confirm(&asked, asker(&mut operator), report)?;
+    finish(args, hands, told, hands.begin(asked.request, &asked.secrets, None))
+}
+
+fn asker(operator: &mut Option<AtTerminal>) -> Option<&mut dyn Asker> {
+    operator.as_mut().map(|operator| operator as &mut dyn Asker)
 }
 
 fn finish(
@@ -122,6 +143,7 @@ fn interrupted(paths: &Paths, what: Plan) -> anyhow::Result<String> {
         "there is nothing to plan: the last deployment of this host is over ({:?})",
         story.outcome
     );
+    anyhow::ensure!(!story.is_undeploying, "{UNDEPLOYING}: {UNDEPLOY_ON} (--plan shows what is left)");
     let mut text = String::new();
     match what {
         Plan::Undo => {
@@ -181,7 +203,7 @@ fn session_warning(is_set: impl Fn(&str) -> bool) -> Option<&'static str> {
 }
 
 /// Asks on the terminal.
-fn confirm(question: &str, is_given: bool) -> anyhow::Result<bool> {
+pub(crate) fn confirm(question: &str, is_given: bool) -> anyhow::Result<bool> {
     if is_given {
         return Ok(true);
     }

@@ -22,6 +22,7 @@ mod host_files;
 mod job;
 #[cfg(test)]
 pub(crate) mod job_tests;
+mod join;
 mod journal;
 mod log;
 mod made;
@@ -37,19 +38,22 @@ mod systemd;
 #[cfg(test)]
 mod testing;
 mod tools;
+mod undeploy;
 
 pub use args::DeployArgs;
-pub use carry_out::{BOTH_WAYS, Hands, Stopped, title};
+pub use carry_out::{BOTH_WAYS, Hands, Stopped, UNDEPLOY_ON, UNDEPLOYING, title};
+pub(crate) use command::confirm;
 pub use command::{deploy, planned, refuse_second, service_manager};
 pub use error::DeployError;
 pub use job::{Job, Step, StepId, World, run, undo};
 pub use journal::{Item, Journal, Moment, Outcome, Story, Watcher};
 pub use log::{Logged, Told};
 pub use made::{Made, Undo, Undone};
+pub use plan::steps;
 pub use request::{
     Boot, BridgeOrigin, Engine, Family, FirstHost, FurtherHost, HostIdentity, Ids, Iscsi, Lun, Network,
     Request, Seed, Storage, StorageKind, Vm, VolumeIds,
 };
-pub use plan::steps;
 pub use secrets::Secrets;
 pub use tools::{Call, Installed, Said, ToolError, Tools};
+pub use undeploy::{UndeployArgs, undeploy};

@@ -15,9 +15,9 @@ use crate::maintenance::set_global;
 use crate::terminal::Terminal;
 
 /// The broker's service.
-const BROKER: &str = "ovirt-ha-broker";
+pub(super) const BROKER: &str = "ovirt-ha-broker";
 /// The agent's service.
-const AGENT: &str = "ovirt-ha-agent";
+pub(super) const AGENT: &str = "ovirt-ha-agent";
 
 /// From its start until the broker has read shared storage.
 const BROKER_PATIENCE: Duration = Duration::from_mins(2);
@@ -38,7 +38,8 @@ pub struct HandOver;
 /// When the operating system gives no poll.
 pub(super) fn asked<T>(answer: impl Future<Output = T>) -> Result<T, DeployError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| DeployError::Refused(format!("cannot wait for answers: {error}")))?;
+    let runtime =
+        runtime.map_err(|error| DeployError::Refused(format!("cannot wait for answers: {error}")))?;
     let answer = runtime.block_on(answer);
     runtime.shutdown_background();
     Ok(answer)

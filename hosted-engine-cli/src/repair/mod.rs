@@ -13,7 +13,9 @@ mod clean;
 mod liveness;
 mod lockspace;
 
+pub(crate) use clean::forget_this_host;
 pub use clean::{CleanMetadataArgs, clean_metadata};
+pub(crate) use liveness::read_block;
 pub use lockspace::{ReinitializeLockspaceArgs, reinitialize_lockspace};
 
 use std::future::Future;
@@ -121,4 +123,4 @@ impl Broker {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

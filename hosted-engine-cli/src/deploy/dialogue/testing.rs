@@ -192,6 +192,7 @@ pub(crate) fn cluster() -> Cluster {
         test: "ping".to_owned(),
         tcp_target: None,
         taken: BTreeMap::from([(1, "host7.example.com".to_owned()), (3, "host8.example.com".to_owned())]),
+        last_seen: BTreeMap::from([(3, "Sat Nov 21 17:30:00 2026".to_owned())]),
         next_id: Some(2),
     }
 }

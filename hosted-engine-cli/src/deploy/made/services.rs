@@ -99,6 +99,16 @@ impl Undo for DaemonDirectory {
     }
 
     fn undo(&self, _: &World<'_>) -> Result<Undone, DeployError> {
+        self.empty()
+    }
+}
+
+impl DaemonDirectory {
+    /// As undoing it does.
+    ///
+    /// # Errors
+    /// What cannot be removed.
+    pub fn empty(&self) -> Result<Undone, DeployError> {
         let entries = match fs::read_dir(&self.path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Undone::Absent),
             other => other.map_err(DeployError::io("read", &self.path))?,
@@ -136,8 +146,18 @@ impl Undo for JoinedLockspaces {
     /// Through the broker, which would take them again otherwise; where it is gone, of the lock manager itself. A lockspace
     /// in which something still holds a lease is not left: that would kill the holder.
     fn undo(&self, world: &World<'_>) -> Result<Undone, DeployError> {
-        let broker = BrokerClient::new(world.paths.broker_socket());
-        if world.paths.broker_socket().exists() {
+        self.give_up(world.paths)
+    }
+}
+
+impl JoinedLockspaces {
+    /// As undoing it does.
+    ///
+    /// # Errors
+    /// When something of this host's still holds a lease there.
+    pub fn give_up(&self, paths: &Paths) -> Result<Undone, DeployError> {
+        let broker = BrokerClient::new(paths.broker_socket());
+        if paths.broker_socket().exists() {
             let left = asked(async {
                 broker.release_host_id().await?;
                 broker.stop_domain_monitor().await
@@ -146,11 +166,9 @@ impl Undo for JoinedLockspaces {
                 return Ok(Undone::TakenBack);
             }
         }
-        self.leave(world.paths)
+        self.leave(paths)
     }
-}
 
-impl JoinedLockspaces {
     fn leave(&self, paths: &Paths) -> Result<Undone, DeployError> {
         let client = Client::new(paths.sanlock_socket());
         // No lock manager, no lockspace.
@@ -159,7 +177,9 @@ impl JoinedLockspaces {
         let mut undone = Undone::Absent;
         for record in all {
             let name = record.lockspace.name.as_str();
-            if record.lockspace.host_id != u64::from(self.host_id) || (name != LOCKSPACE_NAME && name != domain) {
+            if record.lockspace.host_id != u64::from(self.host_id)
+                || (name != LOCKSPACE_NAME && name != domain)
+            {
                 continue;
             }
             let options = RemoveOptions { is_async: false, unused: true };

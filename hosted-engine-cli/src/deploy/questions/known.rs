@@ -139,6 +139,8 @@ pub struct Cluster {
     pub tcp_target: Option<(String, u16)>,
     /// The host ids in use, each with its owner.
     pub taken: BTreeMap<u16, String>,
+    /// When those that wrote a block did so, by their own clocks and in their words.
+    pub last_seen: BTreeMap<u16, String>,
     /// The lowest host id whose block is absent and whose lease is free.
     pub next_id: Option<u16>,
 }

@@ -17,7 +17,7 @@ use ha_config::{HostedEngineConf, Paths};
 use uuid::Uuid;
 
 pub use domain::{MadeDomain, PublishedDomain};
-pub use mount::{MadeMount, check, mounted_at};
+pub use mount::{MadeMount, check, mounted_at, storage_of as storage_of_conf};
 use mount::{Mount, target};
 pub use survey::{FoundCluster, survey};
 
