@@ -20,7 +20,7 @@ use crate::maintenance::{self, Mode};
 use crate::status::{self, Format};
 use crate::terminal::{Exit, Terminal};
 use crate::{
-    console, doctor, fence, lease_status, leases, liveliness, migrate, password, repair, sandbox,
+    console, doctor, fence, lease_status, leases, liveliness, migrate, password, repair, sandbox, saved,
     shared_config, simulate, storage, vm,
 };
 
@@ -156,6 +156,12 @@ pub enum SiteCommand {
     #[allow(missing_docs, reason = "the words of its arguments are the help")]
     Deploy(DeployArgs),
     #[allow(missing_docs, reason = "the words of its arguments are the help")]
+    Undeploy(deploy::UndeployArgs),
+    #[allow(missing_docs, reason = "the words of its arguments are the help")]
+    Backup(saved::BackupArgs),
+    #[allow(missing_docs, reason = "the words of its arguments are the help")]
+    Restore(saved::RestoreArgs),
+    #[allow(missing_docs, reason = "the words of its arguments are the help")]
     CleanMetadata(repair::CleanMetadataArgs),
     #[allow(missing_docs, reason = "the words of its arguments are the help")]
     ReinitializeLockspace(repair::ReinitializeLockspaceArgs),
@@ -180,6 +186,9 @@ impl SiteCommand {
     pub fn run(self, paths: &Paths, open_vm: &OpenVm) -> Result<ExitCode> {
         match self {
             Self::Deploy(args) => deploy::deploy(&args, paths, open_vm),
+            Self::Undeploy(args) => deploy::undeploy(args, paths, open_vm),
+            Self::Backup(args) => saved::backup(&args, paths, &mut Terminal::default()),
+            Self::Restore(args) => saved::restore(&args, paths, &mut Terminal::default()),
             Self::CleanMetadata(args) => repair::clean_metadata(&args, paths),
             Self::ReinitializeLockspace(args) => repair::reinitialize_lockspace(&args, paths),
             Self::LeaseStatus(args) => Ok(lease_status::show(&args, paths, &mut Terminal::default())),
@@ -417,6 +426,7 @@ mod tests {
                 "set-shared-config" => " gateway 192.0.2.1 --type=he_shared",
                 "fence-host" => " --host-id=2 --action=status",
                 "lease-create" | "lease-info" | "lease-remove" | "lease-use" => " vm",
+                "backup" | "restore" => " /x",
                 "sandbox" => " status",
                 "simulate" => " host-power-loss",
                 "completions" => " bash",

@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use anyhow::{Context, Result};
 use ha_config::{HostedEngineConf, Paths};
 
-use crate::deploy::{BOTH_WAYS, DeployError, Journal, title};
+use crate::deploy::{BOTH_WAYS, DeployError, Journal, UNDEPLOY_ON, UNDEPLOYING, title};
 use crate::terminal::{Exit, Terminal};
 
 /// The sentence that scripts know.
@@ -37,6 +37,8 @@ pub struct HalfDeploy {
     pub since: i64,
     /// Somebody works on it now.
     pub is_worked_on: bool,
+    /// It was complete, and this host is taken out of the cluster.
+    pub is_undeploying: bool,
 }
 
 impl fmt::Display for HalfDeploy {
@@ -44,6 +46,13 @@ impl fmt::Display for HalfDeploy {
         let step = self.cut.as_ref().map_or_else(String::new, |step| format!(" at \"{step}\""));
         let at = jiff::Timestamp::from_second(self.since).unwrap_or_default();
         let at = at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S");
+        if self.is_undeploying {
+            return if self.is_worked_on {
+                write!(f, "This host is taken out of its hosted engine now, since {at}")
+            } else {
+                write!(f, "{UNDEPLOYING}, at {at}: {UNDEPLOY_ON}")
+            };
+        }
         if self.is_worked_on {
             return write!(f, "The deployment of this host goes on now{step}, since {at}");
         }
@@ -68,7 +77,8 @@ pub fn half_deploy(paths: &Paths) -> Result<Option<HalfDeploy>> {
         .with_context(|| format!("Cannot look at {}", path.display()))
         .map(|meta| std::os::unix::fs::MetadataExt::mtime(&meta))?;
     let cut = story.cut.map(|step| title(&story.request, step));
-    Ok(Some(HalfDeploy { cut, since: changed, is_worked_on: Journal::is_worked_on(&path)? }))
+    let (is_worked_on, is_undeploying) = (Journal::is_worked_on(&path)?, story.is_undeploying);
+    Ok(Some(HalfDeploy { cut, since: changed, is_worked_on, is_undeploying }))
 }
 
 /// `--check-deployed`: exit 0 when it was, 1 when not.

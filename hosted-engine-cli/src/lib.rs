@@ -24,6 +24,7 @@ pub mod password;
 pub mod progress;
 pub mod repair;
 pub mod sandbox;
+pub mod saved;
 pub mod setup;
 pub mod shared_config;
 pub mod simulate;

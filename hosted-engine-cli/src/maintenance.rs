@@ -96,6 +96,16 @@ pub async fn set(
     Ok(Exit::OK)
 }
 
+/// Has this host empty itself by local maintenance, and waits until its agent says that it is. Whether another host can take
+/// the VM was looked at before; with `force` the VM is shut down where none can.
+///
+/// # Errors
+/// When the mode cannot be set.
+pub(crate) async fn empty(host: Host<'_>, force: bool, terminal: &mut Terminal) -> Result<Exit> {
+    set_local(host.paths, true, force)?;
+    Ok(emptying::follow(host.broker, host.id, terminal).await)
+}
+
 /// What local maintenance means for a VM on this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Leaving {

@@ -76,6 +76,11 @@ impl fmt::Display for Stopped {
 pub const BOTH_WAYS: &str = "Go on at this step:    hosted-engine --deploy --resume\n\
                              Take everything back:  hosted-engine --deploy --undo   (with --plan: show what, do nothing)";
 
+/// Of a host that is being taken out of its cluster.
+pub const UNDEPLOYING: &str = "Taking this host out of its hosted engine was interrupted";
+/// What can be done about it.
+pub const UNDEPLOY_ON: &str = "go on with hosted-engine --undeploy";
+
 /// A step's title in a request.
 pub fn title(request: &Request, id: StepId) -> String {
     let steps = plan::steps(request);
@@ -174,6 +179,9 @@ impl Hands<'_> {
 /// Refuses when there is no deployment that is not over.
 pub(super) fn nothing_to(what: &str, story: Option<&Story>) -> Result<(), DeployError> {
     let why = match story.map(|story| story.outcome) {
+        Some(None) if story.is_some_and(|story| story.is_undeploying) => {
+            return Err(DeployError::Refused(format!("{UNDEPLOYING}: {UNDEPLOY_ON}")));
+        }
         Some(None) => return Ok(()),
         None => "no deployment was begun on this host",
         Some(Some(Outcome::Undone)) => "the last deployment of this host was taken back completely",

@@ -10,6 +10,7 @@ use ha_config::Paths;
 
 use super::carry_out::{Hands, Stopped, nothing_to};
 use super::dialogue::{self, Asked, Asker, AtTerminal, Means, ThisHost};
+use super::join;
 use super::log::{Logged, Told};
 use super::preflight::{self, Severity};
 use super::services::Services;
@@ -68,7 +69,8 @@ fn begin(args: &DeployArgs, hands: &Hands<'_>, told: &Told) -> anyhow::Result<Ex
     let operator = terminal.as_mut().map(|terminal| terminal as &mut dyn Asker);
     let means =
         Means { paths: hands.paths, lookups: &lookups, storage: hands, asker: operator, report: told };
-    let asked = dialogue::request(args, means)?;
+    let mut asked = dialogue::request(args, means)?;
+    join::settle(&mut asked, hands.paths, told)?;
     if let Some(file) = &args.generate_answer {
         asked.answers.save(file)?;
         told.info(&format!("The answers are in {}; nothing was deployed", file.display()));
@@ -218,7 +220,7 @@ fn session_warning(is_set: impl Fn(&str) -> bool) -> Option<&'static str> {
 }
 
 /// Asks on the terminal.
-fn confirm(question: &str, is_given: bool) -> anyhow::Result<bool> {
+pub(crate) fn confirm(question: &str, is_given: bool) -> anyhow::Result<bool> {
     if is_given {
         return Ok(true);
     }

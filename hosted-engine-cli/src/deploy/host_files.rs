@@ -13,7 +13,7 @@ use metadata_format::HostId;
 
 use super::made::{ChangedFile, ChangedService, DaemonDirectory, MadeDirectory, MadeFile};
 use super::services::ServiceState;
-use super::{Call, DeployError, Job, Request, Step, StepId, World, storage};
+use super::{Call, DeployError, Job, Request, Step, StepId, World, join, storage};
 use crate::setup::{ClusterConf, HostSpec, libvirt_changes, refuse_other_host};
 
 /// libvirt's daemons, the modular one first.
@@ -71,6 +71,7 @@ impl Step for HostConfiguration {
         let paths = job.world.paths;
         let cluster = cluster(&job.world)?;
         let toml = HaToml::parse(paths, &cluster.ha_toml)?;
+        join::refuse_other_leases(paths, &cluster)?;
         let host = this_host(&job.world)?;
         refuse_other_host(paths, &cluster, &host)?;
         for (path, text) in host_files(paths, &cluster) {
@@ -137,7 +138,7 @@ fn this_host(world: &World<'_>) -> Result<HostSpec, DeployError> {
 }
 
 /// Each file of this host that is written once, with its text.
-fn host_files(paths: &Paths, cluster: &ClusterConf) -> Vec<(PathBuf, String)> {
+pub(super) fn host_files(paths: &Paths, cluster: &ClusterConf) -> Vec<(PathBuf, String)> {
     let template = |event, text: &str| (paths.notification_template(event), text.to_owned());
     vec![
         (paths.agent_conf(), include_str!("../../../etc/agent.conf").to_owned()),

@@ -11,7 +11,8 @@
 //! | `{"end":"storage-domain"}` | the step is complete |
 //! | `{"undoing":7}` | it will be taken back: its step is not complete any more, nor are later ones |
 //! | `{"undone":{"number":7,"how":"taken-back"}}` | it was taken back, or stays and why |
-//! | `{"over":"deployed"}` | nothing more follows |
+//! | `{"over":"deployed"}` | nothing more follows, unless the host is taken out |
+//! | `{"undeploy":{"at":…}}` | this host is taken out of the cluster: what was made on it is taken back |
 //!
 //! A last line without its end was cut by a crash and counts as not written. The file is locked while somebody works.
 
@@ -52,6 +53,7 @@ enum Line {
     Undoing(u32),
     Undone { number: u32, how: Undone },
     Over(Outcome),
+    Undeploy { at: i64 },
 }
 
 /// When a line is written: what stops a deployment can do so right before, or right after.
@@ -96,6 +98,8 @@ pub struct Story {
     pub items: Vec<Item>,
     /// How it ended; `None`: it goes on, or was interrupted.
     pub outcome: Option<Outcome>,
+    /// The deployment was complete, and this host is taken out of the cluster since then.
+    pub is_undeploying: bool,
     /// Steps in the order in which they last began.
     begun: Vec<StepId>,
 }
@@ -109,6 +113,7 @@ impl Story {
             cut: None,
             items: Vec::new(),
             outcome: None,
+            is_undeploying: false,
             begun: Vec::new(),
         }
     }
@@ -138,6 +143,13 @@ impl Story {
             let index = usize::try_from(number).ok()?;
             (index < story.items.len()).then_some(index)
         };
+        if let Line::Undeploy { .. } = line {
+            if self.outcome != Some(Outcome::Deployed) {
+                return Err("a host is taken out that was not deployed");
+            }
+            (self.outcome, self.is_undeploying) = (None, true);
+            return Ok(());
+        }
         match (self.outcome, &line) {
             (None, _) | (Some(Outcome::Deployed), Line::Over(Outcome::Undone)) => {}
             // It is no complete deployment any more.
@@ -145,7 +157,7 @@ impl Story {
             (Some(_), _) => return Err("something follows the end"),
         }
         match line {
-            Line::Deploy { .. } => return Err("a second beginning"),
+            Line::Deploy { .. } | Line::Undeploy { .. } => return Err("a second beginning"),
             Line::Begin(step) => {
                 self.begun.retain(|begun| *begun != step);
                 self.begun.push(step);
@@ -371,6 +383,20 @@ impl Journal {
         self.apply(Line::Over(outcome))
     }
 
+    /// This host is taken out of the cluster; nothing to do when that was begun before.
+    ///
+    /// # Errors
+    /// As [`Journal::begin_step`]; also when the deployment is not complete.
+    pub fn undeploy(&mut self, at: i64) -> Result<(), DeployError> {
+        if self.story.is_undeploying {
+            return Ok(());
+        }
+        // Checked first: nothing may be written that could not be read.
+        self.story.clone().apply(Line::Undeploy { at }).map_err(|why| self.refused(why))?;
+        self.append(&Line::Undeploy { at })?;
+        self.apply(Line::Undeploy { at })
+    }
+
     fn append(&mut self, line: &Line) -> Result<(), DeployError> {
         let failed = |source| DeployError::Io { action: "write", path: self.path.clone(), source };
         #[cfg(test)]
@@ -391,7 +417,11 @@ impl Journal {
     }
 
     fn apply(&mut self, line: Line) -> Result<(), DeployError> {
-        self.story.apply(line).map_err(|why| DeployError::Refused(format!("{}: {why}", self.path.display())))
+        self.story.apply(line).map_err(|why| self.refused(why))
+    }
+
+    fn refused(&self, why: &str) -> DeployError {
+        DeployError::Refused(format!("{}: {why}", self.path.display()))
     }
 }
 

@@ -87,7 +87,8 @@ impl Step for Found {
         let backend = storage::backend(job.world.request);
         backend.connect(job)?;
         for domain in backend.find(&job.world)? {
-            let conf = ClusterConf::read(&domain.configuration)?.parsed(job.world.paths);
+            let shared = ClusterConf::read(&domain.configuration)?;
+            let conf = shared.parsed(job.world.paths);
             let hosts = Hosts::read(&conf.metadata_path()?, &conf.lockspace_path()?)?;
             let (test, tcp_target) = match conf.network_test()? {
                 ha_config::NetworkTest::Ping => ("ping", None),
@@ -104,6 +105,8 @@ impl Step for Found {
                 tcp_target,
                 next_id: hosts.lowest_free_id().map(metadata_format::HostId::get),
                 taken: taken(&hosts),
+                last_seen: last_seen(&hosts),
+                conf: shared,
             });
         }
         Ok(())
@@ -117,4 +120,8 @@ fn taken(hosts: &Hosts) -> BTreeMap<u16, String> {
         (None, None) => "unknown".to_owned(),
     };
     hosts.0.iter().map(|(id, seen)| (id.get(), name(seen))).collect()
+}
+
+fn last_seen(hosts: &Hosts) -> BTreeMap<u16, String> {
+    hosts.0.iter().filter_map(|(id, seen)| Some((id.get(), seen.last_seen.clone()?))).collect()
 }

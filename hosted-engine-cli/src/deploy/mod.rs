@@ -25,6 +25,7 @@ mod host_files;
 mod job;
 #[cfg(test)]
 pub(crate) mod job_tests;
+mod join;
 mod journal;
 mod log;
 mod looking;
@@ -43,10 +44,12 @@ mod systemd;
 #[cfg(test)]
 mod testing;
 mod tools;
+mod undeploy;
 pub mod vm;
 
 pub use args::DeployArgs;
-pub use carry_out::{BOTH_WAYS, Hands, Stopped, title};
+pub use carry_out::{BOTH_WAYS, Hands, Stopped, UNDEPLOY_ON, UNDEPLOYING, title};
+pub(crate) use command::confirm;
 pub use command::{deploy, planned, refuse_second, service_manager};
 pub use error::DeployError;
 pub use job::{Job, Step, StepId, World, run, undo};
@@ -60,3 +63,4 @@ pub use request::{
 };
 pub use secrets::Secrets;
 pub use tools::{Call, Installed, Said, ToolError, Tools};
+pub use undeploy::{UndeployArgs, undeploy};

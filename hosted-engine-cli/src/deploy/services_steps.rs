@@ -15,9 +15,9 @@ use crate::maintenance::set_global;
 use crate::terminal::Terminal;
 
 /// The broker's service.
-const BROKER: &str = "ovirt-ha-broker";
+pub(super) const BROKER: &str = "ovirt-ha-broker";
 /// The agent's service.
-const AGENT: &str = "ovirt-ha-agent";
+pub(super) const AGENT: &str = "ovirt-ha-agent";
 
 /// From its start until the broker has read shared storage.
 const BROKER_PATIENCE: Duration = Duration::from_mins(2);

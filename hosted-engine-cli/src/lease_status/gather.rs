@@ -165,6 +165,11 @@ pub enum LeaseState {
     Missing,
 }
 
+/// The engine VM's lease in a picture.
+pub(crate) fn engine_vm_lease(picture: &Picture) -> Option<&LeaseView> {
+    picture.leases.iter().find(|lease| lease.purpose == ENGINE_VM)
+}
+
 /// Looks at everything. What fails becomes a problem and does not hide the rest.
 pub fn picture(conf: &HostedEngineConf) -> Picture {
     let client = Client::new(conf.paths().sanlock_socket()).with_deadline(DEADLINE);

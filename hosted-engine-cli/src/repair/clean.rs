@@ -8,7 +8,7 @@ use broker_api::BrokerClient;
 use broker_api::client::LOCKSPACE_TIMEOUT;
 use broker_api::status::{LeaseState, StatusDocument};
 use clap::Args;
-use ha_config::{HaToml, Paths};
+use ha_config::{HaToml, HostedEngineConf, Paths};
 use metadata_format::{BLOCK_SIZE, BlockError, HostBlock, HostId, block_offset};
 
 use super::liveness::{Snapshot, patience, read_block, watch};
@@ -87,7 +87,35 @@ pub(super) async fn clean(args: &CleanMetadataArgs, paths: &Paths, report: &dyn 
     let (live, last) = watch(&conf, first, &suspects, ours, wait, report).await?;
     judge(&name, &last.block(host), live.get(&host).copied(), args.force_cleanup).map_err(Stop::refused)?;
 
+    erase(&conf, broker, own, host, report).await?;
+    report.info(&format!("The cluster has forgotten {name}"));
+    Ok(())
+}
+
+/// Removes the block of this host, whose agent was stopped here, through the broker, which must run. Nothing to do when
+/// there is none.
+pub(crate) async fn forget_this_host(paths: &Paths, report: &dyn Report) -> Result<(), Stop> {
+    let conf = deployed(paths)?;
+    let own = conf.require_host_id()?;
     let metadata = conf.metadata_path()?;
+    if read_block(&SharedFile::open(&metadata, false)?, own)?[0] == 0 {
+        return Ok(());
+    }
+    match Broker::find(paths).await? {
+        Broker::Absent => Err(Stop::service("The broker of this host does not run")),
+        broker @ Broker::Runs { .. } => erase(&conf, broker, own, own, report).await,
+    }
+}
+
+/// Keeps a copy of a block and writes zeros over it.
+async fn erase(
+    conf: &HostedEngineConf,
+    broker: Broker,
+    own: HostId,
+    host: HostId,
+    report: &dyn Report,
+) -> Result<(), Stop> {
+    let (paths, metadata) = (conf.paths(), conf.metadata_path()?);
     let bytes = read_block(&SharedFile::open(&metadata, false)?, host)?;
     let copy = backup(paths, &format!("hosted-engine.metadata.host-{host}"), &bytes)?;
     report.info(&format!("Kept a copy of the block in {}", copy.display()));
@@ -106,7 +134,6 @@ pub(super) async fn clean(args: &CleanMetadataArgs, paths: &Paths, report: &dyn 
             SharedFile::open(&metadata, true)?.write(block_offset(host.get()), &[0; BLOCK_SIZE])?;
         }
     }
-    report.info(&format!("The cluster has forgotten {name}"));
     Ok(())
 }
 

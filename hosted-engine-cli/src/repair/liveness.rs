@@ -134,6 +134,6 @@ pub(super) fn names<'h>(snapshot: &Snapshot, hosts: impl IntoIterator<Item = &'h
 }
 
 /// The bytes of one host's block as they are now.
-pub(super) fn read_block(file: &SharedFile, host: HostId) -> Result<Vec<u8>, Stop> {
+pub(crate) fn read_block(file: &SharedFile, host: HostId) -> Result<Vec<u8>, Stop> {
     Ok(file.read(block_offset(host.get()), BLOCK_SIZE)?)
 }

@@ -12,9 +12,13 @@
 mod clean;
 mod liveness;
 mod lockspace;
+mod signs;
 
+pub(crate) use clean::forget_this_host;
 pub use clean::{CleanMetadataArgs, clean_metadata};
+pub(crate) use liveness::read_block;
 pub use lockspace::{ReinitializeLockspaceArgs, reinitialize_lockspace};
+pub(crate) use signs::refuse_life;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -121,4 +125,4 @@ impl Broker {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -18,9 +18,9 @@ use crate::shared_file::SharedFile;
 const TOML: &str =
     "[lease]\nadapter = \"file\"\nio_timeout = 1\n[timers]\nloop = 0.1\nstorage_deadline = 5\n";
 
-struct Host {
-    paths: Paths,
-    conf: HostedEngineConf,
+pub(crate) struct Host {
+    pub paths: Paths,
+    pub conf: HostedEngineConf,
     _dir: tempfile::TempDir,
 }
 
@@ -29,7 +29,7 @@ fn id(number: u16) -> HostId {
 }
 
 /// A block as an agent writes it, with its checksum.
-fn block(number: u16, timestamp: u64, stopped: bool) -> Vec<u8> {
+pub(crate) fn block(number: u16, timestamp: u64, stopped: bool) -> Vec<u8> {
     let stopped = u8::from(stopped);
     let status =
         r#"{"vm": "down", "health": "bad", "detail": "unknown", "reason": "vm not running on this host"}"#;
@@ -49,7 +49,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 impl Host {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths::new(dir.path());
         let storage = StorageSpec {
@@ -75,12 +75,12 @@ impl Host {
         Self { paths, conf, _dir: dir }
     }
 
-    fn put(&self, number: u16, bytes: &[u8]) {
+    pub fn put(&self, number: u16, bytes: &[u8]) {
         let path = self.conf.metadata_path().unwrap();
         SharedFile::open(&path, true).unwrap().write(u64::from(number) * 4096, bytes).unwrap();
     }
 
-    fn has_block(&self, number: u16) -> bool {
+    pub fn has_block(&self, number: u16) -> bool {
         Snapshot::read(&self.conf).unwrap().blocks.contains_key(&id(number))
     }
 
@@ -92,7 +92,7 @@ impl Host {
         lockspace::reinitialize(&ReinitializeLockspaceArgs { force }, &self.paths, &Quiet).await
     }
 
-    fn backups(&self) -> usize {
+    pub fn backups(&self) -> usize {
         fs::read_dir(self.paths.backup_dir()).map_or(0, Iterator::count)
     }
 }

@@ -29,7 +29,7 @@ use ha_config::{Paths, Secret};
 use super::answers::{self, Answers, Value};
 use super::preview::Row;
 use super::questions::{
-    self, Choice, Form, Found, Known, Look, Lookups, Question, Section, StorageLookups, keys,
+    self, Choice, Cluster, Form, Found, Known, Look, Lookups, Question, Section, StorageLookups, keys,
 };
 use super::{DeployArgs, Family, Request, Secrets};
 use crate::setup::Report;
@@ -64,6 +64,8 @@ pub struct Asked {
     pub answers: Answers,
     /// What [`super::preview`] shows.
     pub preview: Vec<Row>,
+    /// The cluster that a further host joins.
+    pub cluster: Option<Cluster>,
     /// The preview is confirmed already, by `--yes` or an answer.
     pub is_confirmed: bool,
 }
@@ -369,6 +371,7 @@ impl Dialogue<'_> {
             secrets: build::secrets(known),
             answers,
             preview,
+            cluster: known.cluster().filter(|_| known.is_join()).cloned(),
             is_confirmed,
         })
     }

@@ -13,6 +13,7 @@ use super::{Asked, Asker, DialogueError, Means, request};
 use crate::deploy::questions::{Cluster, Device, Gateway, HostFacts, Lookups, Nic, StorageLookups, Target};
 use crate::deploy::testing::Heard;
 use crate::deploy::{DeployArgs, DeployError, Family, Secrets, Storage};
+use crate::setup::ClusterConf;
 
 /// An operator who answers a prompt that contains the first text with the second one, in this order. A prompt that the
 /// next line is not for is answered with Enter.
@@ -192,6 +193,14 @@ pub(crate) fn cluster() -> Cluster {
         test: "ping".to_owned(),
         tcp_target: None,
         taken: BTreeMap::from([(1, "host7.example.com".to_owned()), (3, "host8.example.com".to_owned())]),
+        last_seen: BTreeMap::from([(3, "Sat Nov 21 17:30:00 2026".to_owned())]),
+        conf: ClusterConf {
+            hosted_engine_conf: String::new(),
+            vm_conf: String::new(),
+            broker_conf: String::new(),
+            ha_toml: String::new(),
+            answers: String::new(),
+        },
         next_id: Some(2),
     }
 }

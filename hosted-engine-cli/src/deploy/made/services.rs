@@ -9,6 +9,7 @@ use sanlock_client::{Client, RemoveOptions};
 use serde::{Deserialize, Serialize};
 
 use super::{Undo, Undone};
+use crate::cli::OpenVm;
 use crate::deploy::services::ServiceState;
 use crate::deploy::services_steps::asked;
 use crate::deploy::{DeployError, World};
@@ -99,6 +100,16 @@ impl Undo for DaemonDirectory {
     }
 
     fn undo(&self, _: &World<'_>) -> Result<Undone, DeployError> {
+        self.empty()
+    }
+}
+
+impl DaemonDirectory {
+    /// As undoing it does.
+    ///
+    /// # Errors
+    /// What cannot be removed.
+    pub fn empty(&self) -> Result<Undone, DeployError> {
         let entries = match fs::read_dir(&self.path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Undone::Absent),
             other => other.map_err(DeployError::io("read", &self.path))?,
@@ -136,8 +147,18 @@ impl Undo for JoinedLockspaces {
     /// Through the broker, which would take them again otherwise. Leaving the storage domain's lockspace ends a VM under it:
     /// where one runs, or where nobody knows, the lock manager is asked itself, and refuses while something holds a lease.
     fn undo(&self, world: &World<'_>) -> Result<Undone, DeployError> {
-        let broker = BrokerClient::new(world.paths.broker_socket());
-        if world.paths.broker_socket().exists() && vm_is_away(world) {
+        self.give_up(world.paths, world.open_vm)
+    }
+}
+
+impl JoinedLockspaces {
+    /// As undoing it does.
+    ///
+    /// # Errors
+    /// When something of this host's still holds a lease there.
+    pub fn give_up(&self, paths: &Paths, open_vm: &OpenVm) -> Result<Undone, DeployError> {
+        let broker = BrokerClient::new(paths.broker_socket());
+        if paths.broker_socket().exists() && vm_is_away(paths, open_vm) {
             let left = asked(async {
                 broker.release_host_id().await?;
                 broker.stop_domain_monitor().await
@@ -146,22 +167,9 @@ impl Undo for JoinedLockspaces {
                 return Ok(Undone::TakenBack);
             }
         }
-        self.leave(world.paths)
+        self.leave(paths)
     }
-}
 
-/// Whether it is known that the engine VM does not run on this host.
-fn vm_is_away(world: &World<'_>) -> bool {
-    let Ok(conf) = HostedEngineConf::load(world.paths) else { return false };
-    // In a runtime from the beginning, for adapters that watch the VM.
-    asked(async {
-        let Ok(vm) = (world.open_vm)(&conf) else { return false };
-        vm.status().await.is_ok_and(|status| !status.exists())
-    })
-    .unwrap_or(false)
-}
-
-impl JoinedLockspaces {
     fn leave(&self, paths: &Paths) -> Result<Undone, DeployError> {
         let client = Client::new(paths.sanlock_socket());
         // No lock manager, no lockspace.
@@ -216,4 +224,15 @@ impl Undo for ChangedMaintenance {
             Err(error) => Ok(Undone::LeftAlone(format!("{error:#}"))),
         }
     }
+}
+
+/// Whether it is known that the engine VM does not run on this host.
+fn vm_is_away(paths: &Paths, open_vm: &OpenVm) -> bool {
+    let Ok(conf) = HostedEngineConf::load(paths) else { return false };
+    // In a runtime from the beginning, for adapters that watch the VM.
+    asked(async {
+        let Ok(vm) = open_vm(&conf) else { return false };
+        vm.status().await.is_ok_and(|status| !status.exists())
+    })
+    .unwrap_or(false)
 }

@@ -75,7 +75,11 @@ pub(super) const QUESTIONS: &[Question] = &[
                 (Some(had), _) if had != id => {
                     Err(format!("this host is number {had} of the cluster already"))
                 }
-                (None, Some(owner)) => Err(format!("{id} is the number of {owner}")),
+                (None, Some(owner)) => {
+                    let last = known.cluster().and_then(|cluster| cluster.last_seen.get(&id));
+                    let last = last.map_or_else(String::new, |at| format!(", last seen {at}"));
+                    Err(format!("{id} is the number of {owner}{last}"))
+                }
                 _ => Ok(text.to_owned()),
             }
         },

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::{YES, keys};
 use crate::deploy::{DeployError, Family, Secrets, Storage};
+use crate::setup::ClusterConf;
 
 /// A default route.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,6 +140,10 @@ pub struct Cluster {
     pub tcp_target: Option<(String, u16)>,
     /// The host ids in use, each with its owner.
     pub taken: BTreeMap<u16, String>,
+    /// When those that wrote a block did so, by their own clocks and in their words.
+    pub last_seen: BTreeMap<u16, String>,
+    /// Its configuration.
+    pub conf: ClusterConf,
     /// The lowest host id whose block is absent and whose lease is free.
     pub next_id: Option<u16>,
 }

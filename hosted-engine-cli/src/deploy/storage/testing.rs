@@ -5,8 +5,8 @@ use ha_config::Paths;
 use crate::cli::OpenVm;
 use crate::deploy::services::{ServiceState, Services};
 use crate::deploy::{
-    Boot, BridgeOrigin, DeployError, Engine, Family, FirstHost, Hands, HostIdentity, Ids, Network, Request,
-    Secrets, Step, Storage, StorageKind, Tools, Vm, World,
+    Boot, BridgeOrigin, DeployError, Engine, Family, FirstHost, Hands, HostIdentity, Ids, Journal, Network,
+    Request, Secrets, Step, Storage, StorageKind, Tools, Vm, World,
 };
 use crate::setup::Report;
 
@@ -114,4 +114,12 @@ impl Services for NoServices {
     fn restart(&self, service: &str) -> Result<(), DeployError> {
         panic!("{service} is not storage's");
     }
+}
+
+/// Undoes what was made, of a complete deployment too.
+pub(crate) fn take_back(world: World<'_>, journal: &mut Journal) -> Result<(), DeployError> {
+    if journal.story().outcome.is_some() {
+        journal.undeploy(0)?;
+    }
+    crate::deploy::undo(world, journal)
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ha_config::{HostedEngineConf, VmConf};
 
-use super::testing::{Site, first_host};
+use super::testing::{Site, first_host, take_back};
 use super::*;
 use crate::deploy::questions::StorageLookups as _;
 use crate::deploy::storage::files::MadeDomain;
@@ -76,7 +76,7 @@ fn a_first_host_makes_a_domain_that_others_find() {
     assert_eq!(VmConf::parse("vm.conf", &cluster.vm_conf).unwrap().mem_size().unwrap(), 128);
     assert!(site.dir.path().join("rhev/data-center/mnt/_srv_he").is_symlink());
 
-    deploy::undo(world, &mut journal).unwrap();
+    take_back(world, &mut journal).unwrap();
     fs::remove_file(site.dir.path().join("journal")).unwrap();
     assert_eq!(tree(site.dir.path()), before);
     let warned: Vec<_> = heard.all().into_iter().filter(|line| line.starts_with('!')).collect();
@@ -129,7 +129,7 @@ fn cut_after_any_line_it_is_undone_or_goes_on() {
                 // The foreign ones: two directories, one in it, and a file.
                 assert_eq!(tree(site.dir.path()).len(), complete + 4, "after {lines} lines");
             }
-            deploy::undo(world, &mut journal).unwrap();
+            take_back(world, &mut journal).unwrap();
             assert_eq!(without_journal(&site), before, "after {lines} lines");
             let left: Vec<_> = heard.all().into_iter().filter(|line| line.starts_with("! Left")).collect();
             assert!(left.is_empty(), "after {lines} lines: {left:?}");
@@ -153,11 +153,11 @@ fn an_undoing_that_is_cut_goes_on() {
         fs::write(&path, fs::read_to_string(&path).unwrap().replace("{\"over\":\"deployed\"}\n", ""))
             .unwrap();
         let mut journal = Journal::open(&path).unwrap().unwrap();
-        drop(cut_after(lines, || deploy::undo(world, &mut journal)));
+        drop(cut_after(lines, || take_back(world, &mut journal)));
         drop(journal);
         let mut journal = Journal::open(&path).unwrap().unwrap();
         if journal.story().outcome.is_none() {
-            deploy::undo(world, &mut journal).unwrap();
+            take_back(world, &mut journal).unwrap();
         }
         assert_eq!(without_journal(&site), before, "after {lines} lines");
     }
@@ -172,7 +172,7 @@ fn undo_after(change: impl FnOnce(&MadeDomain)) -> (Vec<String>, bool) {
     deploy::run(&Site::steps(), world, &mut journal).unwrap();
     let made = MadeDomain::of(site.dir.path().join("srv/he"), first(&request));
     change(&made);
-    deploy::undo(world, &mut journal).unwrap();
+    take_back(world, &mut journal).unwrap();
     let left = heard.all().into_iter().filter(|line| line.starts_with("! Left alone: storage domain"));
     (left.collect(), made.complete().is_dir())
 }
@@ -293,7 +293,7 @@ fn a_further_host_finds_what_the_first_one_made() {
         assert_eq!(fs::canonicalize(paths.0).unwrap(), fs::canonicalize(paths.1).unwrap());
     }
     assert!(ours.vm_lease(&world).unwrap().path.is_file() && ours.ids(&world).path.is_file());
-    deploy::undo(world, &mut journal).unwrap();
+    take_back(world, &mut journal).unwrap();
     assert_eq!(without_journal(&second), before);
     assert_eq!(theirs.find(&first_world).unwrap().len(), 1, "the cluster stays");
 }

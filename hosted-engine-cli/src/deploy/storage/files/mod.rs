@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 pub use domain::{MadeDomain, PublishedDomain};
 use mount::Mount;
-pub use mount::{MadeMount, check, mounted_at, target};
+pub use mount::{MadeMount, check, mounted_at, storage_of as storage_of_conf, target};
 
 use super::conf::domain_type;
 use super::{Backend, FoundDomain, LeasePlace, Role, find};

@@ -186,7 +186,7 @@ impl Mount {
 ///
 /// # Errors
 /// Of the configuration.
-fn storage_of(conf: &HostedEngineConf) -> Result<Option<Storage>, DeployError> {
+pub fn storage_of(conf: &HostedEngineConf) -> Result<Option<Storage>, DeployError> {
     use ha_config::DomainType;
     let kind = match conf.domain_type()? {
         DomainType::Nfs => StorageKind::Nfs,
