@@ -62,11 +62,12 @@ impl Value {
         }
     }
 
-    /// `type:value`, the later lines of a `multi-str` indented; `None` for a secret.
+    /// `type:value`, later lines indented; `None` for a secret.
     fn written(&self) -> Option<String> {
         let double = |text: &str| text.replace('%', "%%");
         Some(match self {
-            Self::Text(text) => format!("str:{}", double(text)),
+            // A text of several lines, as people's files have it: the later ones would be taken for keys.
+            Self::Text(text) => format!("str:{}", double(text).replace('\n', "\n    ")),
             Self::Integer(number) => format!("int:{number}"),
             Self::Bool(value) => format!("bool:{}", bool_text(*value)),
             Self::None => "none:None".to_owned(),

@@ -210,6 +210,14 @@ fn what_is_written_is_private_and_names_passwords_only() {
     );
 }
 
+#[test]
+fn a_further_line_that_looks_like_a_key_stays_one_of_its_text() {
+    let text = "[environment:default]\nOVEHOSTED_X/a=str:one\n  OVEHOSTED_X/b=\nOVEHOSTED_X/c=str:\n OVEHOSTED_X/d=\n";
+    let loaded = parse(text).unwrap();
+    assert_eq!(loaded.answers.iter().count(), 2);
+    assert_eq!(parse(&loaded.answers.to_string()).unwrap().answers, loaded.answers);
+}
+
 /// Lines as files can hold them: trimmed, and not to be taken for comments.
 fn line() -> impl Strategy<Value = String> {
     "[^#;\\s\\p{C}][^\\p{C}]{0,20}".prop_map(|text| text.trim().to_owned())
