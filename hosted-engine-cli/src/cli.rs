@@ -13,13 +13,13 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use engine_vm::{EngineVm, StartMode};
 use ha_config::{ConfigKind, HostedEngineConf, Paths, ROOT_ENV, VmConf};
 
-use crate::deploy::Installed;
+use crate::deploy::{self, DeployArgs, Installed};
 use crate::deployed::{self, NOT_DEPLOYED};
 use crate::maintenance::{self, Mode};
 use crate::status::{self, Format};
 use crate::terminal::{Exit, Terminal};
 use crate::{
-    console, doctor, fence, lease_status, leases, liveliness, migrate, password, repair, sandbox, setup,
+    console, doctor, fence, lease_status, leases, liveliness, migrate, password, repair, sandbox,
     shared_config, simulate, storage, vm,
 };
 
@@ -153,8 +153,7 @@ pub enum DeployedCommand {
 #[derive(Debug, Subcommand)]
 pub enum SiteCommand {
     #[allow(missing_docs, reason = "the words of its arguments are the help")]
-    #[command(hide = true)]
-    Setup(setup::SetupArgs),
+    Deploy(DeployArgs),
     #[allow(missing_docs, reason = "the words of its arguments are the help")]
     CleanMetadata(repair::CleanMetadataArgs),
     #[allow(missing_docs, reason = "the words of its arguments are the help")]
@@ -174,15 +173,15 @@ pub enum SiteCommand {
 
 impl SiteCommand {
     /// Does it.
-    pub fn run(self, paths: &Paths) -> Result<ExitCode> {
+    pub fn run(self, paths: &Paths, open_vm: &OpenVm) -> Result<ExitCode> {
         match self {
-            Self::Setup(args) => setup::run(args, paths),
+            Self::Deploy(args) => deploy::deploy(&args, paths, open_vm),
             Self::CleanMetadata(args) => repair::clean_metadata(&args, paths),
             Self::ReinitializeLockspace(args) => repair::reinitialize_lockspace(&args, paths),
             Self::LeaseStatus(args) => Ok(lease_status::show(&args, paths, &mut Terminal::default())),
             Self::Leases(command) => Ok(leases::run(&command, paths, &mut Terminal::default()).into()),
             Self::Doctor(doctor::DoctorArgs {}) => Ok(doctor::run(paths, &mut Terminal::default())),
-            Self::Sandbox(args) => sandbox::run(args),
+            Self::Sandbox(args) => sandbox::run(args, open_vm),
             Self::Simulate(args) => Ok(simulate::run(&args, paths, &mut Terminal::default()).into()),
         }
     }
@@ -254,10 +253,17 @@ pub async fn run(
         }
         OperatorCommand::Man { dir } => manual(dir, terminal),
         OperatorCommand::Deployed(command) => {
+            let half = deployed::half_deploy(paths)?;
             let Some(conf) = deployed::configuration(paths)? else {
                 terminal.say(NOT_DEPLOYED);
+                if let Some(half) = half {
+                    terminal.complain(half.to_string());
+                }
                 return Ok(Exit::FAILED);
             };
+            if let (Some(half), DeployedCommand::VmStatus { .. }) = (half, &command) {
+                terminal.complain(half.to_string());
+            }
             on_deployed(command, &conf, open_vm, terminal).await
         }
     }
@@ -408,7 +414,6 @@ mod tests {
                 "lease-create" | "lease-info" | "lease-remove" | "lease-use" => " vm",
                 "sandbox" => " status",
                 "simulate" => " host-power-loss",
-                "setup" => continue,
                 "completions" => " bash",
                 _ => "",
             };

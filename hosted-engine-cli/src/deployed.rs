@@ -3,9 +3,13 @@
 //! As the existing command has it, `vmid` decides. Existing programs ask only whether hosted-engine.conf is there; where
 //! the two differ, the command says what is missing.
 
+use std::fmt;
+use std::io::ErrorKind;
+
 use anyhow::{Context, Result};
 use ha_config::{HostedEngineConf, Paths};
 
+use crate::deploy::{BOTH_WAYS, DeployError, Journal, title};
 use crate::terminal::{Exit, Terminal};
 
 /// The sentence that scripts know.
@@ -24,8 +28,55 @@ pub fn configuration(paths: &Paths) -> Result<Option<HostedEngineConf>> {
     }
 }
 
+/// A deployment that was begun and is not over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HalfDeploy {
+    /// The step that was begun and did not end; `None` between two steps.
+    pub cut: Option<String>,
+    /// Wall clock, seconds since 1970, of the last line of its journal.
+    pub since: i64,
+    /// Somebody works on it now.
+    pub is_worked_on: bool,
+}
+
+impl fmt::Display for HalfDeploy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let step = self.cut.as_ref().map_or_else(String::new, |step| format!(" at \"{step}\""));
+        let at = jiff::Timestamp::from_second(self.since).unwrap_or_default();
+        let at = at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S");
+        if self.is_worked_on {
+            return write!(f, "The deployment of this host goes on now{step}, since {at}");
+        }
+        write!(f, "The deployment of this host was interrupted{step}, at {at}\n{BOTH_WAYS}")
+    }
+}
+
+/// Whether a deployment of this host was begun and is not over. Its journal is root's to read: others learn nothing.
+///
+/// # Errors
+/// When the journal is damaged.
+pub fn half_deploy(paths: &Paths) -> Result<Option<HalfDeploy>> {
+    let path = paths.deploy_journal();
+    let story = match Journal::read(&path) {
+        Err(DeployError::Io { source, .. }) if source.kind() == ErrorKind::PermissionDenied => return Ok(None),
+        other => other?,
+    };
+    let Some(story) = story.filter(|story| story.outcome.is_none()) else { return Ok(None) };
+    let changed = std::fs::metadata(&path)
+        .with_context(|| format!("Cannot look at {}", path.display()))
+        .map(|meta| std::os::unix::fs::MetadataExt::mtime(&meta))?;
+    let cut = story.cut.map(|step| title(&story.request, step));
+    Ok(Some(HalfDeploy { cut, since: changed, is_worked_on: Journal::is_worked_on(&path)? }))
+}
+
 /// `--check-deployed`: exit 0 when it was, 1 when not.
 pub fn check(paths: &Paths, terminal: &mut Terminal) -> Result<Exit> {
+    let half = half_deploy(paths)?;
+    if let Some(half) = half {
+        terminal.say("The hosted engine has not been deployed");
+        terminal.complain(half.to_string());
+        return Ok(Exit::FAILED);
+    }
     if configuration(paths)?.is_some() {
         terminal.say("The hosted engine has been deployed");
         return Ok(Exit::OK);
@@ -44,6 +95,30 @@ pub fn check(paths: &Paths, terminal: &mut Terminal) -> Result<Exit> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deploy::{Outcome, StepId};
+
+    #[test]
+    fn an_interrupted_deployment_is_recognised_and_both_ways_on_are_told() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::new(root.path());
+        std::fs::create_dir_all(paths.setup_state_dir()).unwrap();
+        std::fs::create_dir_all(paths.hosted_engine_conf_dir()).unwrap();
+        std::fs::write(paths.hosted_engine_conf(), "vmid=8b2b\n").unwrap();
+        let request = crate::deploy::job_tests::request();
+        let mut journal = Journal::begin(&paths.deploy_journal(), 0, request).unwrap();
+        journal.begin_step(StepId::Broker).unwrap();
+        assert!(half_deploy(&paths).unwrap().unwrap().to_string().contains("goes on now"));
+        drop(journal);
+        let mut terminal = Terminal::recording();
+        assert_eq!(check(&paths, &mut terminal).unwrap(), Exit::FAILED);
+        let said = terminal.recorded().err;
+        for part in ["at \"Starting the broker and joining the lockspaces\", at 2", "--resume", "--undo"] {
+            assert!(said.contains(part), "{said}");
+        }
+        let mut journal = Journal::open(&paths.deploy_journal()).unwrap().unwrap();
+        journal.over(Outcome::Deployed).unwrap();
+        assert_eq!(check(&paths, &mut terminal).unwrap(), Exit::OK);
+    }
 
     #[test]
     fn a_host_is_deployed_when_its_vmid_is_set() {

@@ -195,7 +195,7 @@ fn set_local(paths: &Paths, on: bool, force: bool) -> Result<()> {
 }
 
 /// Read, modify, write of one line of the cluster's block, then a look whether it is there.
-async fn set_global(broker: &BrokerClient, on: bool, terminal: &mut Terminal) -> Result<()> {
+pub(crate) async fn set_global(broker: &BrokerClient, on: bool, terminal: &mut Terminal) -> Result<()> {
     let mut block = match GlobalBlock::parse(&cluster_block(broker).await?) {
         Ok(block) => block,
         Err(error) => {

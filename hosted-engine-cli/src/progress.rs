@@ -46,6 +46,42 @@ impl Progress {
         }
     }
 
+    /// `done` of `total` of `what` are done, whatever is counted. The bar goes when all is.
+    pub fn share(&mut self, what: &str, done: u64, total: u64, terminal: &mut Terminal) {
+        let left = total.saturating_sub(done);
+        if let Some(bar) = &self.bar {
+            if left == 0 {
+                bar.set_length(0);
+                bar.finish_and_clear();
+                return;
+            }
+            if bar.is_finished() || bar.length() == Some(0) {
+                let style = ProgressStyle::with_template("{msg} [{bar:30}] {percent} %");
+                // The template is fixed, and good.
+                bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+                bar.reset();
+            }
+            bar.set_message(what.to_owned());
+            bar.set_length(total);
+            bar.set_position(done);
+            return;
+        }
+        let share = percent(done, left) / STEP * STEP;
+        let now = (what.to_owned(), share);
+        if self.said.as_ref() != Some(&now) {
+            terminal.say(format!("{what}: {} %", percent(done, left)));
+            self.said = Some(now);
+        }
+    }
+
+    /// Runs `say` with the bar out of the way.
+    pub fn aside(&self, say: impl FnOnce()) {
+        match &self.bar {
+            Some(bar) => bar.suspend(say),
+            None => say(),
+        }
+    }
+
     /// A line that stays; said once when it does not change.
     pub fn line(&mut self, text: &str, terminal: &mut Terminal) {
         let now = (text.to_owned(), 0);
@@ -93,6 +129,16 @@ mod tests {
             "h2 gets ready\nMoving: 0 % of 100.00 MiB\nMoving: 30 % of 100.00 MiB\nMoving: 80 % of 100.00 MiB\n\
              Moving: 100 % of 100.00 MiB\n"
         );
+    }
+
+    #[test]
+    fn a_share_is_said_at_each_quarter_too() {
+        let mut terminal = Terminal::recording();
+        let mut progress = Progress::new(&terminal);
+        for done in [0, 10, 30, 60] {
+            progress.share("Waiting", done, 60, &mut terminal);
+        }
+        assert_eq!(terminal.recorded().out, "Waiting: 0 %\nWaiting: 50 %\nWaiting: 100 %\n");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use ha_config::Paths;
 use serde::{Deserialize, Serialize};
 
-use super::journal::{Journal, Outcome};
+use super::journal::{Item, Journal, Outcome};
 use super::made::{Made, Undo as _, Undone};
 use super::services::Services;
 use super::{DeployError, Request, Secrets, Tools};
@@ -102,14 +102,14 @@ impl Job<'_> {
     }
 }
 
-/// Carries out those of `steps` that are not complete. A step that was cut is undone and begins anew.
+/// Carries out those of `steps` that are not complete. What is there of a step that was cut, or that undoing did not get to
+/// the end of, is taken back first: the step begins anew.
 ///
 /// # Errors
 /// Of the first step that fails; what was made stays for `--resume` or `--undo`.
 pub fn run(steps: &[Box<dyn Step>], world: World<'_>, journal: &mut Journal) -> Result<(), DeployError> {
-    if let Some(cut) = journal.story().cut {
-        take_back(&world, journal, Some(cut))?;
-    }
+    let left = journal.story().left_of_incomplete().cloned().collect();
+    take_back(&world, journal, left)?;
     for step in steps {
         let id = step.id();
         if journal.story().ended.contains(&id) {
@@ -128,14 +128,14 @@ pub fn run(steps: &[Box<dyn Step>], world: World<'_>, journal: &mut Journal) -> 
 /// # Errors
 /// Of the first thing that cannot be taken back now; the next try goes on there.
 pub fn undo(world: World<'_>, journal: &mut Journal) -> Result<(), DeployError> {
-    take_back(&world, journal, None)?;
+    let left = journal.story().left().cloned().collect();
+    take_back(&world, journal, left)?;
     journal.over(Outcome::Undone)
 }
 
-fn take_back(world: &World<'_>, journal: &mut Journal, only: Option<StepId>) -> Result<(), DeployError> {
-    let left: Vec<_> =
-        journal.story().left().filter(|item| only.is_none_or(|id| item.step == id)).cloned().collect();
-    for item in left {
+fn take_back(world: &World<'_>, journal: &mut Journal, items: Vec<Item>) -> Result<(), DeployError> {
+    for item in items {
+        journal.undoing(item.number)?;
         let how = item.made.undo(world)?;
         let what = item.made.describe();
         match &how {

@@ -9,14 +9,16 @@
 //! | `{"will":{"number":7,"made":{…}}}` | this will be made |
 //! | `{"did":7}` | it was made |
 //! | `{"end":"storage-domain"}` | the step is complete |
+//! | `{"undoing":7}` | it will be taken back: its step is not complete any more, nor are later ones |
 //! | `{"undone":{"number":7,"how":"taken-back"}}` | it was taken back, or stays and why |
 //! | `{"over":"deployed"}` | nothing more follows |
 //!
 //! A last line without its end was cut by a crash and counts as not written. The file is locked while somebody works.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -47,9 +49,22 @@ enum Line {
     Will { number: u32, made: Made },
     Did(u32),
     End(StepId),
+    Undoing(u32),
     Undone { number: u32, how: Undone },
     Over(Outcome),
 }
+
+/// When a line is written: what stops a deployment can do so right before, or right after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// What the line announces, or says was done, is not written yet.
+    Before,
+    /// The line is on disk.
+    After,
+}
+
+/// Is told of every line. An error stops the deployment there.
+pub type Watcher = Box<dyn FnMut(Moment, &str) -> Result<(), DeployError> + Send>;
 
 /// One thing that was made, or would have been.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,11 +96,21 @@ pub struct Story {
     pub items: Vec<Item>,
     /// How it ended; `None`: it goes on, or was interrupted.
     pub outcome: Option<Outcome>,
+    /// Steps in the order in which they last began.
+    begun: Vec<StepId>,
 }
 
 impl Story {
     fn new(at: i64, request: Request) -> Self {
-        Self { at, request, ended: BTreeSet::new(), cut: None, items: Vec::new(), outcome: None }
+        Self {
+            at,
+            request,
+            ended: BTreeSet::new(),
+            cut: None,
+            items: Vec::new(),
+            outcome: None,
+            begun: Vec::new(),
+        }
     }
 
     /// What is still there, the last first.
@@ -93,14 +118,35 @@ impl Story {
         self.items.iter().rev().filter(|item| item.undone.is_none())
     }
 
+    /// Of what is still there, what belongs to steps that are not complete: it must go before they begin anew.
+    pub fn left_of_incomplete(&self) -> impl Iterator<Item = &Item> {
+        self.left().filter(|item| !self.ended.contains(&item.step))
+    }
+
+    /// Where something of a step is taken back, neither the step is complete any more nor what was done after it.
+    fn reopen(&mut self, step: StepId) {
+        if let Some(place) = self.begun.iter().position(|begun| *begun == step) {
+            for later in &self.begun[place..] {
+                self.ended.remove(later);
+            }
+        }
+    }
+
     fn apply(&mut self, line: Line) -> Result<(), &'static str> {
         let number_is_known = |story: &mut Self, number: u32| -> Option<usize> {
             let index = usize::try_from(number).ok()?;
             (index < story.items.len()).then_some(index)
         };
+        if self.outcome.is_some() {
+            return Err("something follows the end");
+        }
         match line {
             Line::Deploy { .. } => return Err("a second beginning"),
-            Line::Begin(step) => self.cut = Some(step),
+            Line::Begin(step) => {
+                self.begun.retain(|begun| *begun != step);
+                self.begun.push(step);
+                self.cut = Some(step);
+            }
             Line::Will { number, made } => {
                 let step = self.cut.ok_or("something is made outside of a step")?;
                 if usize::try_from(number) != Ok(self.items.len()) {
@@ -119,9 +165,12 @@ impl Story {
                 self.cut = None;
                 self.ended.insert(step);
             }
+            Line::Undoing(number) => {
+                let index = number_is_known(self, number).ok_or("an unknown number")?;
+                self.reopen(self.items[index].step);
+            }
             Line::Undone { number, how } => {
                 let index = number_is_known(self, number).ok_or("an unknown number")?;
-                self.ended.remove(&self.items[index].step);
                 self.items[index].undone = Some(how);
             }
             Line::Over(outcome) => self.outcome = Some(outcome),
@@ -131,11 +180,17 @@ impl Story {
 }
 
 /// A journal that is being written.
-#[derive(Debug)]
 pub struct Journal {
     file: File,
     path: PathBuf,
     story: Story,
+    watcher: Option<Watcher>,
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal").field("path", &self.path).field("story", &self.story).finish_non_exhaustive()
+    }
 }
 
 impl Journal {
@@ -144,8 +199,13 @@ impl Journal {
     /// # Errors
     /// When a deployment is under way or was interrupted, or the file cannot be written.
     pub fn begin(path: &Path, at: i64, request: Request) -> Result<Self, DeployError> {
-        if let Some(story) = Self::read(path)? {
-            if story.outcome.is_none() {
+        // Of two that begin at once, one looks at what the other wrote.
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        let guard = File::open(directory).map_err(DeployError::io("open", directory))?;
+        flock(&guard, FlockOperation::LockExclusive)
+            .map_err(|error| DeployError::io("lock", directory)(error.into()))?;
+        if let Some(journal) = Self::open(path)? {
+            if journal.story.outcome.is_none() {
                 return Err(DeployError::Refused(format!(
                     "a deployment of this host was begun and is not over ({}): go on with hosted-engine --deploy \
                      --resume, or take it back with hosted-engine --deploy --undo",
@@ -155,12 +215,16 @@ impl Journal {
             let mut old = path.as_os_str().to_owned();
             old.push(".old");
             std::fs::rename(path, &old).map_err(DeployError::io("rename", path))?;
+        } else if path.exists() {
+            // Cut before its first line was whole: nothing was made.
+            std::fs::remove_file(path).map_err(DeployError::io("remove the empty", path))?;
         }
         let file = OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(path);
         let file = file.map_err(DeployError::io("create", path))?;
         lock(&file, path)?;
         ha_config::atomic::sync_directory_of(path)?;
-        let mut journal = Self { file, path: path.to_owned(), story: Story::new(at, request.clone()) };
+        let story = Story::new(at, request.clone());
+        let mut journal = Self { file, path: path.to_owned(), story, watcher: None };
         journal.append(&Line::Deploy {
             form: FORM,
             at,
@@ -180,15 +244,32 @@ impl Journal {
             other => other.map_err(DeployError::io("open", path))?,
         };
         lock(&file, path)?;
-        let mut text = String::new();
-        file.read_to_string(&mut text).map_err(DeployError::io("read", path))?;
-        let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        let Some(story) = parse(path, &text[..whole])? else { return Ok(None) };
-        if whole < text.len() {
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(DeployError::io("read", path))?;
+        let whole = whole_lines(&bytes);
+        let Some(story) = parse(path, &bytes[..whole])? else { return Ok(None) };
+        if whole < bytes.len() {
             file.set_len(whole as u64).map_err(DeployError::io("cut the torn end of", path))?;
-            file.seek(SeekFrom::End(0)).map_err(DeployError::io("seek in", path))?;
+            file.sync_all().map_err(DeployError::io("sync", path))?;
         }
-        Ok(Some(Self { file, path: path.to_owned(), story }))
+        Ok(Some(Self { file, path: path.to_owned(), story, watcher: None }))
+    }
+
+    /// Whether somebody works on the deployment now.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn is_worked_on(path: &Path) -> Result<bool, DeployError> {
+        match File::open(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(DeployError::io("open", path)(error)),
+            Ok(file) => Ok(flock(&file, FlockOperation::NonBlockingLockShared).is_err()),
+        }
+    }
+
+    /// Tells `watcher` of every line from now on.
+    pub fn watch(&mut self, watcher: Watcher) {
+        self.watcher = Some(watcher);
     }
 
     /// Reads one without touching it. `None` when there is none.
@@ -196,10 +277,10 @@ impl Journal {
     /// # Errors
     /// When it cannot be read or is damaged.
     pub fn read(path: &Path) -> Result<Option<Story>, DeployError> {
-        match std::fs::read_to_string(path) {
+        match std::fs::read(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(DeployError::io("read", path)(error)),
-            Ok(text) => parse(path, &text[..text.rfind('\n').map_or(0, |end| end + 1)]),
+            Ok(bytes) => parse(path, &bytes[..whole_lines(&bytes)]),
         }
     }
 
@@ -247,6 +328,15 @@ impl Journal {
         self.apply(Line::End(step))
     }
 
+    /// It will be taken back.
+    ///
+    /// # Errors
+    /// As [`Journal::begin_step`].
+    pub fn undoing(&mut self, number: u32) -> Result<(), DeployError> {
+        self.append(&Line::Undoing(number))?;
+        self.apply(Line::Undoing(number))
+    }
+
     /// It was taken back.
     ///
     /// # Errors
@@ -270,8 +360,17 @@ impl Journal {
         let failed = |source| DeployError::Io { action: "write", path: self.path.clone(), source };
         let mut text = serde_json::to_string(line).map_err(|error| failed(error.into()))?;
         text.push('\n');
-        self.file.write_all(text.as_bytes()).map_err(failed)?;
-        self.file.sync_data().map_err(failed)
+        let before = self.file.metadata().map_err(failed)?.len();
+        if let Some(watcher) = &mut self.watcher {
+            watcher(Moment::Before, &text)?;
+        }
+        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
+        if let Err(error) = written {
+            // A line that counts must not follow half of one. Where this fails too, whoever reads it says which line.
+            let _ = self.file.set_len(before);
+            return Err(failed(error));
+        }
+        self.watcher.as_mut().map_or(Ok(()), |watcher| watcher(Moment::After, &text))
     }
 
     fn apply(&mut self, line: Line) -> Result<(), DeployError> {
@@ -289,11 +388,16 @@ fn lock(file: &File, path: &Path) -> Result<(), DeployError> {
     })
 }
 
-fn parse(path: &Path, text: &str) -> Result<Option<Story>, DeployError> {
+/// Bytes up to and with the last line's end.
+fn whole_lines(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1)
+}
+
+fn parse(path: &Path, bytes: &[u8]) -> Result<Option<Story>, DeployError> {
     let damaged = |line: usize, why: String| DeployError::Journal { path: path.to_owned(), line, why };
     let mut story: Option<Story> = None;
-    for (index, text) in text.lines().enumerate() {
-        let line = serde_json::from_str(text).map_err(|error| damaged(index + 1, error.to_string()))?;
+    for (index, text) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        let line = serde_json::from_slice(text).map_err(|error| damaged(index + 1, error.to_string()))?;
         match (&mut story, line) {
             (None, Line::Deploy { form: FORM, at, request, .. }) => story = Some(Story::new(at, request)),
             (None, Line::Deploy { form, version, .. }) => {
@@ -308,3 +412,7 @@ fn parse(path: &Path, text: &str) -> Result<Option<Story>, DeployError> {
     }
     Ok(story)
 }
+
+#[cfg(test)]
+#[path = "journal_tests.rs"]
+mod tests;

@@ -2,12 +2,14 @@
 //! that was made, and to take it back.
 
 mod files;
+mod services;
 
 use serde::{Deserialize, Serialize};
 
 use super::storage::files::{MadeDomain, MadeMount, PublishedDomain};
 use super::{DeployError, World};
 pub use files::{ChangedFile, MadeDirectory, MadeFile, MadeLink};
+pub use services::{ChangedMaintenance, ChangedService, DaemonDirectory, JoinedLockspaces};
 
 /// How undoing one thing ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +83,14 @@ made! {
     Changed(ChangedFile),
     /// A symbolic link.
     Link(MadeLink),
+    /// A service that was started or enabled.
+    Service(ChangedService),
+    /// A directory that the daemons fill.
+    DaemonDirectory(DaemonDirectory),
+    /// This host's place in the lockspaces.
+    Lockspaces(JoinedLockspaces),
+    /// Global maintenance.
+    Maintenance(ChangedMaintenance),
     /// A mount.
     Mount(MadeMount),
     /// A storage domain of files.

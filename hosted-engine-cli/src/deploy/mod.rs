@@ -13,26 +13,39 @@
 //! whether a thing is still the one that was made, and leaves alone what is not.
 
 mod args;
+mod carry_out;
+mod command;
 mod error;
+mod host_files;
 mod job;
+#[cfg(test)]
+pub(crate) mod job_tests;
 mod journal;
+mod log;
 mod made;
+mod plan;
 mod request;
 mod secrets;
 pub mod services;
+mod services_steps;
 pub mod storage;
+mod systemd;
 #[cfg(test)]
 mod testing;
 mod tools;
 
 pub use args::DeployArgs;
+pub use carry_out::{BOTH_WAYS, Hands, Stopped, title};
+pub use command::{deploy, planned, refuse_second, service_manager};
 pub use error::DeployError;
 pub use job::{Job, Step, StepId, World, run, undo};
-pub use journal::{Journal, Outcome, Story};
+pub use journal::{Item, Journal, Moment, Outcome, Story, Watcher};
+pub use log::{Logged, Told};
 pub use made::{Made, Undo, Undone};
 pub use request::{
     Boot, BridgeOrigin, Engine, Family, FirstHost, FurtherHost, HostIdentity, Ids, Iscsi, Lun, Network,
     Request, Seed, Storage, StorageKind, Vm, VolumeIds,
 };
+pub use plan::steps;
 pub use secrets::Secrets;
 pub use tools::{Call, Installed, Said, ToolError, Tools};

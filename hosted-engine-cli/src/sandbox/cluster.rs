@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -249,6 +251,32 @@ fn remove(layout: &Layout) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Deploys on a host; says each line as it comes.
+fn deploy_on(host: &Host) -> anyhow::Result<()> {
+    let this = std::env::current_exe().context("cannot tell where this program is")?;
+    let mut words = vec![this.into_os_string(), "sandbox".into(), "deploy".into()];
+    words.extend([host.layout.dir().into(), host.number.to_string().into()]);
+    let mut command = host.command(&words)?;
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut complaints = child.stderr.take().context("its standard error is piped")?;
+    let complaints = std::thread::spawn(move || {
+        let mut text = String::new();
+        // What was read until an error counts.
+        let _ = complaints.read_to_string(&mut text);
+        text
+    });
+    for line in BufReader::new(child.stdout.take().context("its standard output is piped")?).lines() {
+        say(&format!("host {}: {}", host.number, line?));
+    }
+    let status = child.wait()?;
+    let complaints = complaints.join().unwrap_or_default();
+    anyhow::ensure!(status.success(), "cannot deploy on host {}: {}", host.number, complaints.trim());
+    for line in complaints.lines() {
+        say(&format!("host {}: {line}", host.number));
+    }
+    Ok(())
+}
+
 /// A sandbox that is there.
 #[derive(Debug, Clone)]
 pub struct Cluster {
@@ -298,24 +326,26 @@ impl Cluster {
             .collect()
     }
 
-    /// Sets the cluster up on all hosts with the product's own set-up, and starts the daemons.
+    /// Deploys on the first host, then on the others at once, with the product's own deployment.
     fn deploy(&self) -> anyhow::Result<()> {
-        let this = std::env::current_exe().context("cannot tell where this program is")?;
-        let this = this.to_str().context("this program's path is not text")?;
-        let dir = self.layout.dir().to_str().context("the sandbox's path is not text")?;
-        for host in self.hosts() {
-            let number = host.number.to_string();
-            let said = host.run(&[this, "sandbox", "deploy", dir, &number])?;
-            for line in said.lines() {
-                say(&format!("host {number}: {line}"));
+        let hosts = self.hosts();
+        let (first, further) = hosts.split_first().context("a sandbox has a host")?;
+        deploy_on(first)?;
+        std::thread::scope(|scope| {
+            let all: Vec<_> = further.iter().map(|host| scope.spawn(|| deploy_on(host))).collect();
+            all.into_iter().try_for_each(|one| match one.join() {
+                Ok(done) => done,
+                Err(panic) => std::panic::resume_unwind(panic),
+            })
+        })?;
+        if self.state.hypervisor == Hypervisor::Vdsm {
+            for host in &hosts {
+                for service in Service::of_deployed(self.state.hypervisor) {
+                    host.set_service(*service, true)?;
+                }
             }
+            say("brokers and agents started");
         }
-        for host in self.hosts() {
-            for service in Service::of_deployed(self.state.hypervisor) {
-                host.set_service(*service, true)?;
-            }
-        }
-        say("brokers and agents started");
         Ok(())
     }
 

@@ -1,40 +1,124 @@
-//! Deploys the cluster on the sandbox's hosts with the product's own set-up. Runs inside a host, where its storage
-//! is mounted.
+//! Deploys the cluster on the sandbox's hosts with the product's own deployment, whose answers are given here. Runs inside
+//! a host, where its storage is mounted.
 
 use std::process::Command;
 
 use anyhow::Context;
 use clock::{Clock, SystemClock};
-use ha_config::{DomainType, Paths};
+use ha_config::{DomainType, Paths, ha_toml};
 use metadata_format::HostId;
-
-use crate::setup::{
-    ClusterSpec, DiskSource, HostSpec, Lines, StorageSpec, VmSpec, configure_host, create_storage,
-    find_cluster,
-};
+use uuid::Uuid;
 
 use super::init::{VDSM, program_dir};
 use super::layout::{BRIDGE, ENGINE, ENGINE_FQDN, GATEWAY, HostNumber, Layout, PREFIX, STORAGE};
 use super::libvirtd;
 use super::power;
 use super::state::{Hypervisor, State};
+use crate::cli::OpenVm;
+use crate::deploy::{
+    Boot, BridgeOrigin, Engine, Family, FirstHost, FurtherHost, Hands, HostIdentity, Ids, Installed, Logged,
+    Network, Request, Secrets, Storage, StorageKind, Told, Vm, service_manager,
+};
+use crate::setup::{
+    ClusterSpec, DiskSource, HostSpec, Lines, StorageSpec, VmSpec, configure_host, create_storage,
+    find_cluster,
+};
+use crate::terminal::Terminal;
 
-/// Size of the engine VM's disk.
-const DISK: u64 = 64 << 20;
+/// Size of the engine VM's disk, in GiB: the least that a deployment makes. The guest writes little of it.
+const DISK_GIB: u64 = 1;
 /// Memory of the engine VM, in MB: what the small guest needs.
 const MEMORY_MB: u64 = 128;
 /// What the engine VM boots from.
 pub(super) const GUEST_FILES: [&str; 2] = ["vmlinuz", "initramfs"];
 
-/// On the first host: makes the storage. On every host: makes it a member.
-pub fn deploy(layout: &Layout, number: HostNumber) -> anyhow::Result<()> {
+/// On the first host: makes the storage and the engine VM. On every host: makes it a member.
+pub fn deploy(layout: &Layout, number: HostNumber, open_vm: &OpenVm) -> anyhow::Result<()> {
     let paths = layout.inside();
     let state = State::load(layout)?;
-    install_guest(&state, &paths)?;
+    prepare(layout, &state, number)?;
+    if state.hypervisor == Hypervisor::Vdsm {
+        return with_vdsm(layout, &state, number);
+    }
+    let request = request(layout, &state, number)?;
+    let told = Told::new(&paths, Terminal::default())?;
+    let tools = Logged { tools: &Installed, told: &told };
+    let services = service_manager(&paths, &tools);
+    let hands =
+        Hands { paths: &paths, tools: &tools, report: &told, services: services.as_ref(), open_vm };
+    Ok(hands.begin(request, &Secrets::default(), None)?)
+}
+
+/// What a host has before anything is deployed on it: the guest's files, the password of the power switches.
+pub fn prepare(layout: &Layout, state: &State, number: HostNumber) -> anyhow::Result<()> {
+    let paths = layout.inside();
+    install_guest(state, &paths)?;
     if state.hypervisor == Hypervisor::Vdsm {
         make_certificates(layout, number)?;
     }
-    let storage = StorageSpec {
+    if state.fencing {
+        power::install_password(layout, &paths)?;
+    }
+    Ok(())
+}
+
+/// The answers: the first host makes the cluster, others join it.
+pub fn request(layout: &Layout, state: &State, number: HostNumber) -> anyhow::Result<Request> {
+    let storage = Storage {
+        // Mounted by somebody else.
+        kind: StorageKind::Directory,
+        connection: STORAGE.to_owned(),
+        mount_options: String::new(),
+        iscsi: None,
+        lun: None,
+    };
+    let network = Network {
+        bridge: BRIDGE.to_owned(),
+        origin: BridgeOrigin::Adopted,
+        gateway: Some(GATEWAY.into()),
+        test: "ping".to_owned(),
+        tcp_target: None,
+        open_firewall: false,
+    };
+    let host = HostIdentity { id: number.0.into(), name: number.name() };
+    if number != HostNumber(1) {
+        let cluster = find_cluster(&layout.inside(), &storage_spec(state)).context("the storage")?;
+        let sd_uuid = Uuid::try_parse(cluster.parsed(&layout.inside()).sd_uuid()?)?;
+        return Ok(Request::FurtherHost(Box::new(FurtherHost { storage, network, host, sd_uuid })));
+    }
+    let ClusterSpec { vm, ha_toml, .. } = cluster(state);
+    Ok(Request::FirstHost(Box::new(FirstHost {
+        hypervisor: match state.hypervisor {
+            Hypervisor::Qemu => ha_toml::Hypervisor::Qemu,
+            Hypervisor::Libvirt => ha_toml::Hypervisor::Libvirt,
+            Hypervisor::Vdsm => ha_toml::Hypervisor::Vdsm,
+        },
+        family: Family::V4,
+        storage,
+        domain_name: "hosted_storage".to_owned(),
+        datacenter: "hosted_datacenter".to_owned(),
+        network,
+        vm: Vm {
+            boot: Boot::Disk(None),
+            disk_gib: DISK_GIB,
+            memory_mb: vm.memory_mb,
+            vcpus: vm.vcpus,
+            mac: vm.mac,
+            console: vm.graphics,
+            machine: vm.machine,
+            cpu: vm.cpu,
+            kernel: vm.kernel.map(|kernel| (kernel, vm.initrd, vm.kernel_args.unwrap_or_default())),
+            seed: None,
+        },
+        engine: Engine { fqdn: ENGINE_FQDN.to_owned(), host_name: "hosted_engine_1".to_owned() },
+        host,
+        ids: Ids::draw(),
+        ha_toml,
+    })))
+}
+
+fn storage_spec(state: &State) -> StorageSpec {
+    StorageSpec {
         domain_type: match state.hypervisor {
             // Mounted by somebody else.
             Hypervisor::Qemu | Hypervisor::Libvirt => DomainType::Posixfs,
@@ -43,20 +127,22 @@ pub fn deploy(layout: &Layout, number: HostNumber) -> anyhow::Result<()> {
         },
         storage: STORAGE.to_owned(),
         name: "hosted_storage".to_owned(),
-        disk: DiskSource::Empty(DISK),
-    };
+        disk: DiskSource::Empty(DISK_GIB << 30),
+    }
+}
+
+/// Where VDSM manages the host its volumes are not made through it yet: the storage as VDSM would have it, and the files.
+/// The daemons are started from outside.
+fn with_vdsm(layout: &Layout, state: &State, number: HostNumber) -> anyhow::Result<()> {
+    let (paths, storage) = (layout.inside(), storage_spec(state));
     if number == HostNumber(1) {
         let now = u64::try_from(SystemClock.wall().0).unwrap_or(0);
-        create_storage(&paths, &storage, &cluster(&state), now, &Lines)
+        create_storage(&paths, &storage, &cluster(state), now, &Lines)
             .context("cannot set the storage up")?;
     }
     let cluster = find_cluster(&paths, &storage).context("cannot find the cluster on the storage")?;
     let host = HostSpec { host_id: HostId::new(number.0.into())?, hostname: number.name() };
-    configure_host(&paths, &cluster, &host, &Lines).context("cannot configure this host")?;
-    if state.fencing {
-        power::install_password(layout, &paths)?;
-    }
-    Ok(())
+    configure_host(&paths, &cluster, &host, &Lines).context("cannot configure this host")
 }
 
 /// The host's certificate, by the authority of all hosts.

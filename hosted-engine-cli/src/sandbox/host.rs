@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,7 +15,7 @@ use super::procs::{self, Process};
 use super::services::{Service, ServiceStatus};
 use super::shell::wait_for;
 use super::state::State;
-use super::{cgroup, init, net};
+use super::{cgroup, host_init, init, net};
 
 const SOON: Duration = Duration::from_millis(20);
 const START_PATIENCE: Duration = Duration::from_secs(20);
@@ -195,16 +194,8 @@ impl Host {
     }
 
     fn ask(&self, line: &str) -> anyhow::Result<String> {
-        let socket = self.layout.init_socket(self.number);
-        let attempt = || -> std::io::Result<String> {
-            let mut stream = UnixStream::connect(&socket)?;
-            stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-            writeln!(stream, "{line}")?;
-            let mut answer = String::new();
-            BufReader::new(stream).read_line(&mut answer)?;
-            Ok(answer.trim().to_owned())
-        };
-        attempt().with_context(|| format!("no answer from host {}'s init; is it frozen?", self.number))
+        let answer = host_init::ask(&self.layout.init_socket(self.number), line);
+        answer.with_context(|| format!("no answer from host {}'s init; is it frozen?", self.number))
     }
 }
 

@@ -15,6 +15,7 @@ pub mod faultfs;
 mod guest_clock;
 pub mod guests;
 mod host;
+mod host_init;
 mod init;
 pub mod layout;
 mod libvirtd;
@@ -40,9 +41,13 @@ use clap::{Args, Subcommand};
 use ha_config::ha_toml::RecoveryProfile;
 use rustix::process::Signal;
 
+use crate::cli::OpenVm;
+
 pub use cluster::{Cluster, UpOptions};
+pub use deploy::{prepare as prepare_host, request as deploy_request};
 use faultfs::Mode;
 pub use host::Host;
+pub use host_init::HostInit;
 pub use layout::{HostNumber, Layout};
 pub use services::Service;
 pub use state::{Hypervisor, State};
@@ -203,7 +208,7 @@ enum Command {
 }
 
 /// Carries out one sandbox command.
-pub fn run(args: SandboxArgs) -> anyhow::Result<ExitCode> {
+pub fn run(args: SandboxArgs, open_vm: &OpenVm) -> anyhow::Result<ExitCode> {
     if let Command::Timelines(args) = &args.command {
         measure::show(args)?;
         return Ok(ExitCode::SUCCESS);
@@ -219,7 +224,7 @@ pub fn run(args: SandboxArgs) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Deploy { layout, host } => {
-            deploy::deploy(&Layout::new(&layout)?, HostNumber(host))?;
+            deploy::deploy(&Layout::new(&layout)?, HostNumber(host), open_vm)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Fs { source, mountpoint, control } => {

@@ -99,12 +99,13 @@ pub struct ServiceStatus {
     pub restarts: u32,
     /// How it ended last.
     pub last_end: Option<String>,
+    /// Whether it is to run, and is started again when it ends.
+    pub wanted: bool,
 }
 
 #[derive(Debug)]
 struct Entry {
     status: ServiceStatus,
-    wanted: bool,
     due: Option<Monotonic>,
 }
 
@@ -117,8 +118,7 @@ pub struct Table {
 impl Default for Table {
     fn default() -> Self {
         let entry = |service| Entry {
-            status: ServiceStatus { service, pid: None, restarts: 0, last_end: None },
-            wanted: false,
+            status: ServiceStatus { service, pid: None, restarts: 0, last_end: None, wanted: false },
             due: None,
         };
         Self { entries: Service::ALL.map(entry).into() }
@@ -134,7 +134,7 @@ impl Table {
     /// It should run from now on; true when it must be started.
     pub fn want(&mut self, service: Service) -> bool {
         let entry = self.entry(service);
-        entry.wanted = true;
+        entry.status.wanted = true;
         entry.due = None;
         entry.status.pid.is_none()
     }
@@ -142,7 +142,7 @@ impl Table {
     /// It should not run any more; its process, when there is one to end.
     pub fn unwant(&mut self, service: Service) -> Option<i32> {
         let entry = self.entry(service);
-        entry.wanted = false;
+        entry.status.wanted = false;
         entry.due = None;
         entry.status.pid
     }
@@ -169,7 +169,7 @@ impl Table {
         let entry = self.entry(service);
         entry.status.pid = None;
         entry.status.last_end = Some(how);
-        entry.due = (entry.wanted && service.restarts()).then(|| now.plus(RESTART_AFTER));
+        entry.due = (entry.status.wanted && service.restarts()).then(|| now.plus(RESTART_AFTER));
     }
 
     /// When the next start is due.

@@ -34,9 +34,7 @@ pub fn configure_host(
 ) -> Result<(), SetupError> {
     let conf = cluster.parsed(paths);
     let toml = HaToml::parse(paths, &cluster.ha_toml)?;
-    refuse_other_deployment(paths, &conf, host)?;
-    let hosts = Hosts::read(&conf.metadata_path()?, &conf.lockspace_path()?)?;
-    hosts.refuse_taken(host.host_id, &host.hostname)?;
+    refuse_other_host(paths, cluster, host)?;
 
     report.info(&format!("Configuring this host as number {} of {}", host.host_id, conf.fqdn()?));
     for directory in [
@@ -78,6 +76,18 @@ pub fn configure_host(
     file.set("configured", "True");
     file.write()?;
     Ok(())
+}
+
+/// Refuses when the host is deployed already as something else, or when another host has the id.
+pub(crate) fn refuse_other_host(
+    paths: &Paths,
+    cluster: &ClusterConf,
+    host: &HostSpec,
+) -> Result<(), SetupError> {
+    let conf = cluster.parsed(paths);
+    refuse_other_deployment(paths, &conf, host)?;
+    let hosts = Hosts::read(&conf.metadata_path()?, &conf.lockspace_path()?)?;
+    Ok(hosts.refuse_taken(host.host_id, &host.hostname)?)
 }
 
 fn refuse_other_deployment(

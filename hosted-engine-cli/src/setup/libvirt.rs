@@ -1,5 +1,7 @@
 //! What libvirt's own files on a host must say, each change told with its reason.
 
+use std::path::PathBuf;
+
 use engine_vm::libvirt::host_setup::{self, Setting};
 use ha_config::Paths;
 use ha_config::atomic::{self, Mode};
@@ -8,48 +10,60 @@ use metadata_format::HostId;
 use super::SetupError;
 use super::report::Report;
 
-/// Makes libvirt on this host take leases from sanlock. Everything else in its files stays as it is. True when something
-/// was changed: the daemon must be restarted to see it, which running VMs outlive.
+/// What a file of libvirt's must say that it does not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LibvirtChange {
+    /// The file.
+    pub path: PathBuf,
+    /// Its text then.
+    pub after: String,
+    /// What changes.
+    pub settings: Vec<Setting>,
+}
+
+/// What must change so that libvirt on this host takes leases from sanlock. Everything else in its files stays as it is.
 ///
 /// # Errors
-/// [`SetupError::Config`] with the file that cannot be read or written.
-pub fn configure_libvirt(paths: &Paths, host_id: HostId, report: &dyn Report) -> Result<bool, SetupError> {
-    let mut is_changed = false;
+/// [`SetupError::Config`] with the file that cannot be read.
+pub fn libvirt_changes(paths: &Paths, host_id: HostId) -> Result<Vec<LibvirtChange>, SetupError> {
+    let mut changes = Vec::new();
     for (name, settings) in [
         (host_setup::QEMU_CONF, host_setup::qemu_conf()),
         (host_setup::QEMU_SANLOCK_CONF, host_setup::qemu_sanlock_conf(u64::from(host_id.get()))),
     ] {
-        is_changed |= configure_file(paths, name, &settings, report)?;
+        let path = paths.resolve(name);
+        let text = match atomic::read_text(&path) {
+            Err(error) if error.is_not_found() => String::new(),
+            other => other?,
+        };
+        let (after, changed) = host_setup::apply(&text, &settings);
+        let settings: Vec<Setting> = changed.into_iter().cloned().collect();
+        if !settings.is_empty() {
+            changes.push(LibvirtChange { path, after, settings });
+        }
     }
-    if is_changed {
-        report.warning("Restart libvirtd (or virtqemud) so that it reads its files anew; VMs that run go on");
-    }
-    Ok(is_changed)
+    Ok(changes)
 }
 
-fn configure_file(
-    paths: &Paths,
-    name: &str,
-    settings: &[Setting],
-    report: &dyn Report,
-) -> Result<bool, SetupError> {
-    let path = paths.resolve(name);
-    let text = match atomic::read_text(&path) {
-        Err(error) if error.is_not_found() => String::new(),
-        other => other?,
-    };
-    let (new, changed) = host_setup::apply(&text, settings);
-    for setting in &changed {
-        report.info(&format!("{}: {} = {}: {}", path.display(), setting.key, setting.value, setting.reason));
+/// Makes the changes. True when there were any: the daemon must be restarted to see them, which running VMs outlive.
+///
+/// # Errors
+/// [`SetupError::Config`] with the file that cannot be read or written.
+pub fn configure_libvirt(paths: &Paths, host_id: HostId, report: &dyn Report) -> Result<bool, SetupError> {
+    let changes = libvirt_changes(paths, host_id)?;
+    for LibvirtChange { path, after, settings } in &changes {
+        for setting in settings {
+            report.info(&format!("{}: {} = {}: {}", path.display(), setting.key, setting.value, setting.reason));
+        }
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory).map_err(super::io("create the directory", directory))?;
+        }
+        atomic::write(path, after.as_bytes(), Mode::KeepOr644)?;
     }
-    if changed.is_empty() {
-        return Ok(false);
+    if !changes.is_empty() {
+        report.warning("Restart libvirtd (or virtqemud) so that it reads its files anew; VMs that run go on");
     }
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory).map_err(super::io("create the directory", directory))?;
-    }
-    atomic::write(&path, new.as_bytes(), Mode::KeepOr644)?;
-    Ok(true)
+    Ok(!changes.is_empty())
 }
 
 #[cfg(test)]

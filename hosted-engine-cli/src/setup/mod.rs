@@ -4,7 +4,6 @@
 //! the host counts as deployed. Nothing that exists is overwritten unless it was made by the same set-up. No VM is
 //! started here.
 
-mod args;
 pub(crate) mod domain;
 mod find;
 mod host;
@@ -17,13 +16,13 @@ pub(crate) mod volume;
 #[cfg(test)]
 mod tests;
 
-pub use args::{SetupArgs, run};
 pub use domain::{DiskSource, StorageSpec, create_storage};
 pub use find::{ClusterConf, find_cluster};
+pub(crate) use host::refuse_other_host;
 pub use host::{HostSpec, configure_host};
 pub(crate) use leases::grid_for;
 pub use leases::{LOCKSPACE_NAME, Leases};
-pub use libvirt::configure_libvirt;
+pub use libvirt::{LibvirtChange, configure_libvirt, libvirt_changes};
 pub use report::{Lines, Quiet, Report};
 pub use vm::VmSpec;
 pub(crate) use volume::BLANK_UUID;

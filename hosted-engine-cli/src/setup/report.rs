@@ -6,6 +6,11 @@ pub trait Report {
     fn info(&self, text: &str);
     /// Something that the operator should look at.
     fn warning(&self, text: &str);
+    /// So much of the total of something long is done: bytes, seconds, whatever it counts. The last call has
+    /// `done` at least `total`. Shown as a share; unless it is overridden, not at all.
+    fn progress(&self, what: &str, done: u64, total: u64) {
+        let _ = (what, done, total);
+    }
 }
 
 /// Prints `[ INFO  ] …` on standard output and `[WARNING] …` on standard error.

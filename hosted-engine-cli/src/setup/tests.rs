@@ -92,40 +92,6 @@ fn storage_then_two_hosts() {
     );
 }
 
-#[derive(clap::Parser)]
-struct Program {
-    #[command(flatten)]
-    setup: SetupArgs,
-}
-
-#[test]
-fn the_command_line_does_the_same() {
-    use clap::{CommandFactory, Parser};
-    Program::command().debug_assert();
-    let site = Site::new();
-    let paths = site.host(1);
-    let toml = site.dir.path().join("ha.toml");
-    fs::write(&toml, TOML).unwrap();
-    let run = |arguments: &str| {
-        let arguments = format!("setup {arguments} --storage=shared:/a_b --domain-type=posixfs");
-        super::run(Program::try_parse_from(arguments.split(' ')).unwrap().setup, &paths)
-    };
-    let storage = format!("storage --fqdn=e --disk-gib=1 --memory=128 --ha-toml={}", toml.display());
-    let tcp = run(&format!("{storage} --network-test=tcp")).unwrap_err().to_string();
-    assert!(tcp.contains("--tcp-target=HOST:PORT"), "{tcp}");
-    run(&format!("{storage} --network-test=tcp --tcp-target=gw:22")).unwrap();
-    run("host --host-id=7 --hostname=seven").unwrap();
-    let conf = HostedEngineConf::load(&paths).unwrap();
-    assert_eq!(conf.require_host_id().unwrap().get(), 7);
-    assert_eq!(
-        conf.network_test().unwrap(),
-        ha_config::NetworkTest::Tcp { address: "gw".to_owned(), port: 22 }
-    );
-    assert_eq!(VmConf::load_active(&paths).unwrap().mem_size().unwrap(), 128);
-    assert_eq!(fs::metadata(conf.vm_disk_path().unwrap()).unwrap().len(), 1 << 30);
-    assert!(Program::try_parse_from("setup host --storage=x --host-id=2001".split(' ')).is_err());
-}
-
 #[test]
 fn storage_in_use_is_refused_and_left_alone() {
     let site = Site::new();

@@ -61,6 +61,34 @@ fn temporary_beside(target: &Path) -> Result<PathBuf> {
     Ok(target.with_file_name(temporary))
 }
 
+/// Removes what [`write`] left beside `path` when it was killed: files of its form of name.
+///
+/// # Errors
+/// When the directory cannot be read, or one of them stays.
+pub fn remove_leftovers(path: &Path) -> Result<()> {
+    let Some((directory, name)) = path.parent().zip(path.file_name().and_then(|name| name.to_str())) else {
+        return Ok(());
+    };
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(io("read", directory))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(io("read", directory))?;
+        let found = entry.file_name();
+        let middle = found
+            .to_str()
+            .and_then(|found| found.strip_prefix('.')?.strip_prefix(name)?.strip_prefix('.')?.strip_suffix(".new"));
+        let is_ours = middle.and_then(|middle| middle.split_once('.')).is_some_and(|(pid, number)| {
+            pid.parse::<u32>().is_ok() && number.parse::<u32>().is_ok()
+        });
+        if is_ours {
+            fs::remove_file(entry.path()).map_err(io("remove", &entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
 fn fill(path: &Path, bytes: &[u8], bits: u32, owner: Option<&fs::Metadata>) -> Result<()> {
     // A leftover of a crashed process with the same number.
     let _ = fs::remove_file(path);
@@ -98,6 +126,19 @@ pub fn read_text(path: &Path) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn only_leftovers_of_the_same_file_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let keep = ["a.conf", ".a.conf.new", ".a.conf.1.x.new", ".b.conf.1.2.new", ".a.conf.1.2.old"];
+        for name in keep.iter().chain([&".a.conf.12.0.new"]) {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        remove_leftovers(&dir.path().join("a.conf")).unwrap();
+        let left = fs::read_dir(dir.path()).unwrap().count();
+        assert!(left == keep.len() && !dir.path().join(".a.conf.12.0.new").exists());
+        remove_leftovers(&dir.path().join("gone/a.conf")).unwrap();
+    }
+
     use super::*;
 
     #[test]

@@ -87,6 +87,7 @@ impl Undo for MadeFile {
     }
 
     fn undo(&self, _: &World<'_>) -> Result<Undone, DeployError> {
+        ha_config::atomic::remove_leftovers(&self.path)?;
         if let Some(content) = &self.content {
             match fs::read(&self.path) {
                 Ok(now) if now == content.as_bytes() => {}
@@ -111,6 +112,7 @@ impl Undo for ChangedFile {
     }
 
     fn undo(&self, _: &World<'_>) -> Result<Undone, DeployError> {
+        ha_config::atomic::remove_leftovers(&self.path)?;
         match fs::read_to_string(&self.path) {
             Ok(now) if now == self.before => Ok(Undone::Absent),
             Ok(now) if now == self.after => {

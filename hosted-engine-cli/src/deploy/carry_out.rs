@@ -1,0 +1,163 @@
+//! A deployment on this host, begun, gone on with or undone; and what is said when it stops.
+
+use std::fmt;
+
+use clock::{Clock as _, SystemClock};
+use ha_config::Paths;
+
+use super::journal::{Outcome, Story, Watcher};
+use super::log::private_directory;
+use super::services::Services;
+use super::{DeployError, Journal, Request, Secrets, StepId, Tools, Undo as _, World, plan, run, undo};
+use crate::cli::OpenVm;
+use crate::setup::Report;
+
+/// This host, as far as deploying on it needs it.
+#[derive(Clone, Copy)]
+pub struct Hands<'a> {
+    /// Its places.
+    pub paths: &'a Paths,
+    /// Its programs.
+    pub tools: &'a dyn Tools,
+    /// What the operator sees.
+    pub report: &'a dyn Report,
+    /// Its service manager.
+    pub services: &'a dyn Services,
+    /// Opens its hypervisor.
+    pub open_vm: &'a OpenVm,
+}
+
+/// Why and where a deployment, or the undoing of one, stopped.
+#[derive(Debug, thiserror::Error)]
+pub struct Stopped {
+    /// Why.
+    #[source]
+    pub error: DeployError,
+    /// What the journal says now; `None` when nothing was begun.
+    pub story: Option<Box<Story>>,
+}
+
+impl From<DeployError> for Stopped {
+    fn from(error: DeployError) -> Self {
+        Self { error, story: None }
+    }
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(story) = &self.story else { return write!(f, "{}", self.error) };
+        match story.cut {
+            Some(step) => writeln!(f, "{}: {}", title(&story.request, step), self.error)?,
+            None => writeln!(f, "{}", self.error)?,
+        }
+        let left: Vec<_> = story.left().collect();
+        let of_cut: Vec<_> = left.iter().filter(|item| Some(item.step) == story.cut).collect();
+        if left.is_empty() {
+            writeln!(f, "Nothing was made or changed so far.")?;
+        } else {
+            let before = left.len() - of_cut.len();
+            writeln!(f, "Made or changed so far: {before} things by complete steps, {} by this one.", of_cut.len())?;
+            for item in of_cut.iter().rev() {
+                let part = if item.is_done { "" } else { " (perhaps not, or in part)" };
+                writeln!(f, "  {}{part}", item.made.describe())?;
+            }
+        }
+        f.write_str(BOTH_WAYS)
+    }
+}
+
+/// What can be done about a deployment that is not over.
+pub const BOTH_WAYS: &str = "Go on at this step:    hosted-engine --deploy --resume\n\
+                             Take everything back:  hosted-engine --deploy --undo   (with --plan: show what, do nothing)";
+
+/// A step's title in a request.
+pub fn title(request: &Request, id: StepId) -> String {
+    let steps = plan::steps(request);
+    steps.iter().find(|step| step.id() == id).map_or_else(|| format!("{id:?}"), |step| step.title())
+}
+
+impl Hands<'_> {
+    /// Deploys.
+    ///
+    /// # Errors
+    /// Why it stopped; a deployment that was begun can be gone on with or undone.
+    pub fn begin(&self, request: Request, secrets: &Secrets, watcher: Option<Watcher>) -> Result<(), Stopped> {
+        private_directory(&self.paths.setup_state_dir())?;
+        let mut journal = Journal::begin(&self.paths.deploy_journal(), SystemClock.wall().0, request)?;
+        let kept = secrets.keep(self.paths);
+        self.with(&mut journal, watcher, |hands, journal| {
+            kept?;
+            hands.go_on(journal, secrets)
+        })
+    }
+
+    /// Goes on with what was interrupted.
+    ///
+    /// # Errors
+    /// As [`Hands::begin`]; also when there is nothing to go on with.
+    pub fn resume(&self, watcher: Option<Watcher>) -> Result<(), Stopped> {
+        let mut journal = self.open("go on with")?;
+        let secrets = Secrets::kept(self.paths)?;
+        self.with(&mut journal, watcher, |hands, journal| hands.go_on(journal, &secrets))
+    }
+
+    /// Takes back what an interrupted deployment made or changed.
+    ///
+    /// # Errors
+    /// What cannot be taken back now; trying again goes on there.
+    pub fn undo(&self, watcher: Option<Watcher>) -> Result<(), Stopped> {
+        let mut journal = self.open("take back")?;
+        // Undoing needs none; a damaged file must not stand in its way.
+        let secrets = Secrets::kept(self.paths).unwrap_or_default();
+        self.with(&mut journal, watcher, |hands, journal| {
+            let request = journal.story().request.clone();
+            undo(hands.world(&request, &secrets), journal)?;
+            Secrets::forget(hands.paths)
+        })
+    }
+
+    fn with(
+        &self,
+        journal: &mut Journal,
+        watcher: Option<Watcher>,
+        act: impl FnOnce(&Self, &mut Journal) -> Result<(), DeployError>,
+    ) -> Result<(), Stopped> {
+        if let Some(watcher) = watcher {
+            journal.watch(watcher);
+        }
+        act(self, journal).map_err(|error| Stopped { error, story: Some(Box::new(journal.story().clone())) })
+    }
+
+    fn go_on(&self, journal: &mut Journal, secrets: &Secrets) -> Result<(), DeployError> {
+        let request = journal.story().request.clone();
+        run(&plan::steps(&request), self.world(&request, secrets), journal)?;
+        Secrets::forget(self.paths)
+    }
+
+    fn world<'w>(&'w self, request: &'w Request, secrets: &'w Secrets) -> World<'w> {
+        World {
+            paths: self.paths,
+            tools: self.tools,
+            report: self.report,
+            secrets,
+            request,
+            services: self.services,
+            open_vm: self.open_vm,
+        }
+    }
+
+    fn open(&self, what: &str) -> Result<Journal, DeployError> {
+        let path = self.paths.deploy_journal();
+        let refused = |why: &str| Err(DeployError::Refused(format!("there is nothing to {what}: {why}")));
+        let Some(journal) = Journal::open(&path)? else {
+            return refused("no deployment was begun on this host");
+        };
+        match journal.story().outcome {
+            None => Ok(journal),
+            Some(Outcome::Undone) => refused("the last deployment was taken back completely"),
+            Some(Outcome::Deployed) => {
+                refused("the deployment of this host is complete; hosted-engine --undeploy takes this host out")
+            }
+        }
+    }
+}

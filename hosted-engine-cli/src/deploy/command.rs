@@ -1,0 +1,216 @@
+//! `hosted-engine --deploy` as operators type it.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use broker_api::BrokerClient;
+use ha_config::Paths;
+
+use super::carry_out::Hands;
+use super::log::{Logged, Told};
+use super::services::Services;
+use super::services_steps::asked;
+use super::systemd::Systemd;
+use super::{DeployArgs, Installed, Journal, Request, Tools, Undo as _, plan};
+use crate::cli::OpenVm;
+use crate::sandbox::HostInit;
+use crate::setup::Report as _;
+use crate::status;
+use crate::terminal::{Exit, Terminal};
+use crate::deployed;
+
+/// `--deploy`, in all its ways.
+///
+/// # Errors
+/// Why it was not done.
+pub fn deploy(args: &DeployArgs, paths: &Paths, open_vm: &OpenVm) -> anyhow::Result<ExitCode> {
+    if args.plan && (args.undo || args.resume) {
+        let what = if args.undo { Plan::Undo } else { Plan::Resume };
+        Terminal::default().print(&interrupted(paths, what)?);
+        return Ok(Exit::OK.into());
+    }
+    anyhow::ensure!(
+        rustix::process::geteuid().is_root() || !paths.is_real_host(),
+        "deploying changes this host: run it as root"
+    );
+    let told = Told::new(paths, Terminal::default())?;
+    let tools = Logged { tools: &Installed, told: &told };
+    let services = service_manager(paths, &tools);
+    let hands = Hands { paths, tools: &tools, report: &told, services: services.as_ref(), open_vm };
+    told.info(&format!("Log file: {}", told.log_file().display()));
+    if let Some(warning) = session_warning(|name| std::env::var_os(name).is_some()) {
+        told.warning(warning);
+    }
+    let done = if args.undo {
+        told.text(&interrupted(paths, Plan::Undo)?);
+        if !confirm("Take this back?", args.yes)? {
+            told.failure("Nothing was taken back");
+            return Ok(Exit::FAILED.into());
+        }
+        hands.undo(None)
+    } else if args.resume {
+        hands.resume(None)
+    } else {
+        return begin(args, &hands, &told);
+    };
+    finish(args, &hands, &told, done)
+}
+
+fn begin(args: &DeployArgs, hands: &Hands<'_>, told: &Told) -> anyhow::Result<ExitCode> {
+    refuse_second(hands.paths)?;
+    let _ = (args, told);
+    anyhow::bail!("WIRE: dialogue::request")
+}
+
+fn finish(
+    args: &DeployArgs,
+    hands: &Hands<'_>,
+    told: &Told,
+    done: Result<(), super::carry_out::Stopped>,
+) -> anyhow::Result<ExitCode> {
+    if let Err(stopped) = done {
+        told.failure(&stopped.to_string());
+        return Ok(Exit::FAILED.into());
+    }
+    if args.undo {
+        told.info("Everything is taken back; the logs stay");
+        return Ok(Exit::OK.into());
+    }
+    told.info("Hosted Engine successfully deployed");
+    let broker = BrokerClient::new(hands.paths.broker_socket());
+    let mut terminal = Terminal::recording();
+    asked(status::show(&broker, status::Format::Text, false, &mut terminal))??;
+    told.text(&terminal.recorded().out);
+    Ok(Exit::OK.into())
+}
+
+/// Refuses what cannot become a new deployment of this host.
+///
+/// # Errors
+/// What is in the way, and what to do.
+pub fn refuse_second(paths: &Paths) -> anyhow::Result<()> {
+    if let Some(half) = deployed::half_deploy(paths)? {
+        anyhow::bail!("{half}");
+    }
+    if let Some(conf) = deployed::configuration(paths)? {
+        let id = conf.host_id().ok().flatten().map_or_else(String::new, |id| format!(" as number {id}"));
+        anyhow::bail!(
+            "this host is deployed already{id}, for {}: to begin anew, take it out first with hosted-engine --undeploy",
+            conf.fqdn().unwrap_or("an engine without a name")
+        );
+    }
+    Ok(())
+}
+
+/// Which plan of an interrupted deployment is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Plan {
+    Undo,
+    Resume,
+}
+
+/// What is left to do, or to take back.
+fn interrupted(paths: &Paths, what: Plan) -> anyhow::Result<String> {
+    let path = paths.deploy_journal();
+    let story = Journal::read(&path)?.with_context(|| {
+        format!("there is nothing to plan: no deployment was begun on this host ({})", path.display())
+    })?;
+    anyhow::ensure!(
+        story.outcome.is_none(),
+        "there is nothing to plan: the last deployment of this host is over ({:?})",
+        story.outcome
+    );
+    let mut text = String::new();
+    match what {
+        Plan::Undo => {
+            let left: Vec<_> = story.left().collect();
+            if left.is_empty() {
+                text.push_str("Nothing is left to take back.\n");
+            }
+            for item in left {
+                let part = if item.is_done { "" } else { " (perhaps not there, or in part)" };
+                // Writing to a String cannot fail.
+                let _ = writeln!(text, "  {}{part}: {}", item.made.describe(), item.made.describe_undo());
+            }
+        }
+        Plan::Resume => {
+            let begun = story.left_of_incomplete().count();
+            if begun > 0 {
+                let _ = writeln!(text, "  taking back {begun} things of what was cut");
+            }
+            for step in plan::steps(&story.request) {
+                if !story.ended.contains(&step.id()) {
+                    let _ = writeln!(text, "  {}", step.title());
+                }
+            }
+        }
+    }
+    Ok(text)
+}
+
+/// What a request would do, and how each step is undone.
+pub fn planned(request: &Request) -> String {
+    let mut text = String::new();
+    for (index, step) in plan::steps(request).iter().enumerate() {
+        let (id, title) = (step.id(), step.title());
+        let (makes, unmakes) = (id.makes(), id.unmakes());
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{:2}. {title}\n      makes: {makes}\n      undo:  {unmakes}", index + 1);
+    }
+    text
+}
+
+/// systemd on a real host; on a host of the sandbox its init.
+pub fn service_manager<'a>(paths: &Paths, tools: &'a dyn Tools) -> Box<dyn Services + 'a> {
+    match HostInit::of(paths) {
+        Some(init) => Box::new(init),
+        None => Box::new(Systemd { tools }),
+    }
+}
+
+/// A session that ends with its connection would take the deployment with it.
+fn session_warning(is_set: impl Fn(&str) -> bool) -> Option<&'static str> {
+    let is_remote = is_set("SSH_CONNECTION") || is_set("SSH_TTY");
+    let is_kept = is_set("STY") || is_set("TMUX");
+    (is_remote && !is_kept).then_some(
+        "This is an SSH session without screen or tmux: when the connection breaks, the deployment is interrupted. \
+         Run it in screen or tmux; an interrupted one goes on with: hosted-engine --deploy --resume",
+    )
+}
+
+/// Asks on the terminal.
+fn confirm(question: &str, is_given: bool) -> anyhow::Result<bool> {
+    if is_given {
+        return Ok(true);
+    }
+    anyhow::ensure!(
+        std::io::stdin().is_terminal(),
+        "nobody is there to confirm it: give --yes, or run it on a terminal"
+    );
+    print!("{question} (yes/no) [no]: ");
+    std::io::stdout().flush().context("cannot ask")?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).context("cannot read the answer")?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_is_lost_with_its_connection_is_warned_about() {
+        let with = |names: &[&str]| session_warning(|name| names.contains(&name)).is_some();
+        assert!(with(&["SSH_CONNECTION"]) && with(&["SSH_TTY"]));
+        assert!(!with(&["SSH_TTY", "TMUX"]) && !with(&["SSH_TTY", "STY"]) && !with(&[]));
+    }
+
+    #[test]
+    fn a_plan_says_of_each_step_what_it_makes_and_how_it_is_undone() {
+        let text = planned(&crate::deploy::job_tests::request());
+        assert!(text.contains("Writing the main configuration\n      makes: answers.conf"), "{text}");
+        assert!(text.contains("undo:  removed: this host does not count as deployed\n"), "{text}");
+    }
+}
