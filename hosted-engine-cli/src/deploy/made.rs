@@ -7,6 +7,8 @@ mod services;
 use serde::{Deserialize, Serialize};
 
 use super::storage::files::{MadeDomain, MadeMount, PublishedDomain};
+use super::storage::vdsm::{ConnectedByVdsm, MadeByVdsm, PreparedByVdsm, TemporaryPool, VolumeGroup};
+use super::vdsm::network::VdsmNetwork;
 use super::{DeployError, World};
 pub use files::{ChangedFile, MadeDirectory, MadeFile, MadeLink};
 pub use services::{ChangedMaintenance, ChangedService, DaemonDirectory, JoinedLockspaces};
@@ -97,4 +99,16 @@ made! {
     Domain(MadeDomain),
     /// A storage domain of files that others find.
     PublishedDomain(PublishedDomain),
+    /// Storage that VDSM connected.
+    ConnectedByVdsm(ConnectedByVdsm),
+    /// A volume group that VDSM made.
+    VdsmVolumeGroup(VolumeGroup),
+    /// A storage domain that VDSM made.
+    MadeByVdsm(MadeByVdsm),
+    /// A storage pool for as long as volumes are made.
+    TemporaryPool(TemporaryPool),
+    /// Volumes that VDSM prepared.
+    PreparedByVdsm(PreparedByVdsm),
+    /// A network of VDSM's.
+    VdsmNetwork(VdsmNetwork),
 }

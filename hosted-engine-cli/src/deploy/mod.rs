@@ -33,6 +33,7 @@ mod systemd;
 #[cfg(test)]
 mod testing;
 mod tools;
+pub mod vdsm;
 
 pub use args::DeployArgs;
 pub use carry_out::{BOTH_WAYS, Hands, Stopped, title};
@@ -42,10 +43,10 @@ pub use job::{Job, Step, StepId, World, run, undo};
 pub use journal::{Item, Journal, Moment, Outcome, Story, Watcher};
 pub use log::{Logged, Told};
 pub use made::{Made, Undo, Undone};
+pub use plan::steps;
 pub use request::{
     Boot, BridgeOrigin, Engine, Family, FirstHost, FurtherHost, HostIdentity, Ids, Iscsi, Lun, Network,
     Request, Seed, Storage, StorageKind, Vm, VolumeIds,
 };
-pub use plan::steps;
 pub use secrets::Secrets;
 pub use tools::{Call, Installed, Said, ToolError, Tools};

@@ -48,6 +48,9 @@ pub struct FirstHost {
 /// A further host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FurtherHost {
+    /// Who runs the VM, as on the cluster's other hosts.
+    #[serde(default)]
+    pub hypervisor: Hypervisor,
     /// Where the cluster's storage domain is.
     pub storage: Storage,
     /// The host's network. `bridge`, `gateway` and the test come from the cluster's configuration.

@@ -44,8 +44,7 @@ pub fn deploy(layout: &Layout, number: HostNumber, open_vm: &OpenVm) -> anyhow::
     let told = Told::new(&paths, Terminal::default())?;
     let tools = Logged { tools: &Installed, told: &told };
     let services = service_manager(&paths, &tools);
-    let hands =
-        Hands { paths: &paths, tools: &tools, report: &told, services: services.as_ref(), open_vm };
+    let hands = Hands { paths: &paths, tools: &tools, report: &told, services: services.as_ref(), open_vm };
     Ok(hands.begin(request, &Secrets::default(), None)?)
 }
 
@@ -81,18 +80,25 @@ pub fn request(layout: &Layout, state: &State, number: HostNumber) -> anyhow::Re
         open_firewall: false,
     };
     let host = HostIdentity { id: number.0.into(), name: number.name() };
+    let hypervisor = match state.hypervisor {
+        Hypervisor::Qemu => ha_toml::Hypervisor::Qemu,
+        Hypervisor::Libvirt => ha_toml::Hypervisor::Libvirt,
+        Hypervisor::Vdsm => ha_toml::Hypervisor::Vdsm,
+    };
     if number != HostNumber(1) {
         let cluster = find_cluster(&layout.inside(), &storage_spec(state)).context("the storage")?;
         let sd_uuid = Uuid::try_parse(cluster.parsed(&layout.inside()).sd_uuid()?)?;
-        return Ok(Request::FurtherHost(Box::new(FurtherHost { storage, network, host, sd_uuid })));
+        return Ok(Request::FurtherHost(Box::new(FurtherHost {
+            hypervisor,
+            storage,
+            network,
+            host,
+            sd_uuid,
+        })));
     }
     let ClusterSpec { vm, ha_toml, .. } = cluster(state);
     Ok(Request::FirstHost(Box::new(FirstHost {
-        hypervisor: match state.hypervisor {
-            Hypervisor::Qemu => ha_toml::Hypervisor::Qemu,
-            Hypervisor::Libvirt => ha_toml::Hypervisor::Libvirt,
-            Hypervisor::Vdsm => ha_toml::Hypervisor::Vdsm,
-        },
+        hypervisor,
         family: Family::V4,
         storage,
         domain_name: "hosted_storage".to_owned(),

@@ -14,9 +14,11 @@ mod steps;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub mod vdsm;
 
 use std::path::PathBuf;
 
+use ha_config::ha_toml::Hypervisor;
 use uuid::Uuid;
 
 pub use steps::{Connect, MakeDomain, ShareConfiguration, WriteLeases};
@@ -102,6 +104,11 @@ pub trait Backend {
     /// As [`Backend::connect`].
     fn vm_lease(&self, world: &World<'_>) -> Result<LeasePlace, DeployError>;
 
+    /// Whether making the domain and its volumes has written the domain's own lockspace and the lease of the VM's disk.
+    fn writes_domain_leases(&self) -> bool {
+        false
+    }
+
     /// The domain is complete: from now on others find it.
     ///
     /// # Errors
@@ -111,10 +118,14 @@ pub trait Backend {
 
 /// The backend for a deployment's storage.
 pub fn backend(request: &Request) -> Box<dyn Backend> {
-    let storage = match request {
-        Request::FirstHost(first) => &first.storage,
-        Request::FurtherHost(further) => &further.storage,
+    let (hypervisor, storage) = match request {
+        Request::FirstHost(first) => (first.hypervisor, &first.storage),
+        Request::FurtherHost(further) => (further.hypervisor, &further.storage),
     };
+    match hypervisor {
+        Hypervisor::Vdsm => return Box::new(vdsm::Vdsm),
+        Hypervisor::Qemu | Hypervisor::Libvirt => {}
+    }
     match storage.kind {
         StorageKind::Nfs
         | StorageKind::Nfs3
