@@ -38,7 +38,7 @@ const TOLD_FOR: u64 = 60;
 fn migration(core: &Core, own: HostId, offset: i64) -> Option<MigrationReport> {
     let look = &core.view.as_ref()?.look;
     let moves = &core.memory.moves;
-    if let Some(Moving { to: Some(to), since, cause, sent }) = &moves.current {
+    if let Some(Moving { to: Some(to), since, cause, sent, .. }) = &moves.current {
         let phase = match (sent, &look.local.migration) {
             (_, Some(Migration::InProgress { transferred, remaining })) => {
                 MigrationPhase::Sending { transferred: *transferred, remaining: *remaining }

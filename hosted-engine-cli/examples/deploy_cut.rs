@@ -11,9 +11,7 @@ use anyhow::{Context as _, bail};
 use engine_vm::EngineVm;
 use engine_vm::qemu::QmpRole;
 use ha_config::{HaToml, HostedEngineConf};
-use hosted_engine_cli::deploy::{
-    Hands, Installed, Logged, Moment, Secrets, Told, Watcher, service_manager,
-};
+use hosted_engine_cli::deploy::{Hands, Installed, Logged, Moment, Secrets, Told, Watcher, service_manager};
 use hosted_engine_cli::sandbox::{Layout, State, deploy_request, prepare_host};
 use hosted_engine_cli::terminal::Terminal;
 use rustix::process::{Signal, getpid, kill_process};
@@ -34,13 +32,8 @@ fn main() -> anyhow::Result<()> {
     let told = Told::new(&paths, Terminal::default())?;
     let tools = Logged { tools: &Installed, told: &told };
     let services = service_manager(&paths, &tools);
-    let hands = Hands {
-        paths: &paths,
-        tools: &tools,
-        report: &told,
-        services: services.as_ref(),
-        open_vm: &open_vm,
-    };
+    let hands =
+        Hands { paths: &paths, tools: &tools, report: &told, services: services.as_ref(), open_vm: &open_vm };
     match verb.as_str() {
         "begin" => hands.begin(deploy_request(&layout, &state, number)?, &Secrets::default(), watcher)?,
         "resume" => hands.resume(watcher)?,
@@ -65,7 +58,8 @@ fn kills_at(cut: &str) -> anyhow::Result<Watcher> {
         "after" => Moment::After,
         other => bail!("{other:?} is neither before nor after"),
     };
-    let begin = if *step == "undo" { "{\"undoing\":".to_owned() } else { format!("{{\"begin\":\"{step}\"}}") };
+    let begin =
+        if *step == "undo" { "{\"undoing\":".to_owned() } else { format!("{{\"begin\":\"{step}\"}}") };
     let mut seen = 0;
     Ok(Box::new(move |now, text| {
         if now == Moment::Before && (seen > 0 || text.starts_with(&begin)) {

@@ -13,6 +13,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use engine_vm::{EngineVm, StartMode};
 use ha_config::{ConfigKind, HostedEngineConf, Paths, ROOT_ENV, VmConf};
 
+use crate::deploy::network::guard;
 use crate::deploy::{self, DeployArgs, Installed};
 use crate::deployed::{self, NOT_DEPLOYED};
 use crate::maintenance::{self, Mode};
@@ -169,6 +170,9 @@ pub enum SiteCommand {
     Sandbox(sandbox::SandboxArgs),
     #[allow(missing_docs, reason = "the words of its arguments are the help")]
     Simulate(simulate::SimulateArgs),
+    /// Change the host's network, and change it back unless told otherwise; deploy starts it.
+    #[command(hide = true)]
+    NetworkGuard,
 }
 
 impl SiteCommand {
@@ -183,6 +187,7 @@ impl SiteCommand {
             Self::Doctor(doctor::DoctorArgs {}) => Ok(doctor::run(paths, &mut Terminal::default())),
             Self::Sandbox(args) => sandbox::run(args, open_vm),
             Self::Simulate(args) => Ok(simulate::run(&args, paths, &mut Terminal::default()).into()),
+            Self::NetworkGuard => guard::run(paths).map(|()| ExitCode::SUCCESS),
         }
     }
 }

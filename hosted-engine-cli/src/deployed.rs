@@ -58,7 +58,9 @@ impl fmt::Display for HalfDeploy {
 pub fn half_deploy(paths: &Paths) -> Result<Option<HalfDeploy>> {
     let path = paths.deploy_journal();
     let story = match Journal::read(&path) {
-        Err(DeployError::Io { source, .. }) if source.kind() == ErrorKind::PermissionDenied => return Ok(None),
+        Err(DeployError::Io { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {
+            return Ok(None);
+        }
         other => other?,
     };
     let Some(story) = story.filter(|story| story.outcome.is_none()) else { return Ok(None) };

@@ -13,6 +13,7 @@ pub mod deploy;
 pub mod deployed;
 pub mod doctor;
 pub mod fence;
+mod hidden_input;
 pub mod lease_status;
 pub mod leases;
 pub mod liveliness;

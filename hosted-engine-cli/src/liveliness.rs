@@ -1,6 +1,7 @@
 //! `--check-liveliness`: asks the engine's own page whether it is well, as the health monitor does.
 
 use std::error::Error;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ha_config::ha_toml::LivelinessTable;
@@ -36,24 +37,39 @@ pub async fn check(paths: &Paths, terminal: &mut Terminal) -> Result<Exit> {
 }
 
 async fn ask(table: &LivelinessTable, fqdn: &str, terminal: &mut Terminal) -> Result<bool> {
-    // Already installed is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder()
-        .timeout(table.timeout)
-        // The engine is asked directly, whatever proxy the operator's shell is set to.
-        .no_proxy()
-        .build()
-        .context("Cannot set up an HTTP client")?;
-    for url in table.urls_for(fqdn) {
-        match page(&client, &url).await {
-            Ok((200, body)) if String::from_utf8_lossy(&body).contains(&table.expected) => return Ok(true),
-            Ok((code, body)) => {
-                terminal.complain(format!("{url} answered {code}: {}", excerpt(body.trim_ascii(), 80)));
+    match look(&client(table.timeout)?, table, fqdn).await {
+        Ok(()) => Ok(true),
+        Err(reasons) => {
+            for reason in reasons {
+                terminal.complain(reason);
             }
-            Err(error) => terminal.complain(format!("{url} cannot be read: {}", causes(&error))),
+            Ok(false)
         }
     }
-    Ok(false)
+}
+
+/// A client that asks the engine directly, whatever proxy the operator's shell is set to.
+pub(crate) fn client(timeout: Duration) -> Result<reqwest::Client> {
+    // Already installed is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().timeout(timeout).no_proxy().build().context("Cannot set up an HTTP client")
+}
+
+/// Whether one of the engine's pages is good; else why each is not.
+pub(crate) async fn look(
+    client: &reqwest::Client,
+    table: &LivelinessTable,
+    fqdn: &str,
+) -> Result<(), Vec<String>> {
+    let mut reasons = Vec::new();
+    for url in table.urls_for(fqdn) {
+        reasons.push(match page(client, &url).await {
+            Ok((200, body)) if String::from_utf8_lossy(&body).contains(&table.expected) => return Ok(()),
+            Ok((code, body)) => format!("{url} answered {code}: {}", excerpt(body.trim_ascii(), 80)),
+            Err(error) => format!("{url} cannot be read: {}", causes(&error)),
+        });
+    }
+    Err(reasons)
 }
 
 async fn page(client: &reqwest::Client, url: &str) -> Result<(u16, Vec<u8>), reqwest::Error> {
@@ -70,7 +86,7 @@ async fn page(client: &reqwest::Client, url: &str) -> Result<(u16, Vec<u8>), req
 }
 
 /// An error's innermost cause: the outer ones only repeat the address.
-fn causes(error: &reqwest::Error) -> String {
+pub(crate) fn causes(error: &reqwest::Error) -> String {
     let mut inner: &dyn Error = error;
     while let Some(next) = inner.source() {
         inner = next;

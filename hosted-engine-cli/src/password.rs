@@ -3,16 +3,15 @@
 //! It comes from a file, the environment, standard input or a prompt without echo; never from the command line,
 //! which every user of the machine can read.
 
-use std::io::{BufRead, BufReader, IsTerminal, Write};
-use std::os::fd::AsFd;
+use std::io::{BufRead, BufReader, IsTerminal};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use engine_vm::{ConsoleKind, EngineVm, VmError};
 use ha_config::Secret;
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
+use crate::hidden_input;
 use crate::terminal::{Exit, Terminal};
 
 /// How long a console password lasts; the same as the existing command's.
@@ -23,8 +22,6 @@ pub const VARIABLE: &str = "OVIRT_HOSTED_ENGINE_CONSOLE_PASSWORD";
 
 /// Bytes that a VNC server compares; further ones count for nothing.
 const VNC_BYTES: usize = 8;
-/// Longer than any sensible password; a limit for files that are none.
-const MAX_BYTES: u64 = 1024;
 
 /// Reads the password: from `file` (`-` is standard input), else from `environment`, else from standard input,
 /// with a prompt if that is a terminal.
@@ -54,41 +51,14 @@ pub fn from_input() -> Result<String> {
 
 fn first_line(source: impl BufRead) -> Result<String> {
     let mut line = String::new();
-    source.take(MAX_BYTES).read_line(&mut line).context("Cannot read the password")?;
+    source.take(hidden_input::MAX_BYTES as u64).read_line(&mut line).context("Cannot read the password")?;
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 fn prompt() -> Result<String> {
-    let stdin = std::io::stdin();
-    let _echo = NoEcho::new(&stdin).context("Cannot switch the terminal's echo off")?;
-    let mut error = std::io::stderr();
-    // A prompt that cannot be shown does not keep anybody from typing.
-    let _ = write!(error, "Enter password: ").and_then(|()| error.flush());
-    let line = first_line(stdin.lock());
-    let _ = writeln!(error);
-    line
-}
-
-/// A terminal without echo, until dropped.
-struct NoEcho<'a> {
-    terminal: &'a std::io::Stdin,
-    before: Termios,
-}
-
-impl<'a> NoEcho<'a> {
-    fn new(terminal: &'a std::io::Stdin) -> rustix::io::Result<Self> {
-        let before = tcgetattr(terminal.as_fd())?;
-        let mut silent = before.clone();
-        silent.local_modes.remove(LocalModes::ECHO);
-        tcsetattr(terminal.as_fd(), OptionalActions::Flush, &silent)?;
-        Ok(Self { terminal, before })
-    }
-}
-
-impl Drop for NoEcho<'_> {
-    fn drop(&mut self) {
-        // Nothing sensible can be done about a failure.
-        let _ = tcsetattr(self.terminal.as_fd(), OptionalActions::Flush, &self.before);
+    match hidden_input::line("Enter password: ").context("Cannot read the password")? {
+        Some(secret) => Ok(secret.reveal().to_owned()),
+        None => bail!("Cancelled"),
     }
 }
 

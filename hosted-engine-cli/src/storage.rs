@@ -18,7 +18,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use vdsm_client::Client;
 
 use crate::deploy::Tools;
-use crate::deploy::storage::files;
+use crate::deploy::storage as reach;
 use crate::shared_file::{SharedFile, UNIT};
 use crate::terminal::{Exit, Terminal};
 
@@ -50,7 +50,7 @@ pub async fn connect(
     terminal: &mut Terminal,
 ) -> Result<Exit> {
     let Some(vdsm) = vdsm else {
-        match files::attach(conf, tools) {
+        match reach::attach(conf, tools) {
             Ok(true) => terminal.say(format!("Connected {}", conf.mount_dir()?.display())),
             Ok(false) => {}
             Err(error) => {
@@ -106,13 +106,15 @@ pub async fn disconnect(host: Host<'_>, force: bool, terminal: &mut Terminal) ->
     }
     let Some(vdsm) = host.vdsm else {
         let mount = host.conf.mount_dir()?;
-        return Ok(match files::detach(host.conf, host.tools) {
+        let is_block = host.conf.domain_type()?.is_block();
+        let (done, nothing) = if is_block { ("Deactivated", "active") } else { ("Unmounted", "mounted") };
+        return Ok(match reach::detach(host.conf, host.tools) {
             Ok(true) => {
-                terminal.say(format!("Unmounted {}", mount.display()));
+                terminal.say(format!("{done} {}", mount.display()));
                 Exit::OK
             }
             Ok(false) => {
-                terminal.say(format!("Nothing is mounted at {} by hosted-engine", mount.display()));
+                terminal.say(format!("Nothing is {nothing} at {} by hosted-engine", mount.display()));
                 Exit::OK
             }
             Err(error) => {
@@ -211,7 +213,7 @@ async fn check(conf: &HostedEngineConf, terminal: &mut Terminal) -> Result<Exit>
                 return Ok(Exit::OK);
             }
             Err(error) => {
-                terminal.complain(format!("{error}; is the right storage mounted at {}?", mount.display()))
+                terminal.complain(format!("{error}; is the right storage mounted at {}?", mount.display()));
             }
         },
         Err(_) => terminal.complain(format!(

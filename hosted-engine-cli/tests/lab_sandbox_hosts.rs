@@ -50,6 +50,7 @@ fn a_cut_gateway_is_cut_for_one_host_only() {
 #[test]
 fn a_host_loses_power_and_boots_again_even_while_its_storage_stalls() {
     let sandbox = Sandbox::bare("2");
+    assert!(sandbox.pings("2", "host1"));
     sandbox.ok(&["stall-storage", "1"]);
     sandbox.ok(&[
         "exec",
@@ -64,6 +65,7 @@ fn a_host_loses_power_and_boots_again_even_while_its_storage_stalls() {
     sandbox.ok(&["start-host", "1"]);
     sandbox.ok(&["start-host", "1"]);
     assert!(sandbox.sanlock_answers("1"));
+    assert!(sandbox.pings("2", "host1"), "it has the hardware address that the other host knows");
     assert!(sandbox.pings("1", GATEWAY));
     assert!(sandbox.ok(&["status"]).contains("storage: ok"), "a fault does not outlive its host");
 }

@@ -10,6 +10,8 @@ use super::*;
 mod always;
 #[path = "debounce_tests.rs"]
 mod debounce;
+#[path = "moved_tests.rs"]
+mod moved;
 #[path = "moving_tests.rs"]
 mod moving;
 #[path = "paused_tests.rs"]
@@ -18,6 +20,8 @@ mod paused;
 mod restart;
 #[path = "sick_tests.rs"]
 mod sick;
+#[path = "target_tests.rs"]
+mod target;
 #[path = "turn_tests.rs"]
 mod turn;
 #[path = "vouched_tests.rs"]

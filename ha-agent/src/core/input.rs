@@ -52,7 +52,8 @@ pub struct RemoteHost {
 /// A block that parsed, as far as decisions need it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RemoteBlock {
-    /// The writer's monotonic seconds. Only a change of it means anything here.
+    /// The writer's monotonic seconds, which count from its boot. Only that it changes or goes back means
+    /// anything here.
     pub host_ts: i64,
     /// Its score.
     pub score: Score,

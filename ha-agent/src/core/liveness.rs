@@ -66,6 +66,15 @@ impl History {
         }
     }
 
+    /// Whether that host has written a timestamp other than `stamp` as long as this one looks: it was alive then, which is
+    /// less than that it is alive now.
+    pub fn has_moved(&self, id: HostId, stamp: i64) -> bool {
+        self.snapshots.iter().any(|past| {
+            let at = past.stamps.binary_search_by_key(&id, |(id, _)| *id);
+            at.is_ok_and(|at| past.stamps[at].1.is_some_and(|before| before != stamp))
+        })
+    }
+
     /// Whether the past reaches back far enough to tell who is alive in a look that began at `now`.
     pub fn tells_liveness(&self, now: Secs, alive_secs: u64) -> bool {
         self.snapshots.iter().any(|past| is_past(past, now, alive_secs))
@@ -254,6 +263,17 @@ mod tests {
         history.push(&look(100, &[(2, Some(1)), (3, Some(5)), (4, None)]), 900, 60);
         let now = look(200, &[(2, Some(1)), (3, None), (4, Some(9)), (5, Some(9))]);
         assert_eq!(alive(&history, &now), [4, 5], "stood still, unreadable now, readable again, new");
+    }
+
+    #[test]
+    fn a_host_has_moved_when_it_wrote_another_stamp_since_this_one_looks() {
+        let mut history = History::default();
+        history.push(&look(100, &[(2, Some(1)), (3, None), (4, Some(7))]), 900, 60);
+        history.push(&look(102, &[(2, Some(2)), (3, Some(1)), (4, Some(7)), (5, Some(1))]), 900, 60);
+        let moved = |id, stamp| history.has_moved(HostId::new(id).expect("a valid id"), stamp);
+        assert!(moved(2, 2), "it was seen at 1");
+        assert!(!moved(3, 1) && !moved(5, 1), "nothing else was ever read of them");
+        assert!(!moved(4, 7) && !moved(6, 7), "it stands still; it was never seen");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::debounce::{Lead, Samples};
 use super::moves::Moves;
 use super::policy::Limits;
 use super::rebase::ClockShift;
+use super::settled::Settled;
 use super::time::Secs;
 
 /// The memory of the rules.
@@ -22,6 +23,8 @@ pub struct Memory {
     pub samples: Samples,
     /// The other hosts' lead.
     pub lead: Lead,
+    /// How long the other hosts have been alive; empty where the VM cannot be moved while it runs.
+    pub settled: Settled,
     /// Live migrations.
     pub moves: Moves,
 }
@@ -65,12 +68,13 @@ impl Memory {
 
     /// Moves it all to shifted clocks.
     pub(super) fn rebase(&mut self, shift: &ClockShift) {
-        let Self { restarts, resets, due, samples, lead, moves } = self;
+        let Self { restarts, resets, due, samples, lead, settled, moves } = self;
         restarts.rebase(shift);
         resets.rebase(shift);
         *due = due.map(|at| shift.instant(at));
         samples.rebase(shift);
         lead.rebase(shift);
+        settled.rebase(shift);
         moves.rebase(shift);
     }
 }

@@ -21,6 +21,7 @@ pub mod reason;
 pub mod rebase;
 mod rules;
 pub mod score;
+mod settled;
 pub mod state;
 pub mod time;
 
@@ -205,6 +206,11 @@ impl Core {
         let bar = own[0].min(own[1]).saturating_add(limits.hand_over_margin);
         self.memory.lead.take(&blocks, Score(bar));
         self.memory.samples.take(&look, limits);
+        if settings.policy.live_migration && !matches!(look.local.migrates, Migrates::Never { .. }) {
+            self.memory.settled.take(&blocks, look.finished, limits.alive);
+        } else {
+            self.memory.settled.forget();
+        }
         self.history.push(&look, limits.history, limits.alive);
         if self.state == State::StartState {
             self.memory.moves.before = look.local.announced;

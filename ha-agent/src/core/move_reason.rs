@@ -60,6 +60,7 @@ impl fmt::Display for NoMigration {
 #[allow(missing_docs, reason = "the rendered texts say it")]
 pub enum MoveReason {
     Begins { to: HostName },
+    Elsewhere { why: NoMigration, to: HostName },
     NotMigrated { why: NoMigration },
     RequestTaken { to: HostName },
     RequestRefused { why: NoMigration },
@@ -93,6 +94,7 @@ impl fmt::Display for MoveReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Begins { to } => write!(f, "moving the engine VM to {to} while it runs"),
+            Self::Elsewhere { why, to } => write!(f, "moving the engine VM to {to} instead: {why}"),
             Self::NotMigrated { why } => write!(f, "it is not moved while it runs: {why}"),
             Self::RequestTaken { to } => write!(f, "an operator wants the engine VM on {to}"),
             Self::RequestRefused { why } => {

@@ -34,12 +34,16 @@ pub struct Moves {
 pub struct Moving {
     /// Where to; not known of one that this agent only found.
     pub to: Option<HostName>,
-    /// Since when.
+    /// Since when it is to go there.
     pub since: Secs,
+    /// The hosts that were asked to take it before.
+    pub asked: Vec<HostId>,
     /// What for.
     pub cause: Cause,
     /// When the hypervisor was told to send it; `None` while the destination gets ready.
     pub sent: Option<Secs>,
+    /// Since when the VM has been down here; `None` while it is not.
+    pub down: Option<Secs>,
 }
 
 /// Why the VM leaves.
@@ -164,9 +168,10 @@ impl Moves {
     /// Moves it all to shifted clocks.
     pub(super) fn rebase(&mut self, shift: &ClockShift) {
         let Self { current, last, failures, answered: _, incoming, before: _ } = self;
-        if let Some(Moving { to: _, since, cause: _, sent }) = current {
+        if let Some(Moving { to: _, since, asked: _, cause: _, sent, down }) = current {
             *since = shift.instant(*since);
             *sent = sent.map(|at| shift.instant(at));
+            *down = down.map(|at| shift.instant(at));
         }
         if let Some(Moved { to: _, since, at, request: _, failure: _ }) = last {
             *since = shift.instant(*since);

@@ -1,7 +1,7 @@
 //! The same memory on other clocks.
 //!
-//! Decisions depend on differences between instants, and on whether another host's timestamp has changed, never
-//! on the readings themselves. So a core whose instants are all moved by the same number of seconds, and whose
+//! Decisions depend on differences between instants, and on whether another host's timestamp has changed or
+//! gone back, never on the readings themselves. So a core whose instants are all moved by the same number of seconds, and whose
 //! timestamps of one writer are all moved by the same amount, decides as before when its input is moved with it.
 //! The model checker brings cores to one origin with this, so that states which differ in the date alone are one
 //! state. Every type here is taken apart field by field: a new field does not compile until it is thought of.
@@ -27,7 +27,7 @@ pub struct Horizon {
     /// Instants before this one become it. Right when it lies further back than all spans in the limits.
     pub instant: Secs,
     /// Timestamps below this become it. Right when no block will ever show it, or a lower one: a timestamp means
-    /// something only by being equal to a later one.
+    /// something only by being equal to a later one, or above it.
     pub stamp: i64,
     /// Counts of samples above this become it. Right when it is the count that the limits ask for.
     pub samples: u32,

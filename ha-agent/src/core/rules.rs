@@ -21,6 +21,7 @@ mod moving;
 mod receive;
 mod restart;
 mod sick;
+mod target;
 mod turn;
 
 /// What a rule says.
@@ -329,8 +330,10 @@ impl Step<'_> {
 
     /// The host that takes the VM from one in maintenance.
     fn maintenance_target(&self) -> Option<HostName> {
-        let best = self.view.best_score.clone().filter(|_| !self.only_vouched_for())?;
-        Some(best.0)
+        if self.only_vouched_for() {
+            return None;
+        }
+        self.targets().into_iter().next().map(|(host, _)| host)
     }
 
     /// With the switch: local maintenance asks for the VM to leave, and it can.
@@ -368,7 +371,7 @@ impl Step<'_> {
             && self.health() == Health::Good
             && (self.best_engine_is_ours() || self.only_vouched_for())
             && !self.maintenance_stops_vm()
-            && self.hand_over_due().is_none()
+            && self.hand_over_due(&[]).is_none()
     }
 
     fn engine_maybe_away(&mut self) -> Outcome {

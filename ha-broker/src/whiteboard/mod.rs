@@ -28,6 +28,7 @@ pub mod plan;
 pub mod queue;
 pub mod service;
 pub mod snapshot;
+mod timing;
 
 use async_trait::async_trait;
 use metadata_format::BLOCK_SIZE;
@@ -35,8 +36,9 @@ use metadata_format::BLOCK_SIZE;
 pub use error::{Connecting, PutError, StorageError};
 pub use permit::{BlockLease, Permit};
 pub use plan::BlockRange;
-pub use service::{Service, Timing};
+pub use service::Service;
 pub use snapshot::{Seen, Snapshot};
+pub use timing::Timing;
 
 /// The bytes of one block.
 pub type Block = [u8; BLOCK_SIZE];

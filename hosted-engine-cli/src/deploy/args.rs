@@ -7,6 +7,7 @@ use clap::Args;
 /// Deploy the hosted engine on this host: on the first one make its storage and its VM, on others join them. Asks for
 /// what no answer file says.
 #[derive(Debug, Clone, Default, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct DeployArgs {
     /// Answer file; several are read one after the other, later ones win.
     #[arg(long, visible_alias = "answers", value_name = "FILE")]
@@ -26,7 +27,7 @@ pub struct DeployArgs {
     /// Confirm everything; with answers for all questions no terminal is needed.
     #[arg(long)]
     pub yes: bool,
-    /// Join the cluster on this storage: server:/path, a directory, or a portal of iSCSI.
+    /// Join the cluster on this storage: `server:/path`, a directory, or a portal of iSCSI.
     #[arg(long, value_name = "STORAGE")]
     pub join: Option<String>,
     /// Go on with a deployment that was interrupted, at the step that was cut.

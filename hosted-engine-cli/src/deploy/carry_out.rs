@@ -8,7 +8,9 @@ use ha_config::Paths;
 use super::journal::{Outcome, Story, Watcher};
 use super::log::private_directory;
 use super::services::Services;
-use super::{DeployError, Journal, Request, Secrets, StepId, Tools, Undo as _, World, plan, run, undo};
+use super::{
+    DeployError, Journal, Request, Secrets, StepId, Tools, Undo as _, World, plan, run, storage, undo,
+};
 use crate::cli::OpenVm;
 use crate::setup::Report;
 
@@ -56,7 +58,11 @@ impl fmt::Display for Stopped {
             writeln!(f, "Nothing was made or changed so far.")?;
         } else {
             let before = left.len() - of_cut.len();
-            writeln!(f, "Made or changed so far: {before} things by complete steps, {} by this one.", of_cut.len())?;
+            writeln!(
+                f,
+                "Made or changed so far: {before} things by complete steps, {} by this one.",
+                of_cut.len()
+            )?;
             for item in of_cut.iter().rev() {
                 let part = if item.is_done { "" } else { " (perhaps not, or in part)" };
                 writeln!(f, "  {}{part}", item.made.describe())?;
@@ -81,7 +87,12 @@ impl Hands<'_> {
     ///
     /// # Errors
     /// Why it stopped; a deployment that was begun can be gone on with or undone.
-    pub fn begin(&self, request: Request, secrets: &Secrets, watcher: Option<Watcher>) -> Result<(), Stopped> {
+    pub fn begin(
+        &self,
+        request: Request,
+        secrets: &Secrets,
+        watcher: Option<Watcher>,
+    ) -> Result<(), Stopped> {
         private_directory(&self.paths.setup_state_dir())?;
         let mut journal = Journal::begin(&self.paths.deploy_journal(), SystemClock.wall().0, request)?;
         let kept = secrets.keep(self.paths);
@@ -98,7 +109,14 @@ impl Hands<'_> {
     pub fn resume(&self, watcher: Option<Watcher>) -> Result<(), Stopped> {
         let mut journal = self.open("go on with")?;
         let secrets = Secrets::kept(self.paths)?;
-        self.with(&mut journal, watcher, |hands, journal| hands.go_on(journal, &secrets))
+        self.with(&mut journal, watcher, |hands, journal| {
+            if journal.story().ended.contains(&StepId::StorageConnection) {
+                // The host may have been restarted since.
+                let request = journal.story().request.clone();
+                storage::must_be_connected(&hands.world(&request, &secrets))?;
+            }
+            hands.go_on(journal, &secrets)
+        })
     }
 
     /// Takes back what an interrupted deployment made or changed.
@@ -134,7 +152,7 @@ impl Hands<'_> {
         Secrets::forget(self.paths)
     }
 
-    fn world<'w>(&'w self, request: &'w Request, secrets: &'w Secrets) -> World<'w> {
+    pub(super) fn world<'w>(&'w self, request: &'w Request, secrets: &'w Secrets) -> World<'w> {
         World {
             paths: self.paths,
             tools: self.tools,
@@ -147,17 +165,21 @@ impl Hands<'_> {
     }
 
     fn open(&self, what: &str) -> Result<Journal, DeployError> {
-        let path = self.paths.deploy_journal();
-        let refused = |why: &str| Err(DeployError::Refused(format!("there is nothing to {what}: {why}")));
-        let Some(journal) = Journal::open(&path)? else {
-            return refused("no deployment was begun on this host");
-        };
-        match journal.story().outcome {
-            None => Ok(journal),
-            Some(Outcome::Undone) => refused("the last deployment was taken back completely"),
-            Some(Outcome::Deployed) => {
-                refused("the deployment of this host is complete; hosted-engine --undeploy takes this host out")
-            }
-        }
+        let journal = Journal::open(&self.paths.deploy_journal())?;
+        nothing_to(what, journal.as_ref().map(Journal::story))?;
+        journal.ok_or_else(|| DeployError::Refused(format!("there is nothing to {what}")))
     }
+}
+
+/// Refuses when there is no deployment that is not over.
+pub(super) fn nothing_to(what: &str, story: Option<&Story>) -> Result<(), DeployError> {
+    let why = match story.map(|story| story.outcome) {
+        Some(None) => return Ok(()),
+        None => "no deployment was begun on this host",
+        Some(Some(Outcome::Undone)) => "the last deployment of this host was taken back completely",
+        Some(Some(Outcome::Deployed)) => {
+            "the deployment of this host is complete; hosted-engine --undeploy takes the host out of the cluster"
+        }
+    };
+    Err(DeployError::Refused(format!("there is nothing to {what}: {why}")))
 }

@@ -8,18 +8,20 @@ use anyhow::Context as _;
 use broker_api::BrokerClient;
 use ha_config::Paths;
 
-use super::carry_out::Hands;
+use super::carry_out::{Hands, Stopped, nothing_to};
+use super::dialogue::{self, Asked, Asker, AtTerminal, Means, ThisHost};
 use super::log::{Logged, Told};
+use super::preflight::{self, Severity};
 use super::services::Services;
 use super::services_steps::asked;
 use super::systemd::Systemd;
-use super::{DeployArgs, Installed, Journal, Request, Tools, Undo as _, plan};
+use super::{DeployArgs, Installed, Journal, Request, Tools, Undo as _, plan, preview};
 use crate::cli::OpenVm;
+use crate::deployed;
 use crate::sandbox::HostInit;
 use crate::setup::Report as _;
 use crate::status;
 use crate::terminal::{Exit, Terminal};
-use crate::deployed;
 
 /// `--deploy`, in all its ways.
 ///
@@ -58,17 +60,57 @@ pub fn deploy(args: &DeployArgs, paths: &Paths, open_vm: &OpenVm) -> anyhow::Res
     finish(args, &hands, &told, done)
 }
 
+/// A new deployment: its questions, its preview, and then the steps.
 fn begin(args: &DeployArgs, hands: &Hands<'_>, told: &Told) -> anyhow::Result<ExitCode> {
     refuse_second(hands.paths)?;
-    let _ = (args, told);
-    anyhow::bail!("WIRE: dialogue::request")
+    let mut terminal = AtTerminal::open();
+    let lookups = ThisHost { paths: hands.paths, tools: hands.tools, report: told };
+    let operator = terminal.as_mut().map(|terminal| terminal as &mut dyn Asker);
+    let means =
+        Means { paths: hands.paths, lookups: &lookups, storage: hands, asker: operator, report: told };
+    let asked = dialogue::request(args, means)?;
+    if let Some(file) = &args.generate_answer {
+        asked.answers.save(file)?;
+        told.info(&format!("The answers are in {}; nothing was deployed", file.display()));
+        return Ok(Exit::OK.into());
+    }
+    if args.plan {
+        for line in preview::lines(&asked.preview) {
+            told.text(&format!("{line}\n"));
+        }
+        told.text(&planned(&asked.request));
+        is_fit(hands, &asked, told);
+        return Ok(Exit::OK.into());
+    }
+    if !is_fit(hands, &asked, told) {
+        told.failure("This host cannot be deployed as it is; nothing was changed");
+        return Ok(Exit::FAILED.into());
+    }
+    let operator = terminal.as_mut().map(|terminal| terminal as &mut dyn Asker);
+    preview::confirm(&asked, operator, told)?;
+    let done = hands.begin(asked.request, &asked.secrets, None);
+    finish(args, hands, told, done)
+}
+
+/// Tells everything that pre-flight found at once; whether the deployment may begin.
+fn is_fit(hands: &Hands<'_>, asked: &Asked, told: &Told) -> bool {
+    told.info("Checking this host");
+    let found = preflight::check(&hands.world(&asked.request, &asked.secrets));
+    for finding in &found {
+        match finding.severity {
+            Severity::Blocker => told.failure(&finding.to_string()),
+            Severity::Warning => told.warning(&finding.to_string()),
+            Severity::Note => told.info(&finding.to_string()),
+        }
+    }
+    found.iter().all(|finding| finding.severity != Severity::Blocker)
 }
 
 fn finish(
     args: &DeployArgs,
     hands: &Hands<'_>,
     told: &Told,
-    done: Result<(), super::carry_out::Stopped>,
+    done: Result<(), Stopped>,
 ) -> anyhow::Result<ExitCode> {
     if let Err(stopped) = done {
         told.failure(&stopped.to_string());
@@ -114,14 +156,9 @@ enum Plan {
 /// What is left to do, or to take back.
 fn interrupted(paths: &Paths, what: Plan) -> anyhow::Result<String> {
     let path = paths.deploy_journal();
-    let story = Journal::read(&path)?.with_context(|| {
-        format!("there is nothing to plan: no deployment was begun on this host ({})", path.display())
-    })?;
-    anyhow::ensure!(
-        story.outcome.is_none(),
-        "there is nothing to plan: the last deployment of this host is over ({:?})",
-        story.outcome
-    );
+    let story = Journal::read(&path)?;
+    nothing_to(if what == Plan::Undo { "take back" } else { "go on with" }, story.as_ref())?;
+    let Some(story) = story else { return Ok(String::new()) };
     let mut text = String::new();
     match what {
         Plan::Undo => {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ha_config::atomic::{self, Mode};
 use ha_config::ha_toml::Hypervisor;
+use ha_config::secret::is_secret_key;
 use ha_config::{HaToml, KeyValueFile, Paths};
 use metadata_format::HostId;
 
@@ -189,8 +190,15 @@ fn replace(job: &mut Job<'_>, path: &Path, text: &str, mode: Mode) -> Result<(),
         Err(error) if error.is_not_found() => {}
         Err(error) => return Err(error.into()),
     }
-    let made = MadeFile { path: path.to_owned(), content: Some(text.to_owned()) };
-    job.make(made, |_| Ok(atomic::write(path, text.as_bytes(), mode)?))
+    // The journal has no passwords: such a file goes whatever is in it.
+    let content = (!has_password(path, text)).then(|| text.to_owned());
+    job.make(MadeFile { path: path.to_owned(), content }, |_| Ok(atomic::write(path, text.as_bytes(), mode)?))
+}
+
+/// Whether a `key=value` file, an INI file or TOML gives a password.
+fn has_password(path: &Path, text: &str) -> bool {
+    let file = KeyValueFile::parse(path, text);
+    file.entries().any(|(_, key, value)| is_secret_key(key) && !matches!(value, "" | "None" | "\"\""))
 }
 
 /// libvirt takes leases from sanlock: its files say so, and it has read them.
@@ -207,8 +215,8 @@ fn libvirt(job: &mut Job<'_>, host_id: HostId) -> Result<(), DeployError> {
         return Ok(());
     }
     // First, for undoing goes backwards: the files are restored, then it reads them.
-    let changed = ChangedService { name: service.to_owned(), before, reads_files: !changes.is_empty() };
-    job.make(changed, |_| Ok(()))?;
+    let daemon = ChangedService { name: service.to_owned(), before, reads_files: !changes.is_empty() };
+    job.make(daemon, |_| Ok(()))?;
     for change in &changes {
         for setting in &change.settings {
             let (path, reason) = (change.path.display(), setting.reason);
@@ -292,6 +300,21 @@ impl Request {
         match self {
             Self::FirstHost(first) => first.ids.sd,
             Self::FurtherHost(further) => further.sd_uuid,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_with_a_password_is_known() {
+        let has = |text| has_password(Path::new("x"), text);
+        assert!(has("[email]\nsmtp-password = hunter2\n") && has("a=1\npassword=x\n"));
+        assert!(!has("password=\n") && !has("#password=x\n") && !has("[email]\nsmtp-server=x\n"));
+        for shipped in [include_str!("../../../etc/broker.conf"), include_str!("../../../etc/agent.conf")] {
+            assert!(!has(shipped));
         }
     }
 }

@@ -108,6 +108,17 @@ impl Job<'_> {
 /// # Errors
 /// Of the first step that fails; what was made stays for `--resume` or `--undo`.
 pub fn run(steps: &[Box<dyn Step>], world: World<'_>, journal: &mut Journal) -> Result<(), DeployError> {
+    let steps: Vec<&dyn Step> = steps.iter().map(AsRef::as_ref).collect();
+    carry_out(&steps, world, journal)?;
+    journal.over(Outcome::Deployed)
+}
+
+/// The same; the deployment is not over then.
+pub(super) fn carry_out(
+    steps: &[&dyn Step],
+    world: World<'_>,
+    journal: &mut Journal,
+) -> Result<(), DeployError> {
     let left = journal.story().left_of_incomplete().cloned().collect();
     take_back(&world, journal, left)?;
     for step in steps {
@@ -120,7 +131,7 @@ pub fn run(steps: &[Box<dyn Step>], world: World<'_>, journal: &mut Journal) -> 
         step.run(&mut Job { world, journal: &mut *journal })?;
         journal.end_step(id)?;
     }
-    journal.over(Outcome::Deployed)
+    Ok(())
 }
 
 /// Takes everything back, the last thing first.

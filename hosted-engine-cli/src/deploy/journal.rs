@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use super::made::{Made, Undone};
+use super::made::{Made, Undo as _, Undone};
 use super::{DeployError, Request, StepId};
 
 /// Version of the form.
@@ -118,9 +118,10 @@ impl Story {
         self.items.iter().rev().filter(|item| item.undone.is_none())
     }
 
-    /// Of what is still there, what belongs to steps that are not complete: it must go before they begin anew.
+    /// Of what is still there, what belongs to steps that are not complete: it must go before they begin anew, unless they
+    /// find a use for it.
     pub fn left_of_incomplete(&self) -> impl Iterator<Item = &Item> {
-        self.left().filter(|item| !self.ended.contains(&item.step))
+        self.left().filter(|item| !self.ended.contains(&item.step) && !item.made.outlives_a_cut())
     }
 
     /// Where something of a step is taken back, neither the step is complete any more nor what was done after it.
@@ -137,8 +138,11 @@ impl Story {
             let index = usize::try_from(number).ok()?;
             (index < story.items.len()).then_some(index)
         };
-        if self.outcome.is_some() {
-            return Err("something follows the end");
+        match (self.outcome, &line) {
+            (None, _) | (Some(Outcome::Deployed), Line::Over(Outcome::Undone)) => {}
+            // It is no complete deployment any more.
+            (Some(Outcome::Deployed), Line::Undoing(_)) => self.outcome = None,
+            (Some(_), _) => return Err("something follows the end"),
         }
         match line {
             Line::Deploy { .. } => return Err("a second beginning"),
@@ -187,9 +191,20 @@ pub struct Journal {
     watcher: Option<Watcher>,
 }
 
+/// A program that is being started shares its starter's open files for a moment: closing alone would leave it the lock.
+impl Drop for Journal {
+    fn drop(&mut self) {
+        // The lock goes with the process at the latest.
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
+}
+
 impl fmt::Debug for Journal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Journal").field("path", &self.path).field("story", &self.story).finish_non_exhaustive()
+        f.debug_struct("Journal")
+            .field("path", &self.path)
+            .field("story", &self.story)
+            .finish_non_exhaustive()
     }
 }
 
@@ -358,6 +373,8 @@ impl Journal {
 
     fn append(&mut self, line: &Line) -> Result<(), DeployError> {
         let failed = |source| DeployError::Io { action: "write", path: self.path.clone(), source };
+        #[cfg(test)]
+        super::testing::line_is_written().map_err(failed)?;
         let mut text = serde_json::to_string(line).map_err(|error| failed(error.into()))?;
         text.push('\n');
         let before = self.file.metadata().map_err(failed)?.len();

@@ -6,9 +6,12 @@ mod services;
 
 use serde::{Deserialize, Serialize};
 
+use super::storage::block::iscsi::{MadeNode, MadeSession};
+use super::storage::block::{Activated, MadeDomainTags, MadeGroup, MadeLogical, MadePhysical};
 use super::storage::files::{MadeDomain, MadeMount, PublishedDomain};
 use super::storage::vdsm::{ConnectedByVdsm, MadeByVdsm, PreparedByVdsm, TemporaryPool, VolumeGroup};
 use super::vdsm::network::VdsmNetwork;
+use super::vm::MadeVm;
 use super::{DeployError, World};
 pub use files::{ChangedFile, MadeDirectory, MadeFile, MadeLink};
 pub use services::{ChangedMaintenance, ChangedService, DaemonDirectory, JoinedLockspaces};
@@ -39,6 +42,11 @@ pub trait Undo {
     /// # Errors
     /// What stands in the way; trying again is safe.
     fn undo(&self, world: &World<'_>) -> Result<Undone, DeployError>;
+
+    /// Whether going on with a step that was cut finds a use for it: it stays then, and goes with everything else.
+    fn outlives_a_cut(&self) -> bool {
+        false
+    }
 }
 
 macro_rules! made {
@@ -72,6 +80,11 @@ macro_rules! made {
                     $(Self::$variant(thing) => thing.undo(world),)*
                 }
             }
+            fn outlives_a_cut(&self) -> bool {
+                match self {
+                    $(Self::$variant(thing) => thing.outlives_a_cut(),)*
+                }
+            }
         }
     };
 }
@@ -93,6 +106,20 @@ made! {
     Lockspaces(JoinedLockspaces),
     /// Global maintenance.
     Maintenance(ChangedMaintenance),
+    /// LVM's label of a device.
+    Physical(MadePhysical),
+    /// A volume group.
+    Group(MadeGroup),
+    /// A logical volume.
+    Logical(MadeLogical),
+    /// The tags that make a volume group a storage domain.
+    DomainTags(MadeDomainTags),
+    /// Active logical volumes.
+    Activated(Activated),
+    /// A portal's record of open-iscsi.
+    IscsiNode(MadeNode),
+    /// An iSCSI session.
+    IscsiSession(MadeSession),
     /// A mount.
     Mount(MadeMount),
     /// A storage domain of files.
@@ -111,4 +138,12 @@ made! {
     PreparedByVdsm(PreparedByVdsm),
     /// A network of VDSM's.
     VdsmNetwork(VdsmNetwork),
+    /// The engine VM, running.
+    Vm(MadeVm),
+    /// The management bridge.
+    Bridge(super::network::MadeBridge),
+    /// Ports of firewalld.
+    Firewalld(super::firewall::OpenedZone),
+    /// Rules of nftables.
+    Nftables(super::firewall::OpenedChains),
 }

@@ -12,18 +12,28 @@
 //! that was cut is undone and begins anew (`--resume`), or everything is undone backwards (`--undo`). Undoing looks
 //! whether a thing is still the one that was made, and leaves alone what is not.
 
+pub mod answers;
 mod args;
 mod carry_out;
 mod command;
+pub mod dialogue;
 mod error;
+pub mod firewall;
+#[cfg(test)]
+mod fixture;
 mod host_files;
 mod job;
 #[cfg(test)]
 pub(crate) mod job_tests;
 mod journal;
 mod log;
+mod looking;
 mod made;
+pub mod network;
 mod plan;
+pub mod preflight;
+pub mod preview;
+pub mod questions;
 mod request;
 mod secrets;
 pub mod services;
@@ -34,6 +44,7 @@ mod systemd;
 mod testing;
 mod tools;
 pub mod vdsm;
+pub mod vm;
 
 pub use args::DeployArgs;
 pub use carry_out::{BOTH_WAYS, Hands, Stopped, title};

@@ -2,24 +2,31 @@
 
 use super::host_files::{Directories, HostConfiguration, MainConfiguration};
 use super::services_steps::{Broker, HandOver};
-use super::{Request, Step, StepId, storage};
+use super::{Request, Step, StepId, firewall, network, storage, vm};
 
 /// The steps, the first one first.
 pub fn steps(request: &Request) -> Vec<Box<dyn Step>> {
     match request {
         Request::FirstHost(_) => vec![
             Box::new(Directories),
+            Box::new(network::MakeBridge),
+            Box::new(firewall::OpenFirewall),
             Box::new(storage::Connect),
             Box::new(storage::MakeDomain),
+            Box::new(vm::FillDisk(storage::backend(request))),
             Box::new(storage::WriteLeases),
             Box::new(storage::ShareConfiguration),
             Box::new(HostConfiguration),
             Box::new(MainConfiguration),
             Box::new(Broker),
+            Box::new(vm::StartEngineVm::default()),
+            Box::new(vm::AwaitEngine::default()),
             Box::new(HandOver),
         ],
         Request::FurtherHost(_) => vec![
             Box::new(Directories),
+            Box::new(network::MakeBridge),
+            Box::new(firewall::OpenFirewall),
             Box::new(storage::Connect),
             Box::new(HostConfiguration),
             Box::new(MainConfiguration),
@@ -71,17 +78,31 @@ impl StepId {
     /// What it makes or changes, for people.
     pub const fn makes(self) -> &'static str {
         match self {
-            Self::Directories => "directories below /etc, /run, /var/lib and /var/log, where they are missing",
-            Self::Bridge => "the management bridge over the network card, with its addresses, routes and name servers",
-            Self::Firewall => "rules that let the console, migrations and VDSM in, where a firewall is managed",
+            Self::Directories => {
+                "directories below /etc, /run, /var/lib and /var/log, where they are missing"
+            }
+            Self::Bridge => {
+                "the management bridge over the network card, with its addresses, routes and name servers"
+            }
+            Self::Firewall => {
+                "rules that let the console, migrations and VDSM in, where a firewall is managed"
+            }
             Self::StorageConnection => "a mount below /rhev/data-center/mnt, or the login to the target",
-            Self::StorageDomain => "the storage domain with its volumes, under a name that nobody takes for a domain",
+            Self::StorageDomain => {
+                "the storage domain with its volumes, under a name that nobody takes for a domain"
+            }
             Self::Leases => "two lockspaces and the lease of the VM's disk, by the lock manager",
             Self::Disk => "the content of the VM's disk",
-            Self::SharedConfiguration => "the cluster's configuration; from now on other hosts find the domain",
-            Self::HostConfiguration => "agent.conf, broker.conf, ha.toml, vm.conf; what libvirt's files must say",
+            Self::SharedConfiguration => {
+                "the cluster's configuration; from now on other hosts find the domain"
+            }
+            Self::HostConfiguration => {
+                "agent.conf, broker.conf, ha.toml, vm.conf; what libvirt's files must say"
+            }
             Self::MainConfiguration => "answers.conf and hosted-engine.conf: this host counts as deployed",
-            Self::Broker => "the broker runs, this host is in the lockspaces; a first host: global maintenance",
+            Self::Broker => {
+                "the broker runs, this host is in the lockspaces; a first host: global maintenance"
+            }
             Self::EngineVm => "the engine VM runs under its lease",
             Self::EngineAnswers => "nothing: it waits for the engine's health page",
             Self::HandOver => "the agent runs, both services start at boot, global maintenance ends",
@@ -91,19 +112,27 @@ impl StepId {
     /// How that is taken back, for people.
     pub const fn unmakes(self) -> &'static str {
         match self {
-            Self::Directories => "what the daemons wrote is removed, directories when they are empty; logs stay",
+            Self::Directories => {
+                "what the daemons wrote is removed, directories when they are empty; logs stay"
+            }
             Self::Bridge => "the network card gets its addresses and routes back, the bridge goes",
             Self::Firewall => "the rules are removed",
             Self::StorageConnection => "unmounted, or logged out, when it was not there before",
-            Self::StorageDomain => "removed, when it carries this deployment's mark and no other host is in it",
+            Self::StorageDomain => {
+                "removed, when it carries this deployment's mark and no other host is in it"
+            }
             Self::Leases | Self::Disk => "goes with the storage domain",
             Self::SharedConfiguration => "goes with the storage domain, which gets its unfinished name back",
-            Self::HostConfiguration => "new files are removed, changed ones get their text back, unless somebody changed them",
+            Self::HostConfiguration => {
+                "new files are removed, changed ones get their text back, unless somebody changed them"
+            }
             Self::MainConfiguration => "removed: this host does not count as deployed",
             Self::Broker => "the lockspaces are left in order, the broker is stopped",
             Self::EngineVm => "the VM is powered off, when it is this one",
             Self::EngineAnswers => "nothing",
-            Self::HandOver => "global maintenance is set again, the agent is stopped, the services as they were",
+            Self::HandOver => {
+                "global maintenance is set again, the agent is stopped, the services as they were"
+            }
         }
     }
 }
@@ -137,10 +166,8 @@ mod tests {
         let page = std::fs::read_to_string(PAGE).unwrap();
         let (head, rest) = page.split_once(BEGIN).expect("docs/deploy.md has the table");
         let tail = rest.split_once("\n\n").map_or("", |(_, tail)| tail);
-        let rows: String = StepId::ALL
-            .iter()
-            .map(|id| format!("| {} | {} | {} |\n", id.word(), id.makes(), id.unmakes()))
-            .collect();
+        let rows = StepId::ALL.map(|id| format!("| {} | {} | {} |\n", id.word(), id.makes(), id.unmakes()));
+        let rows = rows.concat();
         let right = format!("{head}{BEGIN}{rows}\n{tail}");
         if std::env::var_os("UPDATE_DOCS").is_some() {
             std::fs::write(PAGE, &right).unwrap();

@@ -18,6 +18,16 @@ pub enum Request {
     FurtherHost(Box<FurtherHost>),
 }
 
+impl Request {
+    /// Who runs the VM.
+    pub fn hypervisor(&self) -> Hypervisor {
+        match self {
+            Self::FirstHost(first) => first.hypervisor,
+            Self::FurtherHost(further) => further.hypervisor,
+        }
+    }
+}
+
 /// The first host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FirstHost {
@@ -72,6 +82,17 @@ pub enum Family {
     V4,
     /// `--6`
     V6,
+}
+
+impl Family {
+    /// Whether an address is of it.
+    pub const fn has(self, address: IpAddr) -> bool {
+        match self {
+            Self::Auto => true,
+            Self::V4 => address.is_ipv4(),
+            Self::V6 => address.is_ipv6(),
+        }
+    }
 }
 
 /// Kind of shared storage, as the operator names it.

@@ -38,7 +38,8 @@ pub struct HandOver;
 /// When the operating system gives no poll.
 pub(super) fn asked<T>(answer: impl Future<Output = T>) -> Result<T, DeployError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| DeployError::Refused(format!("cannot wait for answers: {error}")))?;
+    let runtime =
+        runtime.map_err(|error| DeployError::Refused(format!("cannot wait for answers: {error}")))?;
     let answer = runtime.block_on(answer);
     runtime.shutdown_background();
     Ok(answer)

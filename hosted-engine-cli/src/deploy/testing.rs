@@ -1,5 +1,6 @@
 //! Stand-ins for tests: recorded programs, a report that listens.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
@@ -53,5 +54,29 @@ impl Report for Heard {
 
     fn warning(&self, text: &str) {
         self.0.lock().unwrap().push(format!("! {text}"));
+    }
+}
+
+thread_local! {
+    static LINES_LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+/// Does something that ends when so many lines were written to journals by this thread, as if it was killed there.
+pub(crate) fn cut_after<T>(lines: usize, work: impl FnOnce() -> T) -> T {
+    LINES_LEFT.set(lines);
+    let done = work();
+    LINES_LEFT.set(usize::MAX);
+    done
+}
+
+/// A journal is about to write a line.
+pub(super) fn line_is_written() -> std::io::Result<()> {
+    match LINES_LEFT.get() {
+        usize::MAX => Ok(()),
+        0 => Err(std::io::Error::other("cut here")),
+        left => {
+            LINES_LEFT.set(left - 1);
+            Ok(())
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::RecvTimeoutError;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -94,6 +95,19 @@ pub struct Said {
     pub err: String,
 }
 
+impl Said {
+    /// An exit code other than 0 is an error.
+    fn or_failed(self, call: &Call) -> Result<Self, ToolError> {
+        if self.code == 0 {
+            return Ok(self);
+        }
+        let text = if self.err.trim().is_empty() { &self.out } else { &self.err };
+        let last: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let last = last[last.len().saturating_sub(4)..].join("; ");
+        Err(ToolError::Failed { call: call.to_string(), code: self.code, said: last })
+    }
+}
+
 /// A program did not do what it was run for.
 #[derive(Debug, thiserror::Error)]
 pub enum ToolError {
@@ -133,19 +147,22 @@ pub trait Tools: Send + Sync {
     /// [`ToolError::Missing`] and [`ToolError::TooSlow`].
     fn ask(&self, call: &Call) -> Result<Said, ToolError>;
 
+    /// Runs it as [`Tools::run`] does, and hands on what it says on standard output while it says it.
+    ///
+    /// # Errors
+    /// As [`Tools::run`].
+    fn follow(&self, call: &Call, heard: &mut dyn FnMut(&str)) -> Result<Said, ToolError> {
+        let said = self.run(call)?;
+        heard(&said.out);
+        Ok(said)
+    }
+
     /// Runs it; an exit code other than 0 is an error.
     ///
     /// # Errors
     /// Each kind of [`ToolError`].
     fn run(&self, call: &Call) -> Result<Said, ToolError> {
-        let said = self.ask(call)?;
-        if said.code == 0 {
-            return Ok(said);
-        }
-        let text = if said.err.trim().is_empty() { &said.out } else { &said.err };
-        let last: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        let last = last[last.len().saturating_sub(4)..].join("; ");
-        Err(ToolError::Failed { call: call.to_string(), code: said.code, said: last })
+        self.ask(call)?.or_failed(call)
     }
 }
 
@@ -155,35 +172,90 @@ pub struct Installed;
 
 impl Tools for Installed {
     fn ask(&self, call: &Call) -> Result<Said, ToolError> {
-        let missing = |source| ToolError::Missing { program: call.program, source };
+        let missing = missing(call);
+        let mut started = Started::new(call)?;
+        let out = collect(started.child.stdout.take());
+        if !wait(&started.child, call.deadline).map_err(missing)? {
+            return Err(started.too_slow(call));
+        }
+        started.end(call, out.join().unwrap_or_default())
+    }
+
+    /// The deadline is that of its silence.
+    fn follow(&self, call: &Call, heard: &mut dyn FnMut(&str)) -> Result<Said, ToolError> {
+        let mut started = Started::new(call)?;
+        let (teller, told) = std::sync::mpsc::channel::<Vec<u8>>();
+        let mut pipe = started.child.stdout.take();
+        // Left behind when what the program started holds the pipe open.
+        std::thread::spawn(move || {
+            let mut chunk = [0; 4096];
+            while let Some(Ok(got @ 1..)) = pipe.as_mut().map(|pipe| pipe.read(&mut chunk)) {
+                if teller.send(chunk[..got].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut out = Vec::new();
+        loop {
+            match told.recv_timeout(call.deadline) {
+                Ok(part) => {
+                    heard(&String::from_utf8_lossy(&part));
+                    out.extend(part);
+                }
+                Err(RecvTimeoutError::Timeout) => return Err(started.too_slow(call)),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        if !wait(&started.child, call.deadline).map_err(missing(call))? {
+            return Err(started.too_slow(call));
+        }
+        started.end(call, out)?.or_failed(call)
+    }
+}
+
+fn missing(call: &Call) -> impl Fn(std::io::Error) -> ToolError + use<> {
+    let program = call.program;
+    move |source| ToolError::Missing { program, source }
+}
+
+/// A program that runs.
+struct Started {
+    child: Child,
+    err: JoinHandle<Vec<u8>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Started {
+    fn new(call: &Call) -> Result<Self, ToolError> {
         let mut command = Command::new(call.program);
         // Programs are read by programs here: no translation.
         command.args(&call.args).env("LC_ALL", "C").stdout(Stdio::piped()).stderr(Stdio::piped());
         command.stdin(if call.input.is_some() { Stdio::piped() } else { Stdio::null() });
-        let mut child = command.spawn().map_err(missing)?;
-        let (out, err) = (collect(child.stdout.take()), collect(child.stderr.take()));
+        let mut child = command.spawn().map_err(missing(call))?;
+        let err = collect(child.stderr.take());
         let writer = child.stdin.take().zip(call.input.clone()).map(|(mut pipe, text)| {
             // A program that does not read to the end says itself what it misses.
             std::thread::spawn(move || drop(pipe.write_all(text.reveal().as_bytes())))
         });
-        let is_over = wait(&child, call.deadline).map_err(missing)?;
-        if !is_over {
-            // It may have ended just now.
-            let _ = child.kill();
-        }
-        let status = child.wait().map_err(missing)?;
-        if !is_over {
-            // What it started may hold the pipes open: their readers are left behind.
-            return Err(ToolError::TooSlow { call: call.to_string(), seconds: call.deadline.as_secs() });
-        }
-        if let Some(writer) = writer {
+        Ok(Self { child, err, writer })
+    }
+
+    /// Ends it. What it started may hold the pipes open: their readers are left behind.
+    fn too_slow(mut self, call: &Call) -> ToolError {
+        // It may have ended just now.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        ToolError::TooSlow { call: call.to_string(), seconds: call.deadline.as_secs() }
+    }
+
+    fn end(mut self, call: &Call, out: Vec<u8>) -> Result<Said, ToolError> {
+        let status = self.child.wait().map_err(missing(call))?;
+        if let Some(writer) = self.writer {
             let _ = writer.join();
         }
-        let text = |reader: JoinHandle<Vec<u8>>| {
-            String::from_utf8_lossy(&reader.join().unwrap_or_default()).into_owned()
-        };
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1);
-        Ok(Said { code, out: text(out), err: text(err) })
+        Ok(Said { code, out: text(out), err: text(self.err.join().unwrap_or_default()) })
     }
 }
 
@@ -227,8 +299,29 @@ mod tests {
     }
 
     #[test]
+    fn a_program_is_heard_while_it_speaks() {
+        // It ends only when somebody has heard its first words.
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("go");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let script = "echo first; read -r word <\"$0\"; echo \"$word\"; exit \"${#word}\"";
+        let call = Call::new("sh").args(["-c", script]).arg(&fifo);
+        let mut all = String::new();
+        let mut hear = |text: &str| {
+            all.push_str(text);
+            if text.contains("first") {
+                std::fs::write(&fifo, "four\n").unwrap();
+            }
+        };
+        let error = Installed.follow(&call, &mut hear).unwrap_err();
+        assert!(matches!(error, ToolError::Failed { code: 4, .. }), "{error}");
+        assert_eq!(all, "first\nfour\n");
+    }
+
+    #[test]
     fn a_program_that_hangs_is_killed() {
         let call = Call::new("sleep").arg("1000").within(Duration::from_millis(50));
         assert!(matches!(Installed.run(&call), Err(ToolError::TooSlow { .. })));
+        assert!(matches!(Installed.follow(&call, &mut |_| ()), Err(ToolError::TooSlow { .. })));
     }
 }

@@ -285,14 +285,14 @@ fn engine_lease(conf: &HostedEngineConf, hosts: &[HostRow]) -> Result<LeaseView,
         };
         return lease.map(|lease| LeaseView { purpose: ENGINE_VM, ..lease }).ok_or_else(missing);
     }
-    let path = conf.vm_lease_path().map_err(text)?;
-    let record = read_lease(&path, 0)?;
+    let (path, offset) = conf.vm_lease_place().map_err(text)?;
+    let record = read_lease(&path, offset)?;
     Ok(LeaseView {
         name: conf.vm_lease_name().map_err(text)?.to_owned(),
         purpose: ENGINE_VM,
         lockspace: conf.sd_uuid().map_err(text)?.to_owned(),
         path,
-        offset: 0,
+        offset,
         status: record.map_or(LeaseState::Missing, |record| state(record.owner, hosts)),
     })
 }

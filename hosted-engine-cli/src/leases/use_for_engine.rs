@@ -45,12 +45,12 @@ fn resource(
 
 impl Both {
     fn find(conf: &HostedEngineConf) -> anyhow::Result<Self> {
-        let path = conf.vm_lease_path()?;
+        let (path, offset) = conf.vm_lease_place()?;
         let disk = SharedFile::open(&path, false)?;
         Ok(Self {
             client: Client::new(std::path::absolute(conf.paths().sanlock_socket())?),
-            of_disk: resource(conf, conf.vm_lease_name()?, &path, 0)?,
-            has_of_disk: PaxosRecord::parse(&disk.read(0, UNIT)?).is_some(),
+            of_disk: resource(conf, conf.vm_lease_name()?, &path, offset)?,
+            has_of_disk: PaxosRecord::parse(&disk.read(offset, UNIT)?).is_some(),
             disk,
         })
     }

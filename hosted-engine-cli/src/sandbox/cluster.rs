@@ -45,6 +45,9 @@ pub struct UpOptions {
 /// How long a new cluster may take until its engine is good.
 const UP_PATIENCE: Duration = Duration::from_mins(5);
 
+/// How long the first host may take until others can join it.
+const JOIN_PATIENCE: Duration = Duration::from_mins(2);
+
 /// One line of progress.
 pub fn say(line: &str) {
     println!("{}  {line}", timestamp());
@@ -108,6 +111,17 @@ pub fn up(layout: &Layout, options: &UpOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn has_stand_in(name: &str) -> anyhow::Result<()> {
+    let program = program_dir()?.join(name);
+    anyhow::ensure!(
+        program.is_file(),
+        "{} is missing: it belongs to the tests and is never installed; build it beside the other programs with: \
+         cargo build -p {name}",
+        program.display()
+    );
+    Ok(())
+}
+
 const NEXT: &str = "\
 The cluster is up. To look at it and to break it:
   hosted-engine sandbox status
@@ -144,22 +158,10 @@ fn require_programs(options: &UpOptions) -> anyhow::Result<()> {
         );
     }
     if options.hypervisor == Hypervisor::Vdsm {
-        let program = program_dir()?.join(VDSM);
-        anyhow::ensure!(
-            program.is_file(),
-            "{} is missing: it belongs to the tests and is never installed; build it beside the other programs with: \
-             cargo build -p vdsm-stand-in",
-            program.display()
-        );
+        has_stand_in(VDSM)?;
     }
     if options.watchdog {
-        let program = program_dir()?.join(WDMD);
-        anyhow::ensure!(
-            program.is_file(),
-            "{} is missing: it belongs to the tests and is never installed; build it beside the other programs with: \
-             cargo build -p wdmd-stand-in",
-            program.display()
-        );
+        has_stand_in(WDMD)?;
     }
     anyhow::ensure!(
         options.hypervisor != Hypervisor::Libvirt || cfg!(feature = "libvirt"),
@@ -176,13 +178,15 @@ fn require_programs(options: &UpOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether some host's row in `--vm-status --json` says that the engine is up and well.
-fn engine_is_good(json: &str) -> bool {
+/// Whether `--vm-status --json` says that all hosts live, and that the engine is up and well on one.
+fn all_are_well(json: &str, hosts: u8) -> bool {
     let Ok(serde_json::Value::Object(rows)) = serde_json::from_str(json) else { return false };
-    rows.values().any(|row| {
+    let live = rows.values().filter(|row| row["live-data"] == true).count();
+    let good = |row: &serde_json::Value| {
         let status = &row["engine-status"];
         status["vm"] == "up" && status["health"] == "good"
-    })
+    };
+    live == usize::from(hosts) && rows.values().any(good)
 }
 
 /// Takes a sandbox down, whatever is left of it.
@@ -326,26 +330,26 @@ impl Cluster {
             .collect()
     }
 
-    /// Deploys on the first host, then on the others at once, with the product's own deployment.
+    /// Deploys on the first host, and on the others as soon as there is a cluster that they can join.
     fn deploy(&self) -> anyhow::Result<()> {
         let hosts = self.hosts();
         let (first, further) = hosts.split_first().context("a sandbox has a host")?;
-        deploy_on(first)?;
+        // Written when the storage is complete.
+        let joinable = self.layout.host(first.number).hosted_engine_conf();
         std::thread::scope(|scope| {
-            let all: Vec<_> = further.iter().map(|host| scope.spawn(|| deploy_on(host))).collect();
+            let begin = scope.spawn(|| deploy_on(first));
+            wait_for(JOIN_PATIENCE, Duration::from_millis(100), || {
+                Ok((joinable.exists() || begin.is_finished()).then_some(()))
+            })?;
+            let mut all = vec![begin];
+            if joinable.exists() {
+                all.extend(further.iter().map(|host| scope.spawn(|| deploy_on(host))));
+            }
             all.into_iter().try_for_each(|one| match one.join() {
                 Ok(done) => done,
                 Err(panic) => std::panic::resume_unwind(panic),
             })
         })?;
-        if self.state.hypervisor == Hypervisor::Vdsm {
-            for host in &hosts {
-                for service in Service::of_deployed(self.state.hypervisor) {
-                    host.set_service(*service, true)?;
-                }
-            }
-            say("brokers and agents started");
-        }
         Ok(())
     }
 
@@ -354,7 +358,7 @@ impl Cluster {
         let observer = Observer::start(self)?;
         let begin = SystemClock.monotonic();
         let mut told = 0;
-        say("waiting for the engine; the agents look at each other for a minute before they start it");
+        say("waiting for the engine");
         let good = observer.wait(UP_PATIENCE, |timeline| {
             for (_, change) in timeline.changes_since(begin).skip(told) {
                 told += 1;
@@ -369,13 +373,15 @@ impl Cluster {
                 self.status()
             )
         })?;
-        say("waiting until host 1 says so too");
-        let host = self.host(1)?;
-        wait_for(Duration::from_mins(1), Duration::from_secs(1), || {
+        say("waiting until the last host says so too, and knows that the others live, which takes a minute");
+        let host = self.host(self.state.hosts)?;
+        wait_for(Duration::from_mins(3), Duration::from_secs(1), || {
             let said = host.run(&["hosted-engine", "--vm-status", "--json"]).unwrap_or_default();
-            Ok(engine_is_good(&said).then_some(()))
+            Ok(all_are_well(&said, self.state.hosts).then_some(()))
         })?
-        .context("the engine is good, but --vm-status on host 1 does not say so")
+        .with_context(|| {
+            format!("the engine is good, but --vm-status on host {} does not say so", host.number)
+        })
     }
 
     /// The VM's disk, as the "file server" has it.

@@ -29,17 +29,19 @@ pub enum Guest {
 }
 
 impl Guest {
-    /// The one of a QEMU. Without a record there is one, to be on the safe side.
-    pub fn of(qemu: &Process) -> Self {
+    /// The one of a QEMU; `None` when that has ended since it was seen. Without a record there is one, to be on the safe side.
+    pub fn of(qemu: &Process) -> Option<Self> {
         let proc = Path::new("/proc").join(qemu.pid.to_string());
         let is_incoming = qemu.arguments.iter().any(|argument| argument == "-incoming");
         let kept = domain(&qemu.arguments).map(|domain| Kept::file(&proc.join("root"), domain));
         // libvirt writes it before it starts QEMU.
-        match kept.and_then(|file| fs::read_to_string(file).ok()) {
+        let guest = match kept.and_then(|file| fs::read_to_string(file).ok()) {
             Some(kept) => Self::judge_domain(is_incoming, Kept::parse(&kept).as_ref()),
             // Its working directory is its run directory, wherever its host has that.
             None => Self::judge(is_incoming, &Journal::load(&RunDir::new(proc.join("cwd")))),
-        }
+        };
+        // Its records are found by its process: a source that just ended would seem to be one that runs.
+        qemu.goes_on().then_some(guest)
     }
 
     fn judge_domain(is_incoming: bool, kept: Option<&Kept>) -> Self {

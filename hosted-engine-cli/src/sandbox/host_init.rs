@@ -13,7 +13,7 @@ use crate::deploy::DeployError;
 use crate::deploy::services::{ServiceState, Services};
 
 /// How long a daemon may take to end.
-const END_PATIENCE: Duration = Duration::from_secs(60);
+const END_PATIENCE: Duration = Duration::from_mins(1);
 
 /// The init of the host that this program runs in.
 #[derive(Debug, Clone)]

@@ -63,6 +63,12 @@ impl HostNumber {
         Ipv4Addr::new(10, 199, 77, 100 + self.0)
     }
 
+    /// The hardware address of its card, one of those that anybody may give, and as on a real host the same after each
+    /// boot. Its bridge has it too: it is lower than that of any VM's tap.
+    pub fn hardware_address(self) -> String {
+        format!("02:00:00:00:01:{:02x}", self.0)
+    }
+
     /// Its port on the switch.
     pub fn port(self) -> String {
         format!("h{}", self.0)

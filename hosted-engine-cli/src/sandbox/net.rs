@@ -44,7 +44,8 @@ pub fn plug(layout: &Layout, number: HostNumber, init_pid: i32) -> anyhow::Resul
     let (tag, port) = (layout.tag(), number.port());
     // Left over when the host's namespace has not been taken down yet.
     let _ = ip(&format!("-n {tag} link delete {port}"));
-    ip(&format!("-n {tag} link add {port} type veth peer name eth0 netns {init_pid}"))?;
+    let address = number.hardware_address();
+    ip(&format!("-n {tag} link add {port} type veth peer name eth0 address {address} netns {init_pid}"))?;
     ip(&format!("-n {tag} link set {port} master {SWITCH} up"))?;
     Ok(())
 }

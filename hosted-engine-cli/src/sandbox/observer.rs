@@ -142,7 +142,9 @@ fn count(cluster: &Cluster, shared: &Shared) {
 
 fn look(cluster: &Cluster) -> BTreeMap<Qemu, Guest> {
     let qemus = cluster.qemus().into_iter();
-    qemus.map(|(host, process)| (Qemu { host, pid: process.pid }, Guest::of(&process))).collect()
+    qemus
+        .filter_map(|(host, process)| Some((Qemu { host, pid: process.pid }, Guest::of(&process)?)))
+        .collect()
 }
 
 fn tick(switch: &File, shared: &Shared) {

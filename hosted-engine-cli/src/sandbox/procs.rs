@@ -53,6 +53,11 @@ impl Process {
         matches!(self.state, 'Z' | 'X')
     }
 
+    /// Whether it is still there and runs the same program: one that ends loses its arguments before its directories.
+    pub fn goes_on(&self) -> bool {
+        Self::read(self.pid).is_some_and(|now| now.arguments == self.arguments && !now.is_zombie())
+    }
+
     /// Sends a signal; a process that is gone already is no error.
     pub fn signal(&self, signal: Signal) {
         signal_pid(self.pid, signal);
@@ -113,6 +118,27 @@ mod tests {
         let found = all().into_iter().find(|process| process.pid == me).expect("this test runs");
         assert_eq!(found.arguments.first(), std::env::args().next().as_ref());
         assert!(!found.is_zombie());
+    }
+
+    #[test]
+    fn a_process_goes_on_until_it_ends_even_if_nobody_has_collected_it() {
+        use std::io::{Read as _, Write as _};
+        use std::process::Stdio;
+        let mut command = std::process::Command::new("cat");
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("cat");
+        // Its answer tells that it is cat by now, arguments and all.
+        child.stdin.as_mut().expect("a pipe").write_all(b"x").expect("written");
+        child.stdout.as_mut().expect("a pipe").read_exact(&mut [0]).expect("answered");
+        let pid = i32::try_from(child.id()).expect("a pid");
+        let process = Process::read(pid).expect("it runs");
+        assert!(process.goes_on());
+        child.kill().expect("killed");
+        let options = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
+        let id = rustix::process::WaitId::Pid(rustix::process::Pid::from_raw(pid).expect("not 0"));
+        rustix::process::waitid(id, options).expect("it ends");
+        assert!(!process.goes_on());
+        child.wait().expect("collected");
+        assert!(!process.goes_on());
     }
 
     #[test]

@@ -87,7 +87,7 @@ pub(crate) fn refuse_other_host(
     let conf = cluster.parsed(paths);
     refuse_other_deployment(paths, &conf, host)?;
     let hosts = Hosts::read(&conf.metadata_path()?, &conf.lockspace_path()?)?;
-    Ok(hosts.refuse_taken(host.host_id, &host.hostname)?)
+    hosts.refuse_taken(host.host_id, &host.hostname)
 }
 
 fn refuse_other_deployment(

@@ -36,8 +36,8 @@ pub fn libvirt_changes(paths: &Paths, host_id: HostId) -> Result<Vec<LibvirtChan
             Err(error) if error.is_not_found() => String::new(),
             other => other?,
         };
-        let (after, changed) = host_setup::apply(&text, &settings);
-        let settings: Vec<Setting> = changed.into_iter().cloned().collect();
+        let (after, differing) = host_setup::apply(&text, &settings);
+        let settings: Vec<Setting> = differing.into_iter().cloned().collect();
         if !settings.is_empty() {
             changes.push(LibvirtChange { path, after, settings });
         }
@@ -53,7 +53,13 @@ pub fn configure_libvirt(paths: &Paths, host_id: HostId, report: &dyn Report) ->
     let changes = libvirt_changes(paths, host_id)?;
     for LibvirtChange { path, after, settings } in &changes {
         for setting in settings {
-            report.info(&format!("{}: {} = {}: {}", path.display(), setting.key, setting.value, setting.reason));
+            report.info(&format!(
+                "{}: {} = {}: {}",
+                path.display(),
+                setting.key,
+                setting.value,
+                setting.reason
+            ));
         }
         if let Some(directory) = path.parent() {
             std::fs::create_dir_all(directory).map_err(super::io("create the directory", directory))?;

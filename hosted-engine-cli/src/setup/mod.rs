@@ -7,7 +7,7 @@
 pub(crate) mod domain;
 mod find;
 mod host;
-mod leases;
+pub(crate) mod leases;
 mod libvirt;
 mod report;
 mod vm;

@@ -122,6 +122,19 @@ impl VmSpec {
                 .with("type", "disk")
                 .with("bootOrder", "1"),
         );
+        // Empty: a first start puts its disc in, and a host that is to receive such a VM needs the drive too.
+        conf.push_device(
+            Device::default()
+                .with("index", "2")
+                .with("iface", "ide")
+                .with_map("specParams", Device::default())
+                .with("readonly", "true")
+                .with("deviceId", &Uuid::new_v4().to_string())
+                .with("path", "")
+                .with("device", "cdrom")
+                .with("shared", "false")
+                .with("type", "disk"),
+        );
         conf.push_device(
             Device::default()
                 .with("nicModel", "pv")

@@ -10,16 +10,11 @@ fn said(sandbox: &Sandbox, words: &[&str]) -> (bool, String) {
     (output.status.success(), text.concat())
 }
 
-fn runs_engine(sandbox: &Sandbox, seen_from: &str) -> Option<&'static str> {
-    let rows = status(sandbox, seen_from);
-    ["1", "2", "3"].into_iter().find(|id| rows[id]["engine-status"]["vm"] == "up")
-}
-
 /// Errors for less time than the leases last, on a host without the VM: it says since when and when it tries again, and
 /// goes on by itself.
 pub fn a_host_without_the_vm_loses_its_storage_for_a_while(sandbox: &Sandbox) {
-    let engine = runs_engine(sandbox, "3").expect("the VM runs");
-    let host = ["1", "2", "3"].into_iter().find(|host| *host != engine).expect("another host");
+    let engine = all_hosts_are_live_and_one_runs_the_engine(sandbox);
+    let host = HOSTS.into_iter().find(|host| *host != engine).expect("another host");
     sandbox.ok(&["fail-storage", host]);
     let shown = wait::until("the host to say so", SEEN, || {
         let text = text(sandbox, host);
@@ -29,15 +24,15 @@ pub fn a_host_without_the_vm_loses_its_storage_for_a_while(sandbox: &Sandbox) {
         shown.contains("; next try at ") && shown.contains("the rows show what was read before"),
         "{shown}"
     );
-    assert_eq!(runs_engine(sandbox, engine), Some(engine));
+    let rows = status(sandbox, engine);
+    assert_eq!(rows[engine]["engine-status"]["health"], "good", "{rows}");
     sandbox.ok(&["resume-storage", host]);
     wait::until("the host to go on by itself", SEEN, || {
         let well = !text(sandbox, host).contains("Storage fails")
             && status(sandbox, host)[host]["live-data"] == true;
         well.then_some(())
     });
-    all_hosts_are_live_and_one_runs_the_engine(sandbox);
-    assert_eq!(runs_engine(sandbox, engine), Some(engine), "nothing moved");
+    assert_eq!(all_hosts_are_live_and_one_runs_the_engine(sandbox), engine, "nothing moved");
 }
 
 /// Sets or removes `vm` in `[lease]` of ha.toml on hosts 1 and 2, and starts their daemons anew.
@@ -56,8 +51,18 @@ fn set_lease(sandbox: &Sandbox, name: Option<&str>) {
 }
 
 fn ends(sandbox: &Sandbox) {
+    let engine = is_good_again(sandbox);
     sandbox.ok(&["exec", "3", "hosted-engine", "--set-maintenance", "--mode=global"]);
-    let engine = runs_engine(sandbox, "3").expect("the VM runs");
+    // Every agent has acted on it: none brings the VM back.
+    wait::until("all hosts to be in global maintenance", SEEN, || {
+        let rows = status(sandbox, "3");
+        HOSTS
+            .iter()
+            .all(|id| {
+                rows[*id]["extra"].as_str().is_some_and(|extra| extra.contains("state=GlobalMaintenance"))
+            })
+            .then_some(())
+    });
     sandbox.ok(&["exec", engine, "hosted-engine", "--vm-poweroff"]);
 }
 
@@ -71,21 +76,12 @@ fn succeeds(sandbox: &Sandbox, words: &[&str]) -> String {
 
 /// Until its row says so, a VM that just ended counts as one that runs.
 fn refuses_to_start(sandbox: &Sandbox, host: &str, why: &str) {
-    let text = wait::until("the VM's end to be known", SEEN, || {
+    wait::until(&format!("the VM's start to be refused on host {host}: {why}"), SEEN, || {
         let (is_done, text) = said(sandbox, &["exec", host, "hosted-engine", "--vm-start"]);
         assert!(!is_done, "host {host} started the VM: {text}");
-        (!text.contains("it is up on host")).then_some(text)
+        assert!(text.contains(why) || text.contains("it is up on host"), "{text}");
+        text.contains(why).then_some(())
     });
-    assert!(text.contains(why), "{text}");
-}
-
-/// As host 3 sees it, whose daemons were not restarted: a broker that was needs a minute to know which hosts are live.
-fn is_good_again(sandbox: &Sandbox) -> &'static str {
-    wait::until("a good engine", SEEN, || {
-        let host = runs_engine(sandbox, "3")?;
-        let row = &status(sandbox, "3")[host];
-        (row["live-data"] == true && row["engine-status"]["health"] == "good").then_some(host)
-    })
 }
 
 /// The operator's steps there and back, with two hosts told of the lease and one not.

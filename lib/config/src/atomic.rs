@@ -76,12 +76,12 @@ pub fn remove_leftovers(path: &Path) -> Result<()> {
     for entry in entries {
         let entry = entry.map_err(io("read", directory))?;
         let found = entry.file_name();
-        let middle = found
-            .to_str()
-            .and_then(|found| found.strip_prefix('.')?.strip_prefix(name)?.strip_prefix('.')?.strip_suffix(".new"));
-        let is_ours = middle.and_then(|middle| middle.split_once('.')).is_some_and(|(pid, number)| {
-            pid.parse::<u32>().is_ok() && number.parse::<u32>().is_ok()
+        let middle = found.to_str().and_then(|found| {
+            found.strip_prefix('.')?.strip_prefix(name)?.strip_prefix('.')?.strip_suffix(".new")
         });
+        let is_ours = middle
+            .and_then(|middle| middle.split_once('.'))
+            .is_some_and(|(pid, number)| pid.parse::<u32>().is_ok() && number.parse::<u32>().is_ok());
         if is_ours {
             fs::remove_file(entry.path()).map_err(io("remove", &entry.path()))?;
         }

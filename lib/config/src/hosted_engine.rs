@@ -12,6 +12,9 @@ use crate::paths::Paths;
 use crate::secret::Secret;
 use crate::text::bool_text;
 
+/// The key with the place of the VM's lease on block storage.
+pub const VM_LEASE_OFFSET: &str = "vm_lease_offset";
+
 /// Kind of storage domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DomainType {
@@ -332,18 +335,36 @@ impl HostedEngineConf {
         self.volume_path(plain_name(&self.file, "vm_disk_id")?, plain_name(&self.file, "vm_disk_vol_id")?)
     }
 
-    /// The VM's lease: a file beside the disk whose sanlock resource, named as the volume, starts at offset 0.
-    /// Block domains keep leases in a volume of the whole domain; there VDSM alone knows the offset.
+    /// The file that is the VM's lease alone, beside its disk. Block storage has none.
     pub fn vm_lease_path(&self) -> Result<PathBuf> {
         if self.domain_type()?.is_block() {
-            let expected = "file storage (nfs, glusterfs, posixfs) for the VM's lease to be a file of its own; \
-                            on block storage use hypervisor = \"vdsm\"";
+            let expected =
+                "file storage (nfs, glusterfs, posixfs) for the VM's lease to be a file of its own";
             return Err(self.file.bad_value("domainType", expected));
         }
         let disk = self.vm_disk_path()?;
         let mut name = disk.file_name().unwrap_or_default().to_owned();
         name.push(".lease");
         Ok(disk.with_file_name(name))
+    }
+
+    /// Where the sanlock resource is that is the VM's lease, named as the volume of its disk: the file or device, and the
+    /// bytes before it. On file storage that is the start of [`Self::vm_lease_path`]. A block domain keeps the leases of all
+    /// its volumes in one; in a domain that VDSM made, VDSM alone knows the offset.
+    pub fn vm_lease_place(&self) -> Result<(PathBuf, u64)> {
+        const EXPECTED: &str = "where the lease of the VM's disk begins in the domain's leases, in bytes: a multiple of \
+                                1048576, (100 + the number in the disk's tag MD_) times the alignment, 1 MiB for sectors \
+                                of 512 bytes and 8 MiB for 4096. Deployment without VDSM writes it; where VDSM manages \
+                                the host use hypervisor = \"vdsm\", which needs no offset";
+        if !self.domain_type()?.is_block() {
+            return Ok((self.vm_lease_path()?, 0));
+        }
+        self.file.require(VM_LEASE_OFFSET, EXPECTED)?;
+        let aligned =
+            |text: &str| text.parse().ok().filter(|bytes: &u64| *bytes > 0 && bytes.is_multiple_of(1 << 20));
+        let offset = self.file.get_as(VM_LEASE_OFFSET, EXPECTED, aligned)?;
+        let offset = offset.ok_or_else(|| self.file.bad_value(VM_LEASE_OFFSET, EXPECTED))?;
+        Ok((self.storage_domain_dir()?.join("dom_md/leases"), offset))
     }
 
     /// The name of the VM's sanlock resource.

@@ -42,6 +42,19 @@ fn gluster_and_block_domains_lie_elsewhere() {
 }
 
 #[test]
+fn a_lease_among_others_has_its_place_and_no_other_is_guessed() {
+    let block = |offset: &str| conf(&format!("domainType=iscsi\nsdUUID=s\nvm_lease_offset={offset}\n"));
+    let leases = PathBuf::from("/r/rhev/data-center/mnt/blockSD/s/dom_md/leases");
+    assert_eq!(block("109051904").vm_lease_place().unwrap(), (leases, 104 << 20));
+    for offset in ["", "0", "-1", "104857601", "x"] {
+        let error = block(offset).vm_lease_place().unwrap_err().to_string();
+        assert!(error.contains("vm_lease_offset") && error.contains("hypervisor = \"vdsm\""), "{error}");
+    }
+    let file = conf(TEXT);
+    assert_eq!(file.vm_lease_place().unwrap(), (file.vm_lease_path().unwrap(), 0));
+}
+
+#[test]
 fn a_connection_has_one_normal_form() {
     for (written, normal, name) in [
         ("a:/v/", "a:/v", "a:_v"),

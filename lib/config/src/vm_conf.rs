@@ -172,6 +172,21 @@ impl VmConf {
         self.get("kernelArgs")
     }
 
+    /// `onReboot`: true for `destroy`, with which a guest that restarts ends the VM; false for `restart` and when absent.
+    pub fn ends_on_reboot(&self) -> Result<bool> {
+        match self.find("onReboot") {
+            None | Some((_, "" | "restart")) => Ok(false),
+            Some((_, "destroy")) => Ok(true),
+            Some((line, value)) => Err(ConfigError::Value {
+                path: self.path.clone(),
+                line,
+                key: "onReboot".to_owned(),
+                value: value.to_owned(),
+                expected: "restart or destroy".to_owned(),
+            }),
+        }
+    }
+
     /// `xmlBase64`: the whole libvirt domain in base 64; wins over everything else.
     pub fn xml_base64(&self) -> Option<&str> {
         self.get("xmlBase64")

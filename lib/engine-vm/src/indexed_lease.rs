@@ -28,8 +28,11 @@ pub struct IndexedLease {
     pub volume: PathBuf,
     /// The lockspace's volume, whose layout the leases share.
     pub ids: PathBuf,
-    /// The file with the lease of the VM's disk, which must hold none.
+    /// The file or device with the lease of the VM's disk, which must hold none.
     pub of_disk: Option<PathBuf>,
+    /// Bytes before it.
+    #[serde(default)]
+    pub of_disk_offset: u64,
 }
 
 fn unavailable(error: &dyn std::fmt::Display) -> LeaseError {
@@ -76,7 +79,7 @@ impl IndexedLease {
     /// A disk that has a lease of its own protects the VM on hosts that do not know of this one.
     fn refuse_lease_of_disk(&self) -> Result<(), LeaseError> {
         let Some(path) = self.of_disk.as_ref().filter(|path| path.exists()) else { return Ok(()) };
-        let first = SharedFile::open(path, false).and_then(|file| file.read(0, UNIT));
+        let first = SharedFile::open(path, false).and_then(|file| file.read(self.of_disk_offset, UNIT));
         let first = first.map_err(|error| unavailable(&error))?;
         if PaxosRecord::parse(&first).is_none() {
             return Ok(());
@@ -137,6 +140,7 @@ mod tests {
             volume: at("xleases"),
             ids: at("ids"),
             of_disk: Some(at("disk.lease")),
+            of_disk_offset: 0,
         };
         let file = SharedFile::open(&at("xleases"), true).unwrap();
         let grid = GridSize::Sector512Align1M;
@@ -205,5 +209,19 @@ mod tests {
         let LeaseSpec::Indexed(lease) = spec("[lease]\nvm = \"vm\"\n") else { panic!() };
         assert!(lease.volume.ends_with("sd/dom_md/xleases"), "{lease:?}");
         assert!(lease.of_disk.unwrap().ends_with("images/d/v.lease"));
+
+        // On block storage the disk's lease is one of many in a volume.
+        let block = |more: &str| {
+            let text = format!("domainType=fc\nsdUUID=sd\nvm_disk_id=d\nvm_disk_vol_id=v\nvmid=i\n{more}");
+            let conf = HostedEngineConf::parse(&paths, &text);
+            move |toml: &str| LeaseSpec::of_engine_vm(&conf, &HaToml::parse(conf.paths(), toml).unwrap())
+        };
+        let known = block("vm_lease_offset=109051904\n");
+        let LeaseSpec::Sanlock { path, offset, .. } = known("").unwrap() else { panic!() };
+        assert!(path.ends_with("blockSD/sd/dom_md/leases") && offset == 104 << 20, "{path:?} {offset}");
+        let LeaseSpec::Indexed(lease) = known("[lease]\nvm = \"vm\"\n").unwrap() else { panic!() };
+        assert_eq!(lease.of_disk_offset, 104 << 20);
+        assert!(known("[lease]\nadapter = \"file\"\n").is_err());
+        assert!(block("")("").unwrap_err().to_string().contains("vm_lease_offset"));
     }
 }

@@ -120,24 +120,30 @@ impl LeaseSpec {
                 detail: format!("cannot make {} absolute: {e}", path.display()),
             })
         };
-        let of_disk = || conf.vm_lease_path().map_err(unusable).and_then(absolute);
         if toml.lease.adapter == LeaseAdapter::File {
-            return Ok(Self::File { path: of_disk()? });
+            return Ok(Self::File { path: conf.vm_lease_path().map_err(unusable).and_then(absolute)? });
         }
+        let of_disk = || {
+            let (path, offset) = conf.vm_lease_place().map_err(unusable)?;
+            absolute(path).map(|path| (path, offset))
+        };
         let socket = absolute(conf.paths().sanlock_socket())?;
         let lockspace = conf.sd_uuid().map_err(unusable)?.to_owned();
         let Some(name) = &toml.lease.vm else {
             let resource = conf.vm_lease_name().map_err(unusable)?.to_owned();
-            return Ok(Self::Sanlock { socket, lockspace, resource, path: of_disk()?, offset: 0 });
+            let (path, offset) = of_disk()?;
+            return Ok(Self::Sanlock { socket, lockspace, resource, path, offset });
         };
+        // Where VDSM made the domain, the place of the disk's lease is not known.
+        let (of_disk, of_disk_offset) = of_disk().ok().unzip();
         Ok(Self::Indexed(Box::new(IndexedLease {
             socket,
             lockspace,
             resource: name.clone(),
             volume: absolute(conf.xleases_path().map_err(unusable)?)?,
             ids: absolute(conf.ids_path().map_err(unusable)?)?,
-            // On block storage a disk has no lease file.
-            of_disk: of_disk().ok(),
+            of_disk,
+            of_disk_offset: of_disk_offset.unwrap_or_default(),
         })))
     }
 

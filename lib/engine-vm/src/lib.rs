@@ -5,6 +5,7 @@
 //! either true or an error, never a guess.
 
 pub mod domain_xml;
+mod follower;
 pub mod indexed_lease;
 pub mod lease;
 pub mod libvirt;

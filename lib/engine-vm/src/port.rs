@@ -318,6 +318,22 @@ pub enum VmError {
     },
 }
 
+impl VmError {
+    /// The same without a secret that the hypervisor may have repeated.
+    #[must_use]
+    pub fn without(self, secret: &str) -> Self {
+        let hidden = |detail: String| if secret.is_empty() { detail } else { detail.replace(secret, "…") };
+        match self {
+            Self::LeaseHeld { detail } => Self::LeaseHeld { detail: hidden(detail) },
+            Self::NoLease { detail } => Self::NoLease { detail: hidden(detail) },
+            Self::Unreachable { detail } => Self::Unreachable { detail: hidden(detail) },
+            Self::Failed { action, detail } => Self::Failed { action, detail: hidden(detail) },
+            Self::Config { detail } => Self::Config { detail: hidden(detail) },
+            Self::AlreadyExists { .. } | Self::NotRunning | Self::Unsupported { .. } => self,
+        }
+    }
+}
+
 /// The engine VM on this host.
 #[async_trait]
 pub trait EngineVm: Send + Sync {
@@ -360,7 +376,7 @@ pub trait EngineVm: Send + Sync {
     /// [`Self::migration_progress`] tells what became of it, for it may be too late. Nothing to do is no error.
     async fn migrate_cancel(&self) -> Result<(), VmError>;
 
-    /// How far it is.
+    /// How far it is. What is told ends with the VM: one that runs since then has no part in it.
     async fn migration_progress(&self) -> Result<MigrationProgress, VmError>;
 
     /// Sets a console password that ends after `valid`. The password never reaches logs or process arguments.

@@ -19,12 +19,9 @@ use engine_vm::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 
-use lab::SOON;
-use libvirt::{LibvirtLab, VM, event_when, status_when};
-
-fn is_up(status: &VmStatus) -> bool {
-    status.activity == VmActivity::Up && status.lease == LeaseHolding::Held
-}
+use lab::moving::progress_when;
+use lab::{SOON, event_when, is_up, runs_is_found_again_and_starts_nowhere_else, status_when};
+use libvirt::{LibvirtLab, VM};
 
 fn has_ended(status: &VmStatus) -> bool {
     status.activity == VmActivity::Down && status.exit.is_some()
@@ -37,27 +34,10 @@ fn kill(pid: u32, signal: Signal) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vm_runs_under_its_lease_is_found_again_and_starts_nowhere_else() {
     let lab = LibvirtLab::new();
-    let (here, there) = (lab.vm(0, QmpRole::Agent), lab.vm(1, QmpRole::Agent));
-    assert_eq!(here.status().await.unwrap().activity, VmActivity::Down);
-    here.start(StartMode::Run).await.unwrap();
-    let status = here.status().await.unwrap();
-    assert!(is_up(&status), "{status:?}");
-    assert_eq!(lab.lab.lease(0).holding(status.pid.unwrap()), LeaseHolding::Held);
-    assert!(matches!(here.start(StartMode::Run).await, Err(VmError::AlreadyExists { .. })));
-    drop(here);
-
-    // Another life of the agent, and all roles at once.
-    let again = lab.vm(0, QmpRole::Agent);
-    let (broker, cli) = (lab.vm(0, QmpRole::Broker), lab.vm(0, QmpRole::Cli));
-    for vm in [&again, &broker, &cli] {
-        assert_eq!(status_when(vm, "the VM to be found", is_up).await, status);
-    }
-    assert!(cli.cpu_use().await.unwrap().is_some());
-
-    let refused = there.start(StartMode::Run).await.unwrap_err();
-    assert!(matches!(&refused, VmError::LeaseHeld { detail } if detail.contains("host id 1")), "{refused:?}");
-    let status = there.status().await.unwrap();
-    assert!(matches!(status.exit, Some(VmExit::LeaseRefused { .. })), "{status:?}");
+    let (again, broker, there) =
+        runs_is_found_again_and_starts_nowhere_else(|host, role| lab.vm(host, role)).await;
+    let pid = again.status().await.unwrap().pid.unwrap();
+    assert_eq!(lab.lab.lease(0).holding(pid), LeaseHolding::Held);
     assert!(lab.daemons[1].qemus().is_empty());
 
     // Killed: it crashed, everybody is told, and the other host may start it.
@@ -229,18 +209,6 @@ async fn nothing_runs_under_a_lock_manager_that_is_not_sanlock() {
     // To anybody else it is a VM without its lease.
     assert!(matches!(vm.status().await.unwrap().lease, LeaseHolding::Lost { .. }));
     unprotected.destroy().await.unwrap();
-}
-
-async fn progress_when(vm: &LibvirtVm, wanted: impl Fn(&MigrationProgress) -> bool) -> MigrationProgress {
-    let looked = async {
-        loop {
-            match vm.migration_progress().await {
-                Ok(progress) if wanted(&progress) => return progress,
-                _ => tokio::time::sleep(Duration::from_millis(30)).await,
-            }
-        }
-    };
-    tokio::time::timeout(SOON, looked).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,8 +9,8 @@ use engine_vm::{
     EngineVm, LeaseHolding, MigrationProgress, MigrationTarget, StartMode, VmActivity, VmError, VmExit,
 };
 
-use lab::moving::{Poller, is_up, limit_speed, progress_when, target};
-use lab::{Lab, SOON, status_when};
+use lab::moving::{Poller, limit_speed, progress_when, target};
+use lab::{Lab, SOON, is_up, status_when};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_guest_moves_with_its_lease_and_never_runs_twice() {

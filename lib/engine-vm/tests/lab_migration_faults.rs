@@ -11,11 +11,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use engine_vm::qemu::QmpRole;
 use engine_vm::{EngineVm, MigrationProgress, MigrationTarget, StartMode, VmActivity, VmEvent, VmExit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
 
-use lab::moving::{Poller, is_up, limit_speed, progress_when, run_state_when};
-use lab::{Lab, SOON, status_when};
+use lab::moving::{Poller, limit_speed, progress_when, run_state_when};
+use lab::{Lab, SOON, is_up, status_when};
 
 /// So fast that a migration never ends in the time of a test.
 const CRAWL: u64 = 10_000;
@@ -296,4 +296,33 @@ async fn wait_until_released(lab: &Lab, pid: u32) {
         }
     };
     tokio::time::timeout(SOON, released).await.unwrap();
+}
+
+/// Its kernel drops every further request to connect.
+async fn full_listener() -> (TcpListener, TcpStream) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(0).unwrap();
+    let first = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    (listener, first)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_that_nothing_reaches_is_given_up_soon_and_another_one_can_be_tried() {
+    let lab = Lab::new();
+    let (source, destination) = (lab.vm(0, QmpRole::Agent), lab.vm(1, QmpRole::Agent));
+    source.start(StartMode::Run).await.unwrap();
+    let (listener, _first) = full_listener().await;
+    let silent = MigrationTarget { uri: format!("tcp:{}", listener.local_addr().unwrap()) };
+    let error = tokio::time::timeout(SOON, source.migrate(&silent)).await.unwrap().unwrap_err().to_string();
+    assert!(error.contains("no answer within 10 s") && error.contains("firewall"), "{error}");
+    assert!(error.contains(&silent.uri["tcp:".len()..]), "{error}");
+    assert!(is_up(&source.status().await.unwrap()));
+    assert_eq!(source.migration_progress().await.unwrap(), MigrationProgress::None);
+
+    let target = destination.prepare_incoming(&anywhere()).await.unwrap();
+    source.migrate(&target).await.unwrap();
+    status_when(&destination, "the guest to arrive", is_up).await;
+    status_when(&source, "the source to end", is_gone).await;
+    destination.destroy().await.unwrap();
 }

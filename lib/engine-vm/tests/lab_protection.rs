@@ -56,13 +56,16 @@ async fn a_client_that_blocks_one_monitor_blocks_no_other_role_and_no_destroy() 
     drop(blocker);
 }
 
-/// A launcher in a network namespace of its own with the bridge `br-lab`. QEMU stays in it, and the kernel removes
-/// it with QEMU.
+/// The highest address that the host's own card can have.
+const CARD: &str = "fe:ff:ff:ff:ff:fe";
+
+/// A launcher in a network namespace of its own with the bridge `br-lab`, on which the host's card is. QEMU stays in it,
+/// and the kernel removes it with QEMU.
 fn launcher_with_bridge(lab: &Lab) -> PathBuf {
     let script = lab.directory.path().join("launcher");
     let text = format!(
         "#!/bin/sh\nexec unshare --net sh -ec 'ip link add br-lab type bridge; ip link set br-lab up; \
-         exec \"$0\" \"$@\"' {} \"$@\"\n",
+         ip link add card0 address {CARD} type veth peer name cable0; ip link set card0 master br-lab up; exec \"$0\" \"$@\"' {} \"$@\"\n",
         env!("CARGO_BIN_EXE_ovirt-ha-vm-launcher")
     );
     std::fs::write(&script, text).unwrap();
@@ -70,11 +73,11 @@ fn launcher_with_bridge(lab: &Lab) -> PathBuf {
     script
 }
 
-fn vm_on_bridge(lab: &Lab, bridge: &str) -> QemuVm {
+fn vm_on_bridge(lab: &Lab, bridge: &str, mac: Option<Mac>) -> QemuVm {
     let mut machine = machine(lab.directory.path());
     machine.nics.push(Nic {
         model: "virtio-net-pci".to_owned(),
-        mac: Mac::parse("00:16:3e:01:02:03"),
+        mac,
         backend: NicBackend::Bridge(bridge.to_owned()),
         boot_order: None,
     });
@@ -87,7 +90,7 @@ fn vm_on_bridge(lab: &Lab, bridge: &str) -> QemuVm {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_vm_is_put_on_the_bridge_and_without_one_it_takes_no_lease() {
     let lab = Lab::new();
-    let error = vm_on_bridge(&lab, "br-missing").start(StartMode::Run).await.unwrap_err();
+    let error = vm_on_bridge(&lab, "br-missing", None).start(StartMode::Run).await.unwrap_err();
     assert!(
         matches!(&error, VmError::Failed { detail, .. } if detail.contains("br-missing") && detail.contains("no such bridge")),
         "{error:?}"
@@ -95,20 +98,22 @@ async fn the_vm_is_put_on_the_bridge_and_without_one_it_takes_no_lease() {
     let owners = lab.daemon(0).client().read_resource_owners(&lab.resource()).unwrap();
     assert!(owners.owners.is_empty() && owners.lver == 0, "the lease was touched: {owners:?}");
 
-    let vm = vm_on_bridge(&lab, "br-lab");
-    vm.start(StartMode::Run).await.unwrap();
-    let pid = vm.status().await.unwrap().pid.unwrap();
-    let ports = Command::new("nsenter")
-        .arg(format!("--net=/proc/{pid}/ns/net"))
-        .args(["ip", "-o", "link", "show", "master", "br-lab"])
-        .output()
-        .unwrap();
-    let ports = String::from_utf8(ports.stdout).unwrap();
-    assert!(
-        ports.lines().count() == 1 && ports.contains("he-vm0") && ports.contains("fe:16:3e:01:02:03"),
-        "{ports:?}"
-    );
-    vm.destroy().await.unwrap();
+    for mac in [Mac::parse("00:16:3e:01:02:03"), None] {
+        let vm = vm_on_bridge(&lab, "br-lab", mac);
+        vm.start(StartMode::Run).await.unwrap();
+        let pid = vm.status().await.unwrap().pid.unwrap();
+        let links = Command::new("nsenter")
+            .arg(format!("--net=/proc/{pid}/ns/net"))
+            .args(["ip", "-o", "link", "show"])
+            .output()
+            .unwrap();
+        let links = String::from_utf8(links.stdout).unwrap();
+        let link = |name: &str| links.lines().find(|line| line.contains(name)).unwrap_or_default();
+        assert!(link(" he-vm0: ").contains(" master br-lab "), "{links}");
+        // The host can be reached as before.
+        assert!(link(" br-lab: ").contains(CARD), "{links}");
+        vm.destroy().await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,48 +4,25 @@
 
 mod lab;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use engine_vm::qemu::QmpRole;
+use engine_vm::qemu::machine::{Disk, DiskBus, DiskSource};
+use engine_vm::qemu::{MachineSource, QemuVm, QmpRole};
 use engine_vm::{EngineVm, LeaseHolding, StartMode, VmActivity, VmError, VmEvent, VmExit};
 
-use lab::{Lab, SOON, status_when};
-
-fn is_up(status: &engine_vm::VmStatus) -> bool {
-    status.activity == VmActivity::Up && status.lease == LeaseHolding::Held
-}
+use lab::{Lab, SOON, event_when, is_up, runs_is_found_again_and_starts_nowhere_else, status_when};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vm_runs_under_its_lease_is_found_again_and_starts_nowhere_else() {
     let lab = Lab::new();
-    let (here, there) = (lab.vm(0, QmpRole::Agent), lab.vm(1, QmpRole::Agent));
-    here.start(StartMode::Run).await.unwrap();
-    let status = here.status().await.unwrap();
-    assert!(is_up(&status), "{status:?}");
-    assert!(matches!(here.start(StartMode::Run).await, Err(VmError::AlreadyExists { .. })));
-    drop(here);
-
-    // Another life of the agent, and all roles at once.
-    let again = lab.vm(0, QmpRole::Agent);
-    let (broker, cli) = (lab.vm(0, QmpRole::Broker), lab.vm(0, QmpRole::Cli));
-    for vm in [&again, &broker, &cli] {
-        assert_eq!(status_when(vm, "the VM to be found", is_up).await, status);
-    }
-    assert!(cli.cpu_use().await.unwrap().is_some());
-
-    let refused = there.start(StartMode::Run).await.unwrap_err();
-    assert!(matches!(&refused, VmError::LeaseHeld { detail } if detail.contains("host id 1")), "{refused:?}");
-    let status = there.status().await.unwrap();
-    assert!(
-        matches!(status.exit, Some(VmExit::LeaseRefused { .. })) && status.activity == VmActivity::Down,
-        "{status:?}"
-    );
+    let (again, broker, there) =
+        runs_is_found_again_and_starts_nowhere_else(|host, role| lab.vm(host, role)).await;
 
     // Killed: it crashed, everybody is told, and the other host may start it.
     let mut events = broker.events();
     lab.kill(0);
-    let ended = async { while !matches!(events.recv().await, Ok(VmEvent::Ended(VmExit::Crashed { .. }))) {} };
-    tokio::time::timeout(SOON, ended).await.unwrap();
+    event_when(&mut events, "a crash", |event| matches!(event, VmEvent::Ended(VmExit::Crashed { .. }))).await;
     let status = again.status().await.unwrap();
     assert!(matches!(status.exit, Some(VmExit::Crashed { .. })), "{status:?}");
     assert_eq!((status.activity, status.lease), (VmActivity::Down, LeaseHolding::NoVm));
@@ -99,4 +76,46 @@ async fn without_sanlock_nothing_is_known_of_the_lease_and_nothing_starts() {
     assert!(matches!(vm.start(StartMode::Run).await, Err(VmError::NoLease { .. })));
     let status = vm.status().await.unwrap();
     assert!(matches!(status.exit, Some(VmExit::StartFailed { .. })), "{status:?}");
+}
+
+/// Has QEMU reset its guest.
+fn reset(lab: &Lab) {
+    use std::io::{BufRead, BufReader, Write};
+    let path = lab.run_dir(0).join(QmpRole::Broker.socket());
+    let mut stream = std::os::unix::net::UnixStream::connect(path).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+    assert!(lines.next().unwrap().unwrap().contains("QMP"));
+    for command in ["qmp_capabilities", "system_reset"] {
+        writeln!(stream, "{{\"execute\": \"{command}\"}}").unwrap();
+        assert!(lines.by_ref().map(Result::unwrap).any(|line| line.contains("\"return\"")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_starts_with_its_disc_and_ends_when_its_guest_restarts() {
+    let lab = Lab::new();
+    let disc = lab.directory.path().join("seed.iso");
+    std::fs::write(&disc, vec![0; 64 << 10]).unwrap();
+    let mut machine = lab::machine(lab.directory.path());
+    let drive = |path: PathBuf, source, order| Disk {
+        path,
+        source,
+        bus: DiskBus::Ide,
+        is_cdrom: true,
+        is_read_only: true,
+        boot_order: order,
+        ..machine.disks[0].clone()
+    };
+    let drives = [drive(disc, DiskSource::File, Some(2)), drive(PathBuf::new(), DiskSource::Empty, None)];
+    machine.disks.extend(drives);
+    machine.ends_on_reboot = true;
+    let mut settings = lab.settings(0, QmpRole::Agent);
+    settings.machine = MachineSource::new(move || Ok(machine.clone()));
+    let vm = QemuVm::new(settings);
+    vm.start(StartMode::Run).await.unwrap();
+    status_when(&vm, "the VM to run", is_up).await;
+    reset(&lab);
+    let status = status_when(&vm, "the VM to end", |status| !status.exists()).await;
+    assert!(matches!(status.exit, Some(VmExit::Orderly { .. })), "{status:?}");
 }

@@ -103,9 +103,17 @@ impl HostRef {
         self.tell_vm(VmEvent::Ended(exit));
     }
 
+    /// Takes the process away, and what it told of its migration with it. False when there was none.
+    fn take_vm(&self) -> bool {
+        let mut state = self.world.state();
+        let host = &mut state.hosts[self.index()];
+        host.migration = None;
+        host.vm.take().is_some()
+    }
+
     /// The hypervisor process is gone.
     fn vm_gone(&self, exit: VmExit) {
-        if self.vm(Option::take).is_none() {
+        if !self.take_vm() {
             return;
         }
         self.world.vm_ended(self.id, &exit);
@@ -393,7 +401,7 @@ impl HostRef {
 
     /// The process is gone and nobody on the host can say how it ended, as after the end of the hypervisor's daemon.
     pub fn vm_vanishes(&self) {
-        if self.vm(Option::take).is_none() {
+        if !self.take_vm() {
             return;
         }
         self.world.vm_ended(self.id, &VmExit::Crashed { detail: "nobody on its host knows how".to_owned() });

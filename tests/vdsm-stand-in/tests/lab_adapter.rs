@@ -50,6 +50,19 @@ fn is_up(status: &VmStatus) -> bool {
     status.activity == VmActivity::Up && status.lease == LeaseHolding::Held
 }
 
+/// The VM moves from one host to that other one.
+async fn moves(from: &VdsmVm, to: &VdsmVm, lab: &Lab, host: usize) {
+    let target = MigrationTarget { uri: lab.hosts[host].stand_in.address.to_string() };
+    let target = to.prepare_incoming(&target).await.unwrap();
+    from.migrate(&target).await.unwrap();
+    until("the migration to be over", async || {
+        matches!(from.migration_progress().await, Ok(MigrationProgress::Completed))
+    })
+    .await;
+    assert_eq!(from.status().await.unwrap().exit, Some(VmExit::MigratedAway));
+    status_when(to, "the VM to be up on the other host", is_up).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_adapter_starts_protects_moves_and_ends_the_vm() {
     let mut lab = Lab::new().await;
@@ -91,15 +104,10 @@ async fn the_adapter_starts_protects_moves_and_ends_the_vm() {
 
     // What is left there of the refused start must go before the VM can come.
     there.destroy().await.unwrap();
-    let target = MigrationTarget { uri: lab.hosts[1].stand_in.address.to_string() };
-    let target = there.prepare_incoming(&target).await.unwrap();
-    here.migrate(&target).await.unwrap();
-    until("the migration to be over", async || {
-        matches!(here.migration_progress().await, Ok(MigrationProgress::Completed))
-    })
-    .await;
-    assert_eq!(here.status().await.unwrap().exit, Some(VmExit::MigratedAway));
-    status_when(&there, "the VM to be up on the other host", is_up).await;
+    moves(&here, &there, &lab, 1).await;
+    // Nothing is left of it where it was, so that it can come back, and leave again.
+    moves(&there, &here, &lab, 0).await;
+    moves(&here, &there, &lab, 1).await;
 
     there.shutdown(Duration::ZERO, "bye").await.unwrap();
     status_when(&there, "the guest to power down", |status| status.activity == VmActivity::PoweringDown)

@@ -1,5 +1,7 @@
 //! When a better host takes a VM that runs here. `cpu_never_evicts` and `debounce` make that rarer.
 
+use metadata_format::{HostId, Score};
+
 use super::{Outcome, Step};
 use crate::core::moves::Cause;
 use crate::core::reason::{HostName, Monitored, Reason};
@@ -8,12 +10,12 @@ use crate::core::{Core, debounce};
 impl Step<'_> {
     /// Gives the VM to another host when that is better by the margin, with `debounce` for long enough.
     pub(super) fn hand_over(&mut self) -> Option<Outcome> {
-        let (to, reason) = self.hand_over_due()?;
+        let (to, reason) = self.hand_over_due(&[])?;
         Some(self.leaves(to, Cause::HandOver, reason))
     }
 
-    /// The host that should have the VM, and why.
-    pub(super) fn hand_over_due(&mut self) -> Option<(HostName, Reason)> {
+    /// The host that should have the VM, and why. Not one of `except`.
+    pub(super) fn hand_over_due(&mut self, except: &[HostId]) -> Option<(HostName, Reason)> {
         if self.only_vouched_for() {
             return None;
         }
@@ -26,15 +28,18 @@ impl Step<'_> {
             let now = self.core.sheet(self.core.state, &self.view.look.local, self.settings);
             score = score.max(Core::defended(&now, policy));
         }
-        let (host, theirs) = self.view.best_score.clone()?;
-        if theirs.0 < score.0.saturating_add(margin) {
-            return None;
-        }
-        let seen = self.core.memory.lead.of(host.id);
-        if policy.debounce && seen < needed {
+        let is_ahead = |(host, theirs): &(HostName, Score)| {
+            theirs.0 >= score.0.saturating_add(margin) && !except.contains(&host.id)
+        };
+        let ahead: Vec<_> = self.targets().into_iter().filter(is_ahead).collect();
+        let seen = |host: &HostName| self.core.memory.lead.of(host.id);
+        let for_long = ahead.iter().find(|(host, _)| !policy.debounce || seen(host) >= needed);
+        let Some((host, theirs)) = for_long.cloned() else {
+            let (host, theirs) = ahead.into_iter().next()?;
+            let seen = seen(&host);
             self.notes.push(Reason::HandOverWaits { score, host, theirs, seen, needed });
             return None;
-        }
+        };
         Some((host.clone(), Reason::HandOver { score, host, theirs, margin }))
     }
 

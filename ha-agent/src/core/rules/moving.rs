@@ -28,7 +28,7 @@ const LOOK_EVERY: u64 = 2;
 /// Seconds that a hypervisor has to say that a migration which it accepted is under way.
 const BEGINS_WITHIN: u64 = 15;
 
-/// Seconds after which a hypervisor that knows the VM as down must have said how its migration ended.
+/// Seconds that a hypervisor which knows the VM as down has to say how its migration ended.
 const ARRIVES_WITHIN: u64 = 120;
 
 fn moved(to: State, wait: super::Wait, reason: MoveReason) -> Outcome {
@@ -63,8 +63,14 @@ impl Step<'_> {
     }
 
     fn begin(&mut self, to: HostName, cause: Cause) -> Outcome {
-        self.moves.current = Some(Moving { to: Some(to.clone()), since: self.now(), cause, sent: None });
+        self.asks(to.clone(), cause, Vec::new());
         moved(State::EngineMigratingAway, No, MoveReason::Begins { to })
+    }
+
+    /// The host `to` is asked to get ready; the others of `asked` did not.
+    fn asks(&mut self, to: HostName, cause: Cause, asked: Vec<HostId>) {
+        let since = self.now();
+        self.moves.current = Some(Moving { to: Some(to), since, asked, cause, sent: None, down: None });
     }
 
     /// Why the VM cannot be moved now.
@@ -169,7 +175,7 @@ impl Step<'_> {
 
     fn target_of(&self, request: MigrationRequest) -> Result<HostName, NoMigration> {
         match request.to {
-            None => self.view.best_score.clone().map(|(host, _)| host).ok_or(NoMigration::NoFitHost),
+            None => self.targets().into_iter().next().map(|(host, _)| host).ok_or(NoMigration::NoFitHost),
             Some(id) if id == self.settings.host_id => Err(NoMigration::ToItself),
             Some(id) => self.unfit(id).map_or_else(|| Ok(self.host_named(id)), Err),
         }
@@ -213,7 +219,8 @@ impl Step<'_> {
         let cause = asked.map_or(Cause::Found, |request| Cause::Request { asked_at: request.asked_at });
         let to = id.map(|id| self.host_named(id));
         let now = self.now();
-        self.moves.current = Some(Moving { to, since: now, cause, sent: Some(now) });
+        self.moves.current =
+            Some(Moving { to, since: now, asked: Vec::new(), cause, sent: Some(now), down: None });
         Some(moved(State::EngineMigratingAway, No, MoveReason::Found))
     }
 
@@ -227,11 +234,11 @@ impl Step<'_> {
                 .is_some_and(|moving| moving.sent.is_some() || moving.cause.request().is_some())
     }
 
-    /// The state has lasted for longer than a migration may take.
+    /// The state has lasted for longer than a migration may take. Only that of a VM that is here can be called off.
     pub(super) fn migration_too_slow(&self, limit: u64) -> Option<Outcome> {
         let running = matches!(self.view.look.local.migration, Some(Migration::InProgress { .. }));
-        let known = self.view.look.local.vm() != VmState::Unknown;
-        (running && known && self.settings.policy.live_migration)
+        let here = self.view.look.local.vm() == VmState::Up;
+        (running && here && self.settings.policy.live_migration)
             .then_some(Act(Action::CancelMigration, Reason::Move(MoveReason::TooSlow { limit })))
     }
 
@@ -251,13 +258,14 @@ impl Step<'_> {
                 }
             };
         }
+        self.note_down();
         let Some(moving) = self.moves.current.clone() else {
             return moved(State::ReinitializeFSM, No, MoveReason::NotMigrating);
         };
         match (moving.sent, migration) {
             // Whatever the hypervisor says of a migration, a VM that is gone is not on its way any more. One that ended in
             // order has most likely arrived, and its hypervisor is about to say so.
-            (Some(sent), Some(Migration::InProgress { .. })) if self.is_gone(sent) => {
+            (Some(sent), Some(Migration::InProgress { .. })) if self.is_gone(&moving) => {
                 self.not_seen(&moving, sent)
             }
             (_, Some(Migration::InProgress { transferred, remaining })) => {
@@ -274,11 +282,22 @@ impl Step<'_> {
         }
     }
 
+    /// Takes note of since when the VM has been down here.
+    fn note_down(&mut self) {
+        let now = self.now();
+        let is_down = self.view.look.local.vm().is_down();
+        if let Some(moving) = &mut self.moves.current {
+            moving.down = is_down.then(|| moving.down.unwrap_or(now));
+        }
+    }
+
     /// The VM that was sent is here no more, and did not arrive elsewhere either.
-    fn is_gone(&self, sent: Secs) -> bool {
+    fn is_gone(&self, moving: &Moving) -> bool {
         match self.view.look.local.vm() {
             VmState::DownUnexpected => true,
-            VmState::Down | VmState::DownMissing => self.now().since(sent) > ARRIVES_WITHIN,
+            VmState::Down | VmState::DownMissing => {
+                moving.down.is_some_and(|since| self.now().since(since) > ARRIVES_WITHIN)
+            }
             VmState::Up | VmState::Unknown => false,
         }
     }
@@ -297,7 +316,7 @@ impl Step<'_> {
         if let Some(to) = &moving.to
             && self.view.witness == Witness::History
             && !self.view.alive.contains(&to.id)
-            && self.view.look.local.vm() != VmState::Unknown
+            && self.view.look.local.vm() == VmState::Up
         {
             let reason = MoveReason::TargetDied { to: to.clone() };
             return Act(Action::CancelMigration, Reason::Move(reason));
@@ -336,12 +355,11 @@ impl Step<'_> {
     /// The destination was asked to get ready.
     fn not_sent(&mut self, moving: &Moving) -> Outcome {
         let Some(to) = moving.to.clone() else { return self.move_failed(NoMigration::Vanished.to_string()) };
-        if let Some(why) = self.not_wanted(moving, &to) {
-            // Nothing was tried: this is no failure of the hypervisors.
-            let failures = self.moves.failures.clone();
-            self.end_move(Some(why.to_string()));
-            self.moves.failures = failures;
-            return moved(State::EngineUp, Delay, MoveReason::GivenUp { why });
+        if let Some(why) = self.not_wanted(moving) {
+            return self.given_up(why);
+        }
+        if let Some(why) = self.unfit(to.id) {
+            return self.goes_elsewhere(moving, &why).unwrap_or_else(|| self.given_up(why));
         }
         let ready = match &self.view.look.local.migrates {
             Migrates::Arranged => true,
@@ -358,22 +376,39 @@ impl Step<'_> {
             return moved(State::EngineMigratingAway, Delay, MoveReason::Asked { to, secs, limit });
         }
         let why = NoMigration::Unanswered { host: to, secs: limit };
+        if let Some(outcome) = self.goes_elsewhere(moving, &why) {
+            return outcome;
+        }
         self.end_move(Some(why.to_string()));
         let state = if moving.cause.request().is_some() { State::EngineUp } else { State::EngineStop };
         moved(state, Delay, MoveReason::GivenUp { why })
     }
 
+    /// It stays. Nothing was tried: this is no failure of the hypervisors.
+    fn given_up(&mut self, why: NoMigration) -> Outcome {
+        let failures = self.moves.failures.clone();
+        self.end_move(Some(why.to_string()));
+        self.moves.failures = failures;
+        moved(State::EngineUp, Delay, MoveReason::GivenUp { why })
+    }
+
+    /// The host that was asked does not take it: the next one is.
+    fn goes_elsewhere(&mut self, moving: &Moving, why: &NoMigration) -> Option<Outcome> {
+        let to = self.next_target(moving)?;
+        let mut asked = moving.asked.clone();
+        asked.extend(moving.to.as_ref().map(|to| to.id));
+        self.asks(to.clone(), moving.cause, asked);
+        Some(moved(State::EngineMigratingAway, No, MoveReason::Elsewhere { why: why.clone(), to }))
+    }
+
     /// Why the VM should not be sent any more, before it is.
-    fn not_wanted(&mut self, moving: &Moving, to: &HostName) -> Option<NoMigration> {
+    fn not_wanted(&mut self, moving: &Moving) -> Option<NoMigration> {
         let wanted = match moving.cause {
-            Cause::HandOver => self.hand_over_due().is_some(),
+            Cause::HandOver => self.hand_over_due(&[]).is_some(),
             Cause::Maintenance => self.view.look.local.maintenance,
             Cause::Request { .. } | Cause::Found => true,
         };
-        if !wanted {
-            return Some(NoMigration::NotNeeded);
-        }
-        self.not_well(moving.cause).or_else(|| self.unfit(to.id))
+        if wanted { self.not_well(moving.cause) } else { Some(NoMigration::NotNeeded) }
     }
 
     /// Where that host waits for the VM from here.

@@ -6,7 +6,7 @@
 //! host that took it then would cost the guest its life.
 
 use super::{Act, Outcome, Step, To};
-use crate::core::input::{Action, Migrates, RemoteBlock};
+use crate::core::input::{Action, Migrates, RemoteBlock, RemoteHost};
 use crate::core::liveness::Witness;
 use crate::core::move_reason::MoveReason;
 use crate::core::moves::Incoming;
@@ -49,17 +49,25 @@ impl Step<'_> {
         Some(Act(action, Reason::Move(MoveReason::GetsReady { from })))
     }
 
-    /// The live host that runs the VM and wants to send it here.
+    /// The live host that runs the VM and wants to send it here. As long as nobody can say who is alive, as after a boot of
+    /// this host, one counts that was seen to write its block: more is not needed to get ready.
     fn sender(&self) -> Option<HostName> {
         let own = self.settings.host_id;
-        let (id, block) = self.live_blocks().find(|(_, block)| {
+        let (view, history) = (&self.view, &self.core.history);
+        let writes = |host: &&RemoteHost| {
+            view.witness != Witness::History
+                && host.block.as_ref().is_some_and(|block| history.has_moved(host.id, block.host_ts))
+        };
+        let seen = view.look.hosts.iter().filter(writes);
+        let seen = seen.filter_map(|host| Some((host.id, host.block.as_ref()?)));
+        let (id, block) = self.live_blocks().chain(seen).find(|(_, block)| {
             block.migration_to == Some(own)
                 && block.engine.as_ref().is_some_and(|engine| engine.vm == VmState::Up)
         })?;
         Some(crate::core::View::host_name(id, &block.hostname))
     }
 
-    fn live_blocks(&self) -> impl Iterator<Item = (HostId, &RemoteBlock)> {
+    pub(super) fn live_blocks(&self) -> impl Iterator<Item = (HostId, &RemoteBlock)> {
         let alive = &self.view.alive;
         let live = self.view.look.hosts.iter().filter(|host| alive.contains(&host.id));
         live.filter_map(|host| Some((host.id, host.block.as_ref()?)))

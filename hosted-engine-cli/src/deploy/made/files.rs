@@ -74,19 +74,12 @@ impl Undo for MadeDirectory {
     }
 }
 
-impl Undo for MadeFile {
-    fn describe(&self) -> String {
-        format!("file {}", self.path.display())
-    }
-
-    fn describe_undo(&self) -> String {
-        match self.content {
-            Some(_) => "removed when it is as it was written".to_owned(),
-            None => "removed".to_owned(),
-        }
-    }
-
-    fn undo(&self, _: &World<'_>) -> Result<Undone, DeployError> {
+impl MadeFile {
+    /// Takes it back when it is still what was written.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn take_back(&self) -> Result<Undone, DeployError> {
         ha_config::atomic::remove_leftovers(&self.path)?;
         if let Some(content) = &self.content {
             match fs::read(&self.path) {
@@ -102,16 +95,29 @@ impl Undo for MadeFile {
     }
 }
 
-impl Undo for ChangedFile {
+impl Undo for MadeFile {
     fn describe(&self) -> String {
-        format!("changes in {}", self.path.display())
+        format!("file {}", self.path.display())
     }
 
     fn describe_undo(&self) -> String {
-        "its former text is written back when nobody changed it since".to_owned()
+        match self.content {
+            Some(_) => "removed when it is as it was written".to_owned(),
+            None => "removed".to_owned(),
+        }
     }
 
     fn undo(&self, _: &World<'_>) -> Result<Undone, DeployError> {
+        self.take_back()
+    }
+}
+
+impl ChangedFile {
+    /// Takes it back when it is still what was written.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn take_back(&self) -> Result<Undone, DeployError> {
         ha_config::atomic::remove_leftovers(&self.path)?;
         match fs::read_to_string(&self.path) {
             Ok(now) if now == self.before => Ok(Undone::Absent),
@@ -126,6 +132,20 @@ impl Undo for ChangedFile {
             Ok(_) => Ok(Undone::LeftAlone("somebody changed it since".to_owned())),
             Err(error) => absent_or(error, "read", &self.path),
         }
+    }
+}
+
+impl Undo for ChangedFile {
+    fn describe(&self) -> String {
+        format!("changes in {}", self.path.display())
+    }
+
+    fn describe_undo(&self) -> String {
+        "its former text is written back when nobody changed it since".to_owned()
+    }
+
+    fn undo(&self, _: &World<'_>) -> Result<Undone, DeployError> {
+        self.take_back()
     }
 }
 

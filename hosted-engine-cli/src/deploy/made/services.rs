@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use broker_api::BrokerClient;
-use ha_config::Paths;
+use ha_config::{HostedEngineConf, Paths};
 use sanlock_client::{Client, RemoveOptions};
 use serde::{Deserialize, Serialize};
 
@@ -133,11 +133,11 @@ impl Undo for JoinedLockspaces {
         "given up in order".to_owned()
     }
 
-    /// Through the broker, which would take them again otherwise; where it is gone, of the lock manager itself. A lockspace
-    /// in which something still holds a lease is not left: that would kill the holder.
+    /// Through the broker, which would take them again otherwise. Leaving the storage domain's lockspace ends a VM under it:
+    /// where one runs, or where nobody knows, the lock manager is asked itself, and refuses while something holds a lease.
     fn undo(&self, world: &World<'_>) -> Result<Undone, DeployError> {
         let broker = BrokerClient::new(world.paths.broker_socket());
-        if world.paths.broker_socket().exists() {
+        if world.paths.broker_socket().exists() && vm_is_away(world) {
             let left = asked(async {
                 broker.release_host_id().await?;
                 broker.stop_domain_monitor().await
@@ -150,6 +150,17 @@ impl Undo for JoinedLockspaces {
     }
 }
 
+/// Whether it is known that the engine VM does not run on this host.
+fn vm_is_away(world: &World<'_>) -> bool {
+    let Ok(conf) = HostedEngineConf::load(world.paths) else { return false };
+    // In a runtime from the beginning, for adapters that watch the VM.
+    asked(async {
+        let Ok(vm) = (world.open_vm)(&conf) else { return false };
+        vm.status().await.is_ok_and(|status| !status.exists())
+    })
+    .unwrap_or(false)
+}
+
 impl JoinedLockspaces {
     fn leave(&self, paths: &Paths) -> Result<Undone, DeployError> {
         let client = Client::new(paths.sanlock_socket());
@@ -159,12 +170,17 @@ impl JoinedLockspaces {
         let mut undone = Undone::Absent;
         for record in all {
             let name = record.lockspace.name.as_str();
-            if record.lockspace.host_id != u64::from(self.host_id) || (name != LOCKSPACE_NAME && name != domain) {
+            if record.lockspace.host_id != u64::from(self.host_id)
+                || (name != LOCKSPACE_NAME && name != domain)
+            {
                 continue;
             }
             let options = RemoveOptions { is_async: false, unused: true };
             client.remove_lockspace(&record.lockspace, options).map_err(|error| {
-                DeployError::Refused(format!("cannot leave the lockspace {name}: {error}"))
+                DeployError::Refused(format!(
+                    "cannot leave the lockspace {name}: {error}. If the engine VM runs on this host, move it away first \
+                     (hosted-engine --migrate-vm) or shut it down"
+                ))
             })?;
             undone = Undone::TakenBack;
         }

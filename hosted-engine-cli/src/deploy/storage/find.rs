@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use ha_config::KeyValueFile;
@@ -135,9 +134,8 @@ impl Hosts {
     pub fn of_domain(domain: &Path) -> Result<Self, SetupError> {
         let [metadata, lockspace] = [METADATA, LOCKSPACE].map(|name| domain.join("ha_agent").join(name));
         for path in [&metadata, &lockspace] {
-            match fs::metadata(path) {
-                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
-                other => drop(other.map_err(io("look at", path))?),
+            if !path.try_exists().map_err(io("look at", path))? {
+                return Ok(Self::default());
             }
         }
         Self::read(&metadata, &lockspace)

@@ -6,6 +6,7 @@
 //! | block | this program, through LVM | iSCSI, Fibre Channel, without VDSM |
 //! | vdsm | VDSM, by its verbs | hosts that VDSM manages |
 
+pub mod block;
 pub mod conf;
 pub mod files;
 pub mod find;
@@ -19,11 +20,12 @@ pub mod vdsm;
 use std::path::PathBuf;
 
 use ha_config::ha_toml::Hypervisor;
+use ha_config::HostedEngineConf;
 use uuid::Uuid;
 
 pub use steps::{Connect, MakeDomain, ShareConfiguration, WriteLeases};
 
-use super::{DeployError, Job, Request, StorageKind, World};
+use super::{DeployError, Job, Request, StorageKind, Tools, World};
 
 /// What a volume of the cluster is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -116,13 +118,57 @@ pub trait Backend {
     fn complete(&self, job: &mut Job<'_>) -> Result<(), DeployError>;
 }
 
+/// Mounts or activates the storage of a deployed host without VDSM; false when it was there already.
+///
+/// # Errors
+/// What stands in the way.
+pub fn attach(conf: &HostedEngineConf, tools: &dyn Tools) -> Result<bool, DeployError> {
+    if conf.domain_type()?.is_block() {
+        return block::bring_up(conf, tools);
+    }
+    files::attach(conf, tools)
+}
+
+/// Makes the storage of a deployment under way usable again after a restart of the host.
+///
+/// # Errors
+/// What stands in the way.
+pub fn must_be_connected(world: &World<'_>) -> Result<(), DeployError> {
+    let storage = match world.request {
+        Request::FirstHost(first) => &first.storage,
+        Request::FurtherHost(further) => &further.storage,
+    };
+    if world.request.hypervisor() == Hypervisor::Vdsm {
+        return vdsm::attach(world);
+    }
+    match storage.kind {
+        StorageKind::Iscsi | StorageKind::Fc => block::must_be_connected(world),
+        StorageKind::Nfs
+        | StorageKind::Nfs3
+        | StorageKind::Nfs4
+        | StorageKind::Glusterfs
+        | StorageKind::Directory => files::must_be_connected(world),
+    }
+}
+
+/// The opposite; false when there is nothing to do.
+///
+/// # Errors
+/// What stands in the way.
+pub fn detach(conf: &HostedEngineConf, tools: &dyn Tools) -> Result<bool, DeployError> {
+    if conf.domain_type()?.is_block() {
+        return block::take_down(conf, tools);
+    }
+    files::detach(conf, tools)
+}
+
 /// The backend for a deployment's storage.
 pub fn backend(request: &Request) -> Box<dyn Backend> {
-    let (hypervisor, storage) = match request {
-        Request::FirstHost(first) => (first.hypervisor, &first.storage),
-        Request::FurtherHost(further) => (further.hypervisor, &further.storage),
+    let storage = match request {
+        Request::FirstHost(first) => &first.storage,
+        Request::FurtherHost(further) => &further.storage,
     };
-    match hypervisor {
+    match request.hypervisor() {
         Hypervisor::Vdsm => return Box::new(vdsm::Vdsm),
         Hypervisor::Qemu | Hypervisor::Libvirt => {}
     }
@@ -131,9 +177,7 @@ pub fn backend(request: &Request) -> Box<dyn Backend> {
         | StorageKind::Nfs3
         | StorageKind::Nfs4
         | StorageKind::Glusterfs
-        | StorageKind::Directory
-        // Refuses to connect to these.
-        | StorageKind::Iscsi
-        | StorageKind::Fc => Box::new(files::Files),
+        | StorageKind::Directory => Box::new(files::Files),
+        StorageKind::Iscsi | StorageKind::Fc => Box::new(block::Block),
     }
 }

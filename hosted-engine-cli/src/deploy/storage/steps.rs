@@ -1,10 +1,12 @@
 //! The steps that every kind of storage has.
 
 use clock::{Clock as _, SystemClock};
+use ha_config::hosted_engine::VM_LEASE_OFFSET;
 use ha_config::{HaToml, conf_archive};
 
 use super::{Role, conf, files};
-use crate::deploy::{DeployError, FirstHost, Job, Request, Step, StepId, StorageKind, World};
+use crate::deploy::preflight::{self, Severity};
+use crate::deploy::{DeployError, FirstHost, Job, Request, Step, StepId, Storage, StorageKind, World};
 use crate::setup::volume::MIB;
 use crate::setup::{ClusterConf, LOCKSPACE_NAME, Leases, SetupError, VmSpec, grid_for};
 use crate::shared_file::SharedFile;
@@ -51,10 +53,30 @@ impl Step for Connect {
         let backend = super::backend(job.world.request);
         backend.connect(job)?;
         match job.world.request {
-            Request::FirstHost(_) => Ok(()),
+            Request::FirstHost(first) => is_usable(&job.world, &first.storage),
             Request::FurtherHost(_) => backend.prepare(job),
         }
     }
+}
+
+/// What pre-flight could not ask before the storage was connected.
+fn is_usable(world: &World<'_>, storage: &Storage) -> Result<(), DeployError> {
+    match storage.kind {
+        // Asked in pre-flight already, or without files.
+        StorageKind::Directory | StorageKind::Iscsi | StorageKind::Fc => return Ok(()),
+        StorageKind::Nfs | StorageKind::Nfs3 | StorageKind::Nfs4 | StorageKind::Glusterfs => {}
+    }
+    let found = preflight::connected_storage(world, &files::target(world.paths, storage));
+    let (blockers, others): (Vec<_>, Vec<_>) =
+        found.iter().partition(|finding| finding.severity == Severity::Blocker);
+    for finding in others {
+        world.report.warning(&finding.to_string());
+    }
+    if blockers.is_empty() {
+        return Ok(());
+    }
+    let blockers: Vec<String> = blockers.iter().map(ToString::to_string).collect();
+    Err(DeployError::Refused(blockers.join("\n")))
 }
 
 impl Step for MakeDomain {
@@ -140,8 +162,14 @@ fn cluster_conf(world: &World<'_>, first: &FirstHost) -> Result<ClusterConf, Dep
         StorageKind::Nfs | StorageKind::Nfs3 | StorageKind::Nfs4 => files::nfs_version(world)?,
         StorageKind::Glusterfs | StorageKind::Iscsi | StorageKind::Fc | StorageKind::Directory => None,
     };
+    let mut hosted_engine_conf = conf::hosted_engine_conf(first, version.as_deref());
+    // A file of its own starts with it; among others it has a place.
+    let lease = super::backend(world.request).vm_lease(world)?.offset;
+    if lease > 0 {
+        hosted_engine_conf.extend([VM_LEASE_OFFSET, "=", &lease.to_string(), "\n"]);
+    }
     Ok(ClusterConf {
-        hosted_engine_conf: conf::hosted_engine_conf(first, version.as_deref()),
+        hosted_engine_conf,
         vm_conf: vm_conf(world, first)?,
         broker_conf: include_str!("../../../../etc/broker.conf").to_owned(),
         ha_toml: first.ha_toml.clone(),

@@ -5,8 +5,8 @@ use ha_config::Paths;
 use crate::cli::OpenVm;
 use crate::deploy::services::{ServiceState, Services};
 use crate::deploy::{
-    Boot, BridgeOrigin, DeployError, Engine, Family, FirstHost, HostIdentity, Ids, Network, Request, Secrets,
-    Step, Storage, StorageKind, Tools, Vm, World,
+    Boot, BridgeOrigin, DeployError, Engine, Family, FirstHost, Hands, HostIdentity, Ids, Network, Request,
+    Secrets, Step, Storage, StorageKind, Tools, Vm, World,
 };
 use crate::setup::Report;
 
@@ -60,7 +60,9 @@ pub(crate) struct Site {
 
 impl Site {
     pub fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        // In memory where that can be had: the tests make many domains.
+        let memory = std::path::Path::new("/dev/shm");
+        let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
         std::fs::create_dir_all(dir.path().join("srv/he")).unwrap();
         let paths = Paths::new(dir.path());
         let open_vm: Box<OpenVm> = Box::new(|_| anyhow::bail!("no VM is started here"));
@@ -82,6 +84,11 @@ impl Site {
             services: &NoServices,
             open_vm: self.open_vm.as_ref(),
         }
+    }
+
+    pub fn hands<'a>(&'a self, tools: &'a dyn Tools, report: &'a dyn Report) -> Hands<'a> {
+        let open_vm = self.open_vm.as_ref();
+        Hands { paths: &self.paths, tools, report, services: &NoServices, open_vm }
     }
 
     /// The storage's steps of a first host.

@@ -5,7 +5,8 @@ pub mod network;
 use std::time::Duration;
 
 use clock::{Clock as _, SystemClock};
-use ha_config::{HaToml, HostedEngineConf};
+use ha_config::ha_toml::Hypervisor;
+use ha_config::{HaToml, HostedEngineConf, Paths};
 use vdsm_client::{CallError, Client};
 
 use super::services_steps::asked;
@@ -17,6 +18,12 @@ const TASK: Duration = Duration::from_hours(1);
 const FIRST: Duration = Duration::from_millis(10);
 /// Longest pause between two looks at a task.
 const LONGEST: Duration = Duration::from_secs(1);
+
+/// Who runs VMs on a host on which nothing says so yet: VDSM where it is installed, which its certificate tells. The
+/// cluster's own word counts as soon as it can be read.
+pub fn hypervisor_here(paths: &Paths) -> Hypervisor {
+    if paths.vdsm_cert().exists() { Hypervisor::Vdsm } else { Hypervisor::default() }
+}
 
 /// Asks VDSM something. It is found by the cluster's ha.toml, of a further host by this host's own.
 ///

@@ -129,10 +129,11 @@ impl Drop for LeaseWatch {
 }
 
 fn resource(conf: &HostedEngineConf) -> anyhow::Result<Resource> {
+    let (path, offset) = conf.vm_lease_place()?;
     Ok(Resource {
         lockspace: LockspaceName::new(conf.sd_uuid()?)?,
         name: ResourceName::new(conf.vm_lease_name()?)?,
-        disks: vec![Disk { path: DiskPath::new(conf.vm_lease_path()?)?, offset: 0 }],
+        disks: vec![Disk { path: DiskPath::new(path)?, offset }],
     })
 }
 

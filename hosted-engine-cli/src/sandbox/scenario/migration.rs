@@ -71,7 +71,7 @@ impl Script for LoseAnEnd {
 fn awaiting(stage: &Stage<'_>) -> anyhow::Result<Host> {
     let found = shell::wait_for(READY, Duration::from_millis(5), || {
         let qemus = stage.cluster.qemus();
-        let waiting = qemus.iter().find(|(_, qemu)| Guest::of(qemu) == Guest::Awaited);
+        let waiting = qemus.iter().find(|(_, qemu)| Guest::of(qemu) == Some(Guest::Awaited));
         Ok(waiting.map(|(HostNumber(number), _)| *number))
     })?;
     let number =

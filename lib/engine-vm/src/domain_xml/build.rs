@@ -26,6 +26,7 @@ pub(super) fn domain(vm: &VmConf, place: &Place<'_>) -> Result<Element, VmError>
     let disks = disk::disks(vm, place, is_q35(machine))?;
     let firmware = Firmware::of(vm, is_q35(machine))?;
     let lease = place.lease.map_or_else(|| lease_of(vm, place, &disks), |lease| Ok(lease.clone()))?;
+    let ends_on_reboot = vm.ends_on_reboot().map_err(|error| of_config(&error))?;
     let mut domain = element("domain").with("type", if place.is_emulated { "qemu" } else { "kvm" });
     if place.dialect == Dialect::Vdsm {
         domain =
@@ -40,6 +41,7 @@ pub(super) fn domain(vm: &VmConf, place: &Place<'_>) -> Result<Element, VmError>
         .with_child(vcpu(vm)?)
         .with_children((place.dialect == Dialect::Vdsm).then(|| sysinfo(id)))
         .with_child(clock())
+        .with_children(ends_on_reboot.then(|| element("on_reboot").with_text("destroy")))
         .with_child(
             element("features")
                 .with_child(element("acpi"))
@@ -88,10 +90,10 @@ fn lease_of(vm: &VmConf, place: &Place<'_>, disks: &[Disk]) -> Result<Lease, VmE
     };
     let target = match place.dialect {
         Dialect::Vdsm => LeaseTarget::FoundByVdsm,
-        Dialect::Libvirt => LeaseTarget::At {
-            path: place.conf.vm_lease_path().map_err(|error| of_config(&error))?,
-            offset: 0,
-        },
+        Dialect::Libvirt => {
+            let (path, offset) = place.conf.vm_lease_place().map_err(|error| of_config(&error))?;
+            LeaseTarget::At { path, offset }
+        }
     };
     Ok(Lease { key: volume.id.clone(), lockspace: volume.domain.clone(), target })
 }

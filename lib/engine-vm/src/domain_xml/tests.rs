@@ -78,6 +78,20 @@ fn uefi_tpm_and_numa_are_as_the_engine_writes_them() {
 }
 
 #[test]
+fn a_first_start_boots_from_its_disc_and_ends_when_the_guest_restarts() {
+    let first = VM.replace("path:,device:cdrom", "path:/iso/os.iso,bootOrder:1,device:cdrom");
+    for dialect in [Dialect::Vdsm, Dialect::Libvirt] {
+        let xml = made(&format!("{first}onReboot=destroy\n"), dialect).unwrap();
+        assert!(xml.contains("<on_reboot>destroy</on_reboot>"), "{xml}");
+        let drive = xml.split("<disk ").find(|disk| disk.contains("device=\"cdrom\"")).unwrap();
+        assert!(drive.contains("<source file=\"/iso/os.iso\""), "{drive}");
+        assert!(drive.contains("<boot order=\"1\"/>") && drive.contains("<readonly/>"), "{drive}");
+    }
+    let error = refused(&format!("{VM}onReboot=x\n"));
+    assert!(error.contains("onReboot") && error.contains("restart or destroy"), "{error}");
+}
+
+#[test]
 fn wrong_firmware_tpm_and_numa_are_refused_by_name() {
     for line in ["firmware=bios", "tpm=maybe", "numa=0-3", "numa=0-3@x", "numa=3-0@4096", "numa=0-16@4096"] {
         let error = refused(&modern(line));

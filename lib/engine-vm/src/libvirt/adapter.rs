@@ -6,7 +6,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ha_config::{HaToml, HostedEngineConf};
 use tokio::sync::{broadcast, mpsc};
-use tokio::task::JoinHandle;
 use virt::domain::Domain;
 
 use super::follow;
@@ -15,6 +14,7 @@ use super::look::{Inner, Shared};
 use super::protection::in_background;
 use super::settings::LibvirtSettings;
 use super::sys::{Listener, Told};
+use crate::follower::Follower;
 use crate::outlook;
 use crate::port::{
     ConsoleAddress, ConsoleKind, CpuUse, EngineVm, LeaseOutlook, MigrationProgress, MigrationTarget,
@@ -30,7 +30,7 @@ const EVENT_BACKLOG: usize = 64;
 pub struct LibvirtVm {
     inner: Shared,
     /// Follows libvirt's events and tells ours. The operator's command asks and goes: it has none.
-    follower: Option<JoinHandle<()>>,
+    _follower: Option<Follower>,
 }
 
 impl LibvirtVm {
@@ -39,7 +39,7 @@ impl LibvirtVm {
     pub fn new(settings: LibvirtSettings) -> Self {
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
         match settings.role {
-            QmpRole::Cli => Self { inner: Arc::new(Inner::new(settings, None, events)), follower: None },
+            QmpRole::Cli => Self { inner: Arc::new(Inner::new(settings, None, events)), _follower: None },
             QmpRole::Agent | QmpRole::Broker => {
                 let (sender, told) = mpsc::unbounded_channel();
                 let listener: Listener = Arc::new(move |event: Told| {
@@ -47,8 +47,8 @@ impl LibvirtVm {
                     let _ = sender.send(event);
                 });
                 let inner = Arc::new(Inner::new(settings, Some(listener), events));
-                let follower = Some(tokio::spawn(follow::follow(inner.clone(), told)));
-                Self { inner, follower }
+                let follower = Some(Follower::start(follow::follow(inner.clone(), told)));
+                Self { inner, _follower: follower }
             }
         }
     }
@@ -59,14 +59,6 @@ impl LibvirtVm {
     /// [`VmError::Config`] with the file, the key and its value.
     pub fn from_config(conf: &HostedEngineConf, toml: &HaToml, role: QmpRole) -> Result<Self, VmError> {
         Ok(Self::new(LibvirtSettings::from_config(conf, toml, role)?))
-    }
-}
-
-impl Drop for LibvirtVm {
-    fn drop(&mut self) {
-        if let Some(follower) = &self.follower {
-            follower.abort();
-        }
     }
 }
 

@@ -166,12 +166,8 @@ impl Inner {
                 .ok_or_else(|| failed(PASSWORD, "it would be valid for longer than there are dates"))?;
             let xml = graphics.with_password(password, &until);
             let update = move |domain: &Domain| domain.update_device_flags(&xml, c::VIR_DOMAIN_AFFECT_LIVE);
-            self.command(PASSWORD, QUESTION, update).await.map_err(|error| match error {
-                VmError::Failed { action, detail } => {
-                    VmError::Failed { action, detail: detail.replace(password, "…") }
-                }
-                other => other,
-            })?;
+            let set = self.command(PASSWORD, QUESTION, update).await;
+            set.map_err(|error| error.without(password))?;
         }
         Ok(())
     }

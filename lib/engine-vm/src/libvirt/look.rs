@@ -16,7 +16,7 @@ use super::settings::LibvirtSettings;
 use super::sys::{Job, Listener, job};
 use crate::lease::LeaseOwner;
 use crate::outlook::OwnerWatch;
-use crate::port::{LeaseHolding, VmActivity, VmError, VmEvent, VmExit, VmStatus};
+use crate::port::{LeaseHolding, MigrationProgress, VmActivity, VmError, VmEvent, VmExit, VmStatus};
 
 /// A lease that seems lost is looked at so often again before it is called lost: libvirt learns a little later than
 /// sanlock that a guest went on, stood still or ended, and the other way round.
@@ -72,7 +72,21 @@ pub(super) struct Life {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Migration {
     UnderWay,
+    Done,
     Failed(String),
+}
+
+impl Migration {
+    /// How it goes once the domain is here no more, whose end libvirt tells as `exit`, if it did already.
+    pub fn without_domain(begun: Option<Self>, exit: Option<&VmExit>) -> MigrationProgress {
+        match (exit, begun) {
+            (Some(VmExit::MigratedAway), _) | (_, Some(Self::Done)) => MigrationProgress::Completed,
+            (_, Some(Self::Failed(detail))) => MigrationProgress::Failed { detail },
+            // The daemon's answer, which is about to come, tells more than a domain that is gone.
+            (_, Some(Self::UnderWay)) => MigrationProgress::Active { transferred: 0, remaining: 0 },
+            (_, None) => MigrationProgress::None,
+        }
+    }
 }
 
 /// The domain, as libvirt describes it.

@@ -10,7 +10,7 @@ use virt::sys as c;
 use super::link::{QUESTION, Trouble};
 use super::look::{Inner, Migration, Seen, Shared, failed};
 use super::sys::abort_job;
-use crate::port::{LeaseHolding, MigrationProgress, MigrationTarget, VmActivity, VmError, VmEvent, VmExit};
+use crate::port::{LeaseHolding, MigrationProgress, MigrationTarget, VmActivity, VmError, VmEvent};
 
 const MIGRATE: &str = "migrate";
 /// Longer than any guest takes. The agent gives up earlier.
@@ -106,7 +106,7 @@ impl Inner {
             self.memory().migration = Some(Migration::Failed(detail.clone()));
             self.tell(VmEvent::Changed(VmActivity::Up));
         } else {
-            self.memory().migration = None;
+            self.memory().migration = Some(Migration::Done);
         }
         failure.map_or(Ok(()), Err)
     }
@@ -139,23 +139,23 @@ impl Inner {
         let seen = self.see().await.map_err(|trouble| trouble.to_error("tell how the migration goes"))?;
         let begun = self.memory().migration.clone();
         let Some(seen) = seen else {
-            return Ok(match (self.exit().await, begun) {
-                (Some(VmExit::MigratedAway), _) => MigrationProgress::Completed,
-                (_, Some(Migration::Failed(detail))) => MigrationProgress::Failed { detail },
-                _ => MigrationProgress::None,
-            });
+            return Ok(Migration::without_domain(begun, self.exit().await.as_ref()));
         };
         let active = |seen: &Seen| MigrationProgress::Active {
             transferred: seen.job.processed,
             remaining: seen.job.remaining,
         };
+        if begun == Some(Migration::Done) {
+            // It came back since.
+            self.memory().migration = None;
+        }
         let is_arriving =
             seen.activity(self.notes.read(), self.has_run()) == VmActivity::MigrationDestination;
         Ok(match begun {
             _ if seen.is_leaving() || is_arriving => active(&seen),
             Some(Migration::UnderWay) => active(&seen),
             Some(Migration::Failed(detail)) => MigrationProgress::Failed { detail },
-            None => MigrationProgress::None,
+            Some(Migration::Done) | None => MigrationProgress::None,
         })
     }
 }
@@ -163,6 +163,21 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::port::VmExit;
+
+    #[test]
+    fn a_domain_that_left_has_arrived_as_soon_as_anybody_says_so() {
+        let told = |begun, exit: Option<VmExit>| Migration::without_domain(begun, exit.as_ref());
+        let left = Some(VmExit::MigratedAway);
+        assert_eq!(told(Some(Migration::UnderWay), left.clone()), MigrationProgress::Completed);
+        assert_eq!(told(None, left), MigrationProgress::Completed);
+        // The daemon answered before its event was heard.
+        assert_eq!(told(Some(Migration::Done), None), MigrationProgress::Completed);
+        // Neither was heard yet: it is not over for this host.
+        let waits = MigrationProgress::Active { transferred: 0, remaining: 0 };
+        assert_eq!(told(Some(Migration::UnderWay), None), waits);
+        assert_eq!(told(None, None), MigrationProgress::None);
+    }
 
     #[test]
     fn only_daemons_of_other_hosts_are_targets() {

@@ -8,14 +8,13 @@ use async_trait::async_trait;
 use ha_config::{HaToml, HostedEngineConf, Paths};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, Notify, broadcast};
-use tokio::task::JoinHandle;
 
 use super::launch::LaunchMode;
 use super::look::{Inner, Shared, blocking, failed};
-
 use super::run_dir::{QmpRole, RunDir, SERIAL_SOCKET};
 use super::settings::QemuSettings;
 use super::watch;
+use crate::follower::Follower;
 use crate::lease::{LeaseError, LeaseSpec};
 use crate::outlook::{self, OwnerWatch};
 use crate::port::{
@@ -32,7 +31,7 @@ const EVENT_BACKLOG: usize = 64;
 pub struct QemuVm {
     inner: Shared,
     /// Follows the VM and tells its events. The operator's command asks and goes: it has none.
-    watcher: Option<JoinHandle<()>>,
+    _watcher: Option<Follower>,
 }
 
 impl QemuVm {
@@ -49,10 +48,10 @@ impl QemuVm {
             owner: OwnerWatch::default(),
         });
         let watcher = match role {
-            QmpRole::Agent | QmpRole::Broker => Some(tokio::spawn(watch::follow(inner.clone()))),
+            QmpRole::Agent | QmpRole::Broker => Some(Follower::start(watch::follow(inner.clone()))),
             QmpRole::Cli => None,
         };
-        Self { inner, watcher }
+        Self { inner, _watcher: watcher }
     }
 
     /// An adapter for this host's configuration.
@@ -63,14 +62,6 @@ impl QemuVm {
         role: QmpRole,
     ) -> Result<Self, VmError> {
         Ok(Self::new(QemuSettings::from_config(paths, conf, toml, role)?))
-    }
-}
-
-impl Drop for QemuVm {
-    fn drop(&mut self) {
-        if let Some(watcher) = &self.watcher {
-            watcher.abort();
-        }
     }
 }
 
@@ -175,8 +166,9 @@ impl EngineVm for QemuVm {
         let time = format!("+{}", valid.as_secs().max(1));
         let protocol = "vnc";
         self.inner.command(action, "expire_password", json!({"protocol": protocol, "time": time})).await?;
-        let password = json!({"protocol": protocol, "password": password, "connected": "keep"});
-        self.inner.command(action, "set_password", password).await.map(drop)
+        let arguments = json!({"protocol": protocol, "password": password, "connected": "keep"});
+        let set = self.inner.command(action, "set_password", arguments).await;
+        set.map(drop).map_err(|error| error.without(password))
     }
 
     async fn console(&self, kind: ConsoleKind) -> Result<ConsoleAddress, VmError> {

@@ -64,6 +64,9 @@ pub fn arguments(machine: &Machine, launch: &Launch) -> Result<Vec<String>, Mach
     args.put("-smbios", smbios(machine)?);
     args.put("-rtc", "base=utc");
     args.put("-boot", "strict=on");
+    if machine.ends_on_reboot {
+        args.put("-action", "reboot=shutdown");
+    }
     args.put("-msg", "timestamp=on");
     sandbox(&mut args, launch)?;
     monitors(&mut args);
@@ -177,16 +180,20 @@ fn disks(args: &mut Args, machine: &Machine) -> Result<(), MachineError> {
         args.json("-device", &json!({"driver": "virtio-scsi-pci", "id": "scsi0"}));
     }
     for (index, disk) in machine.disks.iter().enumerate() {
-        args.json("-blockdev", &blockdev(index, disk)?);
+        if let Some(node) = blockdev(index, disk)? {
+            args.json("-blockdev", &node);
+        }
         args.json("-device", &disk_device(index, disk)?);
     }
     Ok(())
 }
 
-fn blockdev(index: usize, disk: &Disk) -> Result<Value, MachineError> {
+/// `None` for a drive without a disc.
+fn blockdev(index: usize, disk: &Disk) -> Result<Option<Value>, MachineError> {
     let (driver, aio) = match disk.source {
         DiskSource::File => ("file", "threads"),
         DiskSource::BlockDevice => ("host_device", "native"),
+        DiskSource::Empty => return Ok(None),
     };
     let format = match disk.format {
         DiskFormat::Raw => "raw",
@@ -205,13 +212,13 @@ fn blockdev(index: usize, disk: &Disk) -> Result<Value, MachineError> {
     if !disk.is_read_only {
         file["discard"] = json!("unmap");
     }
-    Ok(json!({
+    Ok(Some(json!({
         "driver": format,
         "node-name": format!("disk{index}"),
         "read-only": disk.is_read_only,
         "cache": cache,
         "file": file,
-    }))
+    })))
 }
 
 fn disk_device(index: usize, disk: &Disk) -> Result<Value, MachineError> {
@@ -225,11 +232,15 @@ fn disk_device(index: usize, disk: &Disk) -> Result<Value, MachineError> {
     let mut device = json!({
         "driver": driver,
         "id": format!("drive{index}"),
-        "drive": format!("disk{index}"),
-        // A guest that sees an I/O error may remount read-only or worse; one that is stopped goes on later.
-        "rerror": "stop",
-        "werror": "stop",
     });
+    if disk.source != DiskSource::Empty {
+        device["drive"] = json!(format!("disk{index}"));
+    }
+    if !disk.is_cdrom {
+        // A guest that sees an I/O error may remount read-only or worse; one that is stopped goes on later.
+        device["rerror"] = json!("stop");
+        device["werror"] = json!("stop");
+    }
     if disk.bus == DiskBus::Scsi {
         device["bus"] = json!("scsi0.0");
     }

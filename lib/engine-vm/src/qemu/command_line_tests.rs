@@ -36,6 +36,7 @@ fn machine() -> Machine {
         }],
         vnc: Some(Vnc { listen: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 5900 }),
         serial_log: false,
+        ends_on_reboot: false,
         direct_boot: None,
     }
 }
@@ -129,6 +130,35 @@ fn golden_arguments_of_a_guest_that_arrives() {
     assert!(values(&args, "-chardev").iter().any(|c| c.ends_with("logfile=serial.log,logappend=off")));
     assert_eq!(args[args.len() - 3..], ["-S", "-d", "guest_errors"]);
     assert!(!args.contains(&"-vnc".to_owned()));
+}
+
+#[test]
+fn an_installation_boots_from_its_disc_and_ends_when_the_guest_restarts() {
+    let mut machine = machine();
+    machine.ends_on_reboot = true;
+    let drive = |path: &str, source, order| Disk {
+        path: path.into(),
+        source,
+        bus: DiskBus::Ide,
+        is_cdrom: true,
+        is_read_only: true,
+        serial: None,
+        boot_order: order,
+        ..machine.disks[0].clone()
+    };
+    let (full, empty) = (drive("/os.iso", DiskSource::File, Some(1)), drive("", DiskSource::Empty, None));
+    machine.disks = vec![full, empty];
+    let args = arguments(&machine, &launch()).unwrap();
+    assert_eq!(values(&args, "-action"), ["reboot=shutdown"]);
+    assert_eq!(values(&args, "-blockdev").len(), 1, "none for the drive without a disc");
+    let drives: Vec<_> = values(&args, "-device").into_iter().filter(|d| d.contains("ide-cd")).collect();
+    assert_eq!(
+        drives,
+        [
+            r#"{"driver":"ide-cd","id":"drive0","drive":"disk0","bootindex":1}"#,
+            r#"{"driver":"ide-cd","id":"drive1"}"#
+        ]
+    );
 }
 
 #[test]

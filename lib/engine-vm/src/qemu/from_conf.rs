@@ -44,7 +44,7 @@ pub fn machine_from_conf(
     let mut has_vnc = matches!(vm.display(), Some("vnc"));
     for device in vm.devices() {
         match (device.kind(), device.device()) {
-            (Some("disk"), _) => disks.extend(host.disk(device)?),
+            (Some("disk"), _) => disks.push(host.disk(device)?),
             (Some("interface"), _) => nics.push(host.nic(device)?),
             // SPICE consoles are reached as VNC here; the rest is made as this adapter needs it.
             (Some("graphics"), _) => has_vnc = true,
@@ -84,6 +84,7 @@ pub fn machine_from_conf(
         nics,
         vnc: has_vnc.then_some(Vnc { listen: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 5900 }),
         serial_log: vm.get("serialLog").is_some_and(|value| value.eq_ignore_ascii_case("true")),
+        ends_on_reboot: vm.ends_on_reboot().map_err(unusable)?,
         direct_boot: vm.kernel().map(|kernel| DirectBoot {
             kernel: host.path(kernel),
             initrd: vm.initrd().map(|initrd| host.path(initrd)),
@@ -122,7 +123,7 @@ impl Host<'_> {
         config(format!("{}: devices={device}: {detail}", self.vm.path().display()))
     }
 
-    fn disk(&self, device: &Device) -> Result<Option<Disk>, VmError> {
+    fn disk(&self, device: &Device) -> Result<Disk, VmError> {
         let is_cdrom = device.device() == Some("cdrom");
         let volume = device.text("imageID").zip(device.text("volumeID"));
         let path = match (device.text("path"), volume) {
@@ -131,8 +132,7 @@ impl Host<'_> {
                 let path = self.conf.volume_path(image, volume).map_err(|e| config(e.to_string()))?;
                 std::path::absolute(&path).unwrap_or(path)
             }
-            // A CD drive without a disc: the guest does not miss it.
-            (None, None) if is_cdrom => return Ok(None),
+            (None, None) if is_cdrom => PathBuf::new(),
             (None, None) => {
                 return Err(self.wrong(device, "a disk needs path:, or imageID: and volumeID:"));
             }
@@ -149,17 +149,21 @@ impl Host<'_> {
             Some("cow" | "qcow2") => DiskFormat::Qcow2,
             Some(_) => return Err(self.wrong(device, "format: must be raw or cow")),
         };
-        let is_block = std::fs::metadata(&path).is_ok_and(|data| data.file_type().is_block_device());
-        Ok(Some(Disk {
+        let source = match std::fs::metadata(&path) {
+            _ if path.as_os_str().is_empty() => DiskSource::Empty,
+            Ok(data) if data.file_type().is_block_device() => DiskSource::BlockDevice,
+            Ok(_) | Err(_) => DiskSource::File,
+        };
+        Ok(Disk {
             path,
-            source: if is_block { DiskSource::BlockDevice } else { DiskSource::File },
+            source,
             format,
             bus,
             is_cdrom,
             is_read_only: is_cdrom || device.text("readonly") == Some("true"),
             serial: device.text("serial").or_else(|| device.text("imageID")).map(ToOwned::to_owned),
             boot_order: device.boot_order(),
-        }))
+        })
     }
 
     fn nic(&self, device: &Device) -> Result<Nic, VmError> {

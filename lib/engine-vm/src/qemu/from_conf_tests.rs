@@ -33,7 +33,8 @@ fn reads_vdsms_form() {
     let machine = machine(VM, "").unwrap();
     assert_eq!((machine.machine_type.as_str(), machine.cpu_model.as_deref()), ("q35", Some("Westmere")));
     assert_eq!((machine.memory_mib, machine.vcpus, machine.max_vcpus), (4096, 2, 2));
-    let [disk] = machine.disks.as_slice() else { panic!("{:?}", machine.disks) };
+    let [drive, disk] = machine.disks.as_slice() else { panic!("{:?}", machine.disks) };
+    assert_eq!((drive.is_cdrom, drive.source, drive.bus), (true, DiskSource::Empty, DiskBus::Ide));
     assert_eq!(disk.path, Path::new("/sandbox/h1/rhev/data-center/mnt/_data/sd/images/img/vol"));
     assert_eq!((disk.bus, disk.boot_order, disk.is_read_only), (DiskBus::Virtio, Some(1), false));
     assert_eq!(machine.nics[0].backend, NicBackend::Bridge("ovirtmgmt".to_owned()));
@@ -60,12 +61,25 @@ fn ha_toml_wins_and_kernels_are_found_under_the_root() {
 }
 
 #[test]
+fn a_first_start_has_its_disc_and_its_order() {
+    let first = VM
+        .replace("path:,device:cdrom", "path:/iso/os.iso,bootOrder:1,device:cdrom")
+        .replace("type:disk,bootOrder:1", "type:disk,bootOrder:2");
+    let machine = machine(&format!("{first}onReboot=destroy\n"), "").unwrap();
+    let [drive, disk] = machine.disks.as_slice() else { panic!("{:?}", machine.disks) };
+    assert_eq!((drive.path.as_path(), drive.source), (Path::new("/sandbox/h1/iso/os.iso"), DiskSource::File));
+    assert_eq!((drive.boot_order, disk.boot_order), (Some(1), Some(2)));
+    assert!(machine.ends_on_reboot);
+}
+
+#[test]
 fn what_is_not_understood_is_refused_by_name() {
     let refused = |line: &str| machine(&format!("{VM}{line}\n"), "").unwrap_err().to_string();
     assert!(refused("devices={type:hostdev,device:pci}").contains("hostdev"));
     assert!(refused("devices={type:disk,iface:floppy,path:/x}").contains("iface: must be"));
     assert!(refused("devices={type:disk,device:disk}").contains("imageID"));
     assert!(refused("devices={type:interface,macAddr:01:00:00:00:00:00}").contains("macAddr"));
+    assert!(refused("onReboot=preserve").contains("onReboot"));
     assert!(refused("vmId=x").contains("vmId=\"x\" is no uuid"));
     let only_xml = "vmId=4d4c5b5e-0000-4000-8000-1f2e3d4c5b6a\nmemSize=1\nxmlBase64=abc\n";
     assert!(machine(only_xml, "").unwrap_err().to_string().contains("xmlBase64"));

@@ -203,6 +203,9 @@ pub fn exit_of(remains: Remains<'_>) -> VmExit {
     match journal.shutdown.as_deref() {
         Some("guest-shutdown") => VmExit::Orderly { detail: "the guest powered itself off".to_owned() },
         Some("guest-reset") => VmExit::Orderly { detail: "the guest reset, which ends it".to_owned() },
+        Some("host-qmp-system-reset") => {
+            VmExit::Orderly { detail: "reset through QEMU's monitor, which ends it".to_owned() }
+        }
         Some("host-qmp-quit") => VmExit::Orderly { detail: "ended through QEMU's monitor".to_owned() },
         Some("guest-panic") => VmExit::Crashed { detail: "the guest's kernel panicked".to_owned() },
         Some("host-signal") => VmExit::Crashed { detail: with_log("QEMU was ended by a signal") },

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::machine::Mac;
 use crate::lease::LeaseSpec;
 use crate::port::VmExit;
 
@@ -26,8 +25,6 @@ pub enum LaunchMode {
 pub struct Tap {
     /// The bridge that it joins.
     pub bridge: String,
-    /// The guest's hardware address: the tap gets a relative of it.
-    pub mac: Option<Mac>,
     /// Text in the arguments that stands for the descriptor's number.
     pub placeholder: String,
 }

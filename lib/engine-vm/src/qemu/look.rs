@@ -1,6 +1,7 @@
 //! Looking at the VM: the process, its lease, what QEMU says, and how the last one ended.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -141,7 +142,22 @@ impl Inner {
         arguments: Value,
     ) -> Result<Value, VmError> {
         let run = async { self.monitor().await?.execute(command, arguments, COMMAND).await };
-        match run.await {
+        self.answered(action, run.await)
+    }
+
+    /// Gives QEMU a descriptor under a name, for the next command.
+    pub async fn pass(
+        &self,
+        action: &'static str,
+        name: &str,
+        descriptor: BorrowedFd<'_>,
+    ) -> Result<(), VmError> {
+        let run = async { self.monitor().await?.pass(name, descriptor, COMMAND).await };
+        self.answered(action, run.await).map(drop)
+    }
+
+    fn answered(&self, action: &'static str, answer: Result<Value, QmpError>) -> Result<Value, VmError> {
+        match answer {
             Ok(value) => Ok(value),
             Err(QmpError::Refused { desc, .. }) => Err(failed(action, desc)),
             Err(error) => match self.find()? {

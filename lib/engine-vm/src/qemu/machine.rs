@@ -34,6 +34,8 @@ pub struct Machine {
     pub vnc: Option<Vnc>,
     /// Also write what comes out of the serial console into a file of the run directory.
     pub serial_log: bool,
+    /// A guest that restarts ends the VM: so is known when an installation is over.
+    pub ends_on_reboot: bool,
     /// Kernel to start without a boot loader.
     pub direct_boot: Option<DirectBoot>,
 }
@@ -69,6 +71,8 @@ pub enum DiskSource {
     File,
     /// A block device.
     BlockDevice,
+    /// Nothing: a CD drive without a disc. It is there so that the same machine can receive one whose disc is in.
+    Empty,
 }
 
 /// Layout of a disk's image.
@@ -83,7 +87,7 @@ pub enum DiskFormat {
 /// A disk or a CD drive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disk {
-    /// Where it is.
+    /// Where it is; not looked at with [`DiskSource::Empty`].
     pub path: PathBuf,
     /// What it is there.
     pub source: DiskSource,
@@ -126,7 +130,7 @@ pub struct Nic {
 }
 
 /// A hardware address of a single station.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {

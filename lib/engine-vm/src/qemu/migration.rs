@@ -1,6 +1,12 @@
 //! Live migration: getting ready to receive, sending, and how far it is. The lease's part is in [`handover`].
 
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::handover::{self, Handover, Phase};
 use super::launch::LaunchMode;
@@ -8,6 +14,12 @@ use super::look::{Found, Inner, Shared, blocking, failed, unreachable};
 use super::run_dir::HANDOVER;
 use crate::lease::LeaseError;
 use crate::port::{LeaseHolding, MigrationProgress, MigrationTarget, VmActivity, VmError, VmEvent, VmExit};
+
+/// How long the destination may take to accept the connection: four requests of the kernel, which would go on for two
+/// minutes by itself. A firewall may drop them without a word.
+const CONNECT: Duration = Duration::from_secs(10);
+/// QEMU's name of the connection to the destination.
+const CONNECTION: &str = "destination";
 
 impl Inner {
     /// Starts a QEMU that waits for the VM at `listen`, without lease and with stopped processors.
@@ -65,9 +77,10 @@ impl Inner {
             return Err(VmError::NoLease { detail: format!("process {pid} does not hold it") });
         };
         inner.capabilities(&["events", "return-path", "auto-converge"]).await?;
+        let uri = inner.reach(action, target).await?;
         let handover = Handover { version, phase: Phase::Leaving };
         inner.dir.write(HANDOVER, &handover).map_err(|e| unreachable("note the migration", &e))?;
-        if let Err(error) = inner.command(action, "migrate", json!({"uri": target.uri})).await {
+        if let Err(error) = inner.command(action, "migrate", json!({"uri": uri})).await {
             let phase = Phase::Failed { detail: error.to_string() };
             // Only if QEMU said no. Without its word it may be on its way: then the task finds out.
             if matches!(error, VmError::Failed { .. }) {
@@ -82,6 +95,26 @@ impl Inner {
         handover::carry_on(inner);
         inner.tell(VmEvent::Changed(VmActivity::MigrationSource));
         Ok(())
+    }
+
+    /// Connects to a TCP destination, and gives QEMU the connection: its own attempt could neither be limited nor ended.
+    /// Returns what QEMU is to be told as destination.
+    async fn reach(&self, action: &'static str, target: &MigrationTarget) -> Result<String, VmError> {
+        let Some(address) = target.uri.strip_prefix("tcp:") else { return Ok(target.uri.clone()) };
+        let late = |_| {
+            let seconds = CONNECT.as_secs();
+            let why =
+                format!("no answer within {seconds} s; does a firewall between the hosts let it through?");
+            Err(io::Error::new(io::ErrorKind::TimedOut, why))
+        };
+        let connected = timeout(CONNECT, TcpStream::connect(address)).await.unwrap_or_else(late);
+        // QEMU expects it like its own ones.
+        let connection = connected
+            .and_then(TcpStream::into_std)
+            .and_then(|stream| stream.set_nonblocking(false).map(|()| OwnedFd::from(stream)))
+            .map_err(|e| failed(action, format!("cannot reach the destination at {address}: {e}")))?;
+        self.pass(action, CONNECTION, connection.as_fd()).await?;
+        Ok(format!("fd:{CONNECTION}"))
     }
 
     async fn capabilities(&self, wanted: &[&str]) -> Result<(), VmError> {

@@ -4,13 +4,16 @@
 //! to a running VM. Every call has a deadline; a call that was given up leaves no trace.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{broadcast, oneshot};
@@ -144,6 +147,21 @@ impl Qmp {
 
     /// Runs a command.
     pub async fn execute(&self, command: &str, arguments: Value, deadline: Duration) -> Reply {
+        self.call(command, arguments, None, deadline).await
+    }
+
+    /// Gives QEMU a descriptor, which commands on this connection may name `name`.
+    pub async fn pass(&self, name: &str, descriptor: BorrowedFd<'_>, deadline: Duration) -> Reply {
+        self.call("getfd", json!({"fdname": name}), Some(descriptor), deadline).await
+    }
+
+    async fn call(
+        &self,
+        command: &str,
+        arguments: Value,
+        descriptor: Option<BorrowedFd<'_>>,
+        deadline: Duration,
+    ) -> Reply {
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         let mut message = json!({"execute": command, "id": id});
         if !arguments.is_null() {
@@ -157,7 +175,7 @@ impl Qmp {
             lock(&self.shared.pending).remove(&id);
             return Err(closed(self.shared.role));
         }
-        let send = async { self.shared.writer.lock().await.write_all(line.as_bytes()).await };
+        let send = async { send(&mut *self.shared.writer.lock().await, line.as_bytes(), descriptor).await };
         match timeout(deadline, send).await {
             Ok(Ok(())) => self.answer(id, receiver, deadline).await,
             Ok(Err(source)) => {
@@ -191,6 +209,26 @@ fn closed(role: &'static str) -> QmpError {
 
 fn lock(pending: &Pending) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<Reply>>> {
     pending.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Sends a line; a descriptor goes with its first byte.
+async fn send(
+    writer: &mut OwnedWriteHalf,
+    line: &[u8],
+    descriptor: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let Some(descriptor) = descriptor else { return writer.write_all(line).await };
+    let stream: &UnixStream = writer.as_ref();
+    let sent = stream
+        .async_io(Interest::WRITABLE, || {
+            let descriptors = [descriptor];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            control.push(SendAncillaryMessage::ScmRights(&descriptors));
+            Ok(sendmsg(stream, &[IoSlice::new(line)], &mut control, SendFlags::NOSIGNAL)?)
+        })
+        .await?;
+    writer.write_all(&line[sent..]).await
 }
 
 /// Reads one line into `line`; an error at the end of the stream.

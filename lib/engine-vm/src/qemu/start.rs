@@ -208,7 +208,7 @@ impl Inner {
 fn taps(machine: &Machine) -> Vec<Tap> {
     let bridged = machine.nics.iter().enumerate().filter_map(|(index, nic)| match &nic.backend {
         NicBackend::Bridge(bridge) => {
-            Some(Tap { bridge: bridge.clone(), mac: nic.mac, placeholder: tap_placeholder(index) })
+            Some(Tap { bridge: bridge.clone(), placeholder: tap_placeholder(index) })
         }
         NicBackend::User | NicBackend::Disconnected => None,
     });

@@ -7,12 +7,12 @@ use async_trait::async_trait;
 use ha_config::HostedEngineConf;
 use ha_config::ha_toml::LeaseTable;
 use tokio::sync::broadcast;
-use tokio::task::JoinHandle;
 use vdsm_client::{Client, code};
 
 use super::look::{Inner, LockManager, Shared, Times};
 use super::words::activity;
 use super::{follow, is_unsure, trouble};
+use crate::follower::Follower;
 use crate::outlook;
 use crate::port::{
     ConsoleAddress, ConsoleKind, CpuUse, EngineVm, LeaseHolding, LeaseOutlook, MigrationProgress,
@@ -28,7 +28,7 @@ const EVENT_BACKLOG: usize = 64;
 pub struct VdsmVm {
     inner: Shared,
     /// Follows VDSM's events and tells ours. The operator's command asks and goes: it has none.
-    follower: Option<JoinHandle<()>>,
+    _follower: Option<Follower>,
 }
 
 impl VdsmVm {
@@ -58,18 +58,10 @@ impl VdsmVm {
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
         let inner = Arc::new(Inner::new(vdsm, vm_id, conf.clone(), locks, times, events));
         let follower = match role {
-            QmpRole::Agent | QmpRole::Broker => Some(tokio::spawn(follow::follow(inner.clone()))),
+            QmpRole::Agent | QmpRole::Broker => Some(Follower::start(follow::follow(inner.clone()))),
             QmpRole::Cli => None,
         };
-        Ok(Self { inner, follower })
-    }
-}
-
-impl Drop for VdsmVm {
-    fn drop(&mut self) {
-        if let Some(follower) = &self.follower {
-            follower.abort();
-        }
+        Ok(Self { inner, _follower: follower })
     }
 }
 

@@ -36,13 +36,8 @@ impl Inner {
         for (protocol, _) in self.displays(PASSWORD).await? {
             let valid = valid.max(Duration::from_secs(1));
             let set = self.vdsm.vm_set_ticket(&self.vm_id, protocol, password, valid).await;
-            set.map_err(|error| match trouble(PASSWORD, &error) {
-                // VDSM does not repeat it, and if one ever does it ends here.
-                VmError::Failed { action, detail } => {
-                    VmError::Failed { action, detail: detail.replace(password, "…") }
-                }
-                other => other,
-            })?;
+            // VDSM does not repeat it, and if one ever does it ends here.
+            set.map_err(|error| trouble(PASSWORD, &error).without(password))?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use serde_json::json;
 use vdsm_client::{MigrateParams, code};
 
 use super::look::Inner;
+use super::words::activity;
 use super::{failed, is_unsure, trouble};
 use crate::of_host::load_vm_conf;
 use crate::port::{MigrationProgress, MigrationTarget, VmActivity, VmError, VmExit};
@@ -50,10 +51,11 @@ impl Inner {
     pub async fn migration_progress(&self) -> Result<MigrationProgress, VmError> {
         let status = self.look().await?;
         if status.activity == VmActivity::Down {
-            return Ok(match status.exit {
-                Some(VmExit::MigratedAway) => MigrationProgress::Completed,
-                _ => MigrationProgress::None,
-            });
+            if status.exit != Some(VmExit::MigratedAway) {
+                return Ok(MigrationProgress::None);
+            }
+            self.forget_departed().await;
+            return Ok(MigrationProgress::Completed);
         }
         let progress = match self.vdsm.vm_migration_status(&self.vm_id).await {
             Ok(progress) => progress,
@@ -73,6 +75,22 @@ impl Inner {
                 MigrationProgress::Failed { detail: format!("{message} (code {number})") }
             }
         })
+    }
+
+    /// VDSM keeps a VM that has left as one that is down, until somebody destroys it, and refuses its return as long as it
+    /// does. How it ended is remembered here.
+    async fn forget_departed(&self) {
+        // Without the record the VM may be on its way back already: then nothing must be destroyed.
+        let is_kept = matches!(self.stats().await, Ok(stats) if activity(&stats).is_ok_and(|it| it == VmActivity::Down));
+        if !is_kept {
+            return;
+        }
+        if let Err(error) = self.vdsm.vm_destroy(&self.vm_id).await
+            && error.code() != Some(code::NO_SUCH_VM)
+        {
+            // The next start here clears it; until then a migration to here is refused.
+            tracing::warn!(%error, "VDSM still keeps the engine VM that has left for another host");
+        }
     }
 
     /// The destination's VDSM makes its part of the VM when the source asks it to.

@@ -2,17 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use engine_vm::libvirt::{LibvirtSettings, LibvirtVm};
 use engine_vm::qemu::QmpRole;
-use engine_vm::{EngineVm, VmEvent, VmStatus};
 use ha_config::ha_toml::Accel;
 use ha_config::{HaToml, HostedEngineConf, Paths};
 use ha_tests::libvirtd::{LibvirtSetup, Libvirtd};
-use tokio::sync::broadcast::Receiver;
 
-use super::lab::{Lab, SOON};
+use super::lab::Lab;
 
 const CONF: &str = "vmid=4d4c5b5e-0000-4000-8000-1f2e3d4c5b6a\nsdUUID=sd\nstorage=/data\ndomainType=posixfs\n\
                     bridge=ovirtmgmt\nvm_disk_id=img\nvm_disk_vol_id=vol\n";
@@ -92,26 +89,4 @@ fn setup(lab: &Lab, host_id: u8, lock_manager: &'static str) -> LibvirtSetup {
     let sanlock = lab.daemon(usize::from(host_id) - 1).run_dir().to_owned();
     let directory = lab.directory.path().join(format!("v{host_id}"));
     LibvirtSetup { directory, host_id, sanlock, lock_manager }
-}
-
-/// Looks until `wanted` is true of the status.
-pub async fn status_when(vm: &LibvirtVm, what: &str, wanted: impl Fn(&VmStatus) -> bool) -> VmStatus {
-    let looked = async {
-        loop {
-            match vm.status().await {
-                Ok(status) if wanted(&status) => return status,
-                _ => tokio::time::sleep(Duration::from_millis(30)).await,
-            }
-        }
-    };
-    if let Ok(status) = tokio::time::timeout(SOON, looked).await {
-        return status;
-    }
-    panic!("waited in vain for {what}; now: {:?}", vm.status().await);
-}
-
-/// Waits for an event.
-pub async fn event_when(events: &mut Receiver<VmEvent>, what: &str, wanted: impl Fn(&VmEvent) -> bool) {
-    let heard = async { while !matches!(events.recv().await, Ok(event) if wanted(&event)) {} };
-    assert!(tokio::time::timeout(SOON, heard).await.is_ok(), "waited in vain for the event: {what}");
 }

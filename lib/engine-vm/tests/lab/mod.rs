@@ -11,7 +11,7 @@ use std::time::Duration;
 use engine_vm::lease::LeaseSpec;
 use engine_vm::qemu::machine::{Disk, DiskBus, DiskFormat, DiskSource, Machine, Smbios, Vnc};
 use engine_vm::qemu::{Launcher, MachineSource, QemuSettings, QemuVm, QmpRole};
-use engine_vm::{EngineVm, VmStatus};
+use engine_vm::{EngineVm, LeaseHolding, StartMode, VmActivity, VmError, VmEvent, VmExit, VmStatus};
 use ha_config::ha_toml::Accel;
 use ha_tests::sanlock::{LeaseFile, SanlockDaemon, Speed, lab_directory};
 use ha_tests::wait;
@@ -19,6 +19,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use sanlock_client::{AddOptions, HostState, LockspacePhase, Resource};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::sync::broadcast::Receiver;
 use uuid::Uuid;
 
 /// Longer than anything here takes on a busy machine.
@@ -173,12 +174,17 @@ pub fn machine(directory: &Path) -> Machine {
         nics: Vec::new(),
         vnc: Some(Vnc { listen: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 5950 }),
         serial_log: false,
+        ends_on_reboot: false,
         direct_boot: None,
     }
 }
 
+pub fn is_up(status: &VmStatus) -> bool {
+    status.activity == VmActivity::Up && status.lease == LeaseHolding::Held
+}
+
 /// Looks until `wanted` is true of the status. QEMU and sanlock tell the adapter in their own time.
-pub async fn status_when(vm: &QemuVm, what: &str, wanted: impl Fn(&VmStatus) -> bool) -> VmStatus {
+pub async fn status_when(vm: &impl EngineVm, what: &str, wanted: impl Fn(&VmStatus) -> bool) -> VmStatus {
     let looked = async {
         loop {
             match vm.status().await {
@@ -191,4 +197,41 @@ pub async fn status_when(vm: &QemuVm, what: &str, wanted: impl Fn(&VmStatus) -> 
         return status;
     }
     panic!("waited in vain for {what}; now: {:?}", vm.status().await);
+}
+
+/// Starts the VM, whose adapters are `vm(host, role)`: it runs under its lease, each later adapter finds it, and the other
+/// host must not start it. Gives the first host's
+/// agent and broker, and the other's agent.
+pub async fn runs_is_found_again_and_starts_nowhere_else<V: EngineVm>(
+    vm: impl Fn(usize, QmpRole) -> V,
+) -> (V, V, V) {
+    let (here, there) = (vm(0, QmpRole::Agent), vm(1, QmpRole::Agent));
+    here.start(StartMode::Run).await.unwrap();
+    let status = here.status().await.unwrap();
+    assert!(is_up(&status), "{status:?}");
+    assert!(matches!(here.start(StartMode::Run).await, Err(VmError::AlreadyExists { .. })));
+    drop(here);
+
+    // Another life of the agent, and all roles at once.
+    let again = vm(0, QmpRole::Agent);
+    let (broker, cli) = (vm(0, QmpRole::Broker), vm(0, QmpRole::Cli));
+    for vm in [&again, &broker, &cli] {
+        assert_eq!(status_when(vm, "the VM to be found", is_up).await, status);
+    }
+    assert!(cli.cpu_use().await.unwrap().is_some());
+
+    let refused = there.start(StartMode::Run).await.unwrap_err();
+    assert!(matches!(&refused, VmError::LeaseHeld { detail } if detail.contains("host id 1")), "{refused:?}");
+    let status = there.status().await.unwrap();
+    assert!(
+        matches!(status.exit, Some(VmExit::LeaseRefused { .. })) && status.activity == VmActivity::Down,
+        "{status:?}"
+    );
+    (again, broker, there)
+}
+
+/// Waits for an event.
+pub async fn event_when(events: &mut Receiver<VmEvent>, what: &str, wanted: impl Fn(&VmEvent) -> bool) {
+    let heard = async { while !matches!(events.recv().await, Ok(event) if wanted(&event)) {} };
+    assert!(tokio::time::timeout(SOON, heard).await.is_ok(), "waited in vain for the event: {what}");
 }

@@ -4,17 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use engine_vm::qemu::QmpRole;
 use engine_vm::qemu::qmp::Qmp;
 use engine_vm::qemu::run_dir::RunDir;
-use engine_vm::qemu::{QemuVm, QmpRole};
-use engine_vm::{EngineVm, LeaseHolding, MigrationProgress, MigrationTarget, VmActivity};
+use engine_vm::{EngineVm, MigrationProgress, MigrationTarget};
 use serde_json::{Value, json};
 
 use super::{Lab, SOON};
-
-pub fn is_up(status: &engine_vm::VmStatus) -> bool {
-    status.activity == VmActivity::Up && status.lease == LeaseHolding::Held
-}
 
 pub fn target(lab: &Lab) -> MigrationTarget {
     MigrationTarget { uri: format!("unix:{}", lab.directory.path().join("migration.sock").display()) }
@@ -55,10 +51,16 @@ impl Poller {
         Self { is_over, looks, task }
     }
 
+    /// Once it has looked often enough to have seen something, however busy the machine is.
     pub async fn end(self) {
+        let has_looked = async {
+            while self.looks.load(Ordering::Acquire) <= 10 && !self.task.is_finished() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(SOON, has_looked).await.unwrap();
         self.is_over.store(true, Ordering::Release);
         self.task.await.unwrap();
-        assert!(self.looks.load(Ordering::Acquire) > 10);
     }
 }
 
@@ -70,7 +72,10 @@ pub async fn limit_speed(lab: &Lab, host: usize, bytes: u64) {
     monitor.execute("migrate-set-parameters", arguments, wait).await.unwrap();
 }
 
-pub async fn progress_when(vm: &QemuVm, wanted: impl Fn(&MigrationProgress) -> bool) -> MigrationProgress {
+pub async fn progress_when(
+    vm: &impl EngineVm,
+    wanted: impl Fn(&MigrationProgress) -> bool,
+) -> MigrationProgress {
     let looked = async {
         loop {
             match vm.migration_progress().await {

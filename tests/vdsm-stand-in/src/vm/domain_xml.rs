@@ -56,6 +56,7 @@ pub(super) fn read(xml: &str, resolve: &dyn Fn(&Path) -> PathBuf) -> Result<Desc
             .children
             .iter()
             .any(|device| device.name == "serial" && device.child("log").is_some()),
+        ends_on_reboot: root.child_text("on_reboot") == Some("destroy"),
         direct_boot: system.child_text("kernel").map(|kernel| DirectBoot {
             kernel: resolve(Path::new(kernel)),
             initrd: system.child_text("initrd").map(|initrd| resolve(Path::new(initrd))),

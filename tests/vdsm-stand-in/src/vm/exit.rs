@@ -89,6 +89,11 @@ impl Exit {
         }
     }
 
+    /// Whether it runs on another host now.
+    pub fn is_departure(&self) -> bool {
+        self.reason == Reason::Migrated
+    }
+
     /// The members of statistics and events.
     pub fn stats(&self) -> Value {
         json!({

@@ -300,6 +300,11 @@ impl Vm {
         lock(&self.state).exit.is_some()
     }
 
+    /// It is down because it runs on another host.
+    pub(super) fn has_left(&self) -> bool {
+        lock(&self.state).exit.as_ref().is_some_and(Exit::is_departure)
+    }
+
     /// It is down; the first reason stays.
     pub(super) fn down(&self, exit: Exit) {
         let mut stats = exit.stats();

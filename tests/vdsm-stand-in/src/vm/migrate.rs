@@ -105,6 +105,8 @@ impl Vm {
                     let percent = transferred.saturating_mul(100) / (transferred + remaining).max(1);
                     self.set_migration(Migration::Moving(percent.min(99)));
                 }
+                // Destroyed, as a VM that is down may be at any time.
+                Ok(MigrationProgress::None) if self.has_left() => return Ok(()),
                 Ok(MigrationProgress::None) if self.is_down() => return Err("the VM ended".to_owned()),
                 Ok(MigrationProgress::None) | Err(_) => {}
             }

@@ -138,7 +138,7 @@ impl MadeDomain {
 /// A file on its way to another name, or one that an NFS client keeps for somebody who has it open.
 fn is_temporary(name: &str) -> bool {
     name.starts_with(".hosted-engine.")
-        || (name.starts_with('.') && name.ends_with(".new"))
+        || name.strip_prefix('.').is_some_and(|name| name.strip_suffix(".new").is_some())
         || name.starts_with(".nfs")
 }
 

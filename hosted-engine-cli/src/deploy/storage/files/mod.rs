@@ -16,8 +16,8 @@ use ha_config::{HostedEngineConf, Paths};
 use uuid::Uuid;
 
 pub use domain::{MadeDomain, PublishedDomain};
-pub use mount::{MadeMount, check, mounted_at};
-use mount::{Mount, target};
+use mount::Mount;
+pub use mount::{MadeMount, check, mounted_at, target};
 
 use super::conf::domain_type;
 use super::{Backend, FoundDomain, LeasePlace, Role, find};
@@ -78,6 +78,19 @@ fn systemd_runs(paths: &Paths) -> bool {
 pub fn must_be_connected(world: &World<'_>) -> Result<(), DeployError> {
     if let Some(mount) = Mount::of(world.paths, storage_of(world.request))? {
         attach_mount(world.paths, world.tools, &mount)?;
+    }
+    Ok(())
+}
+
+/// Nothing may be made in the empty directory below a mount that went away.
+fn must_be_mounted(world: &World<'_>, target: &Path) -> Result<(), DeployError> {
+    let storage = storage_of(world.request);
+    if Mount::of(world.paths, storage)?.is_some() && mounted_at(world.tools, target)?.is_none() {
+        return Err(DeployError::Refused(format!(
+            "{} is not mounted at {} any more: was this host restarted? Mount it again there, then try again",
+            storage.connection,
+            target.display()
+        )));
     }
     Ok(())
 }
@@ -200,6 +213,7 @@ impl Backend for Files {
         if made.complete().is_dir() {
             return Ok(());
         }
+        must_be_mounted(&world, &made.mount)?;
         refuse_occupied(&made)?;
         for left in unfinished_in(&made.mount)? {
             world.report.warning(&format!(

@@ -138,7 +138,10 @@ fn has_session(sessions: &Path, target: &str) -> Result<bool, DeployError> {
 }
 
 /// Has VDSM connect the storage server and look at what is there; fine when that is done already.
-fn attach(world: &World<'_>) -> Result<(), DeployError> {
+///
+/// # Errors
+/// What stands in the way.
+pub fn attach(world: &World<'_>) -> Result<(), DeployError> {
     let connected = ask(world, async |vdsm| {
         let domain = StorageDomain::new(vdsm.clone(), conf(world));
         domain.connect(&|_: &Doing| {}).await.map_err(|error| DeployError::Refused(error.to_string()))

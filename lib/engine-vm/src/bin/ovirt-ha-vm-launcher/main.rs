@@ -174,7 +174,7 @@ fn open_taps(launch: &LaunchFile) -> Result<(Vec<String>, Vec<OwnedFd>), Outcome
     let mut args = launch.args.clone();
     let mut taps = Vec::with_capacity(launch.taps.len());
     for wanted in &launch.taps {
-        let tap = tap::open(&wanted.bridge, wanted.mac).map_err(|error| Outcome::Failed {
+        let tap = tap::open(&wanted.bridge).map_err(|error| Outcome::Failed {
             detail: format!("cannot connect the VM to the bridge {}: {error}", wanted.bridge),
         })?;
         let number = tap.as_raw_fd().to_string();

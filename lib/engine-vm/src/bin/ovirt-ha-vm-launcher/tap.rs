@@ -5,7 +5,6 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use engine_vm::qemu::machine::Mac;
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, ioctl};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
@@ -22,6 +21,11 @@ const SIOCSIFFLAGS: Opcode = 0x8914;
 const SIOCSIFHWADDR: Opcode = 0x8924;
 const SIOCGIFINDEX: Opcode = 0x8933;
 const SIOCBRADDIF: Opcode = 0x89a2;
+
+/// The tap's own hardware address, which no frame bears. The bridge takes the lowest one of its ports for its own, so it
+/// is the highest that there is: with a lower one a host could change its address when the VM comes, and two hosts
+/// between which it moves could not reach each other. All taps may have the same.
+const ADDRESS: [u8; 6] = [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff];
 
 /// The kernel's `struct ifreq`: a name and 24 bytes whose meaning depends on the call.
 #[repr(C)]
@@ -94,8 +98,8 @@ fn explained<T>(result: rustix::io::Result<T>, what: &str) -> io::Result<T> {
     })
 }
 
-/// Makes a tap device for a guest's card with address `mac`, puts it on `bridge` and brings it up.
-pub fn open(bridge: &str, mac: Option<Mac>) -> io::Result<OwnedFd> {
+/// Makes a tap device for a guest's card, puts it on `bridge` and brings it up.
+pub fn open(bridge: &str) -> io::Result<OwnedFd> {
     let bridge_request = Request::new(bridge)?;
     let control = explained(
         socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None),
@@ -112,14 +116,9 @@ pub fn open(bridge: &str, mac: Option<Mac>) -> io::Result<OwnedFd> {
         "cannot make a tap device (this needs CAP_NET_ADMIN)",
     )?;
     let tap = Request { value: [0; 24], ..made };
-    if let Some(Mac(guest)) = mac {
-        // The bridge takes the lowest address of its ports for its own: this one must never be it. The guest's own
-        // address must not be used either.
-        let mut request = tap.with_u16(ARPHRD_ETHER);
-        request.value[2..8].copy_from_slice(&guest);
-        request.value[2] = 0xfe;
-        explained(call(&control, SIOCSIFHWADDR, request), "cannot set the tap's address")?;
-    }
+    let mut request = tap.with_u16(ARPHRD_ETHER);
+    request.value[2..8].copy_from_slice(&ADDRESS);
+    explained(call(&control, SIOCSIFHWADDR, request), "cannot set the tap's address")?;
     let index = explained(call(&control, SIOCGIFINDEX, tap), "cannot find the tap")?;
     let index = u32::from_ne_bytes([index.value[0], index.value[1], index.value[2], index.value[3]]);
     explained(

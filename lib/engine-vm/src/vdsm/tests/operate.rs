@@ -1,7 +1,7 @@
 //! Ending, pausing, moving and showing the VM.
 
 use super::*;
-use crate::port::{ConsoleKind, EngineVm, MigrationProgress, MigrationTarget, VmError};
+use crate::port::{ConsoleKind, EngineVm, MigrationProgress, MigrationTarget, VmActivity, VmError, VmExit};
 
 fn target() -> MigrationTarget {
     MigrationTarget { uri: "h2.example".to_owned() }
@@ -129,6 +129,34 @@ async fn a_migration_is_vdsms_work() {
     assert_eq!(vm.migration_progress().await.unwrap(), MigrationProgress::Completed);
     world.set(|scene| scene.vm = None);
     assert_eq!(vm.migration_progress().await.unwrap(), MigrationProgress::Completed);
+}
+
+#[tokio::test]
+async fn vdsm_forgets_a_vm_that_has_left_so_that_it_can_come_back() {
+    let world = World::new(Some(stats("Migration Source"))).await;
+    let vm = world.vm();
+    assert_eq!(vm.status().await.unwrap().activity, VmActivity::MigrationSource);
+    world.set(|scene| scene.vm = Some(ended(4, 0, "Migration succeeded")));
+    assert_eq!(vm.status().await.unwrap().exit, Some(VmExit::MigratedAway));
+    assert_eq!(world.vdsm.count("VM.destroy"), 0, "a look destroys nothing");
+    assert_eq!(vm.migration_progress().await.unwrap(), MigrationProgress::Completed);
+    assert!(world.scene.lock().unwrap().vm.is_none(), "VDSM has no such VM any more");
+    assert_eq!(vm.status().await.unwrap().exit, Some(VmExit::MigratedAway), "how it ended is still known");
+    assert_eq!(vm.migration_progress().await.unwrap(), MigrationProgress::Completed);
+    assert_eq!(world.vdsm.count("VM.destroy"), 1);
+    // It comes back, and another end of it is its own.
+    world.set(|scene| scene.vm = Some(stats("Up")));
+    assert_eq!(vm.status().await.unwrap().exit, None);
+    world.set(|scene| scene.vm = Some(ended(2, 1, "Lost connection with qemu process")));
+    assert_eq!(vm.migration_progress().await.unwrap(), MigrationProgress::None);
+    assert_eq!(world.vdsm.count("VM.destroy"), 1, "nothing that did not leave");
+}
+
+#[tokio::test]
+async fn a_departed_vm_that_vdsm_does_not_forget_has_left_all_the_same() {
+    let world = World::new(Some(ended(4, 0, "Migration succeeded"))).await;
+    world.set(|scene| scene.answers.push(("VM.destroy", Answer::refusal(code::GENERAL))));
+    assert_eq!(world.vm().migration_progress().await.unwrap(), MigrationProgress::Completed);
 }
 
 #[tokio::test]

@@ -1,0 +1,409 @@
+//! From answers to a [`Request`]: answer files first, then questions on the terminal for what they do not say.
+//!
+//! ```text
+//!  --config-append ─▶ Answers ──┐                              ┌─▶ Request   what is to be done
+//!                               ├─▶ each Question in turn ─────┼─▶ Secrets   passwords
+//!  Lookups: host, storage ──────┤     asked? else proposed     ├─▶ Answers   for answers.conf, --generate-answer
+//!  Asker: the terminal ─────────┘                              └─▶ preview
+//! ```
+//!
+//! Without a terminal what is proposed is taken; what nobody can propose is missing, and all that is missing or wrong
+//! is reported at once. Nothing is made or changed here.
+
+mod ask;
+mod build;
+mod error;
+mod host;
+mod links;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod pty_tests;
+#[cfg(test)]
+pub(super) mod testing;
+#[cfg(test)]
+mod tests;
+
+use ha_config::{Paths, Secret};
+
+use super::answers::{self, Answers, Value};
+use super::preview::Row;
+use super::questions::{
+    self, Choice, Form, Found, Known, Look, Lookups, Question, Section, StorageLookups, keys,
+};
+use super::{DeployArgs, Family, Request, Secrets};
+use crate::setup::Report;
+
+pub use ask::{Asker, AtTerminal};
+pub use error::{DialogueError, Missing};
+pub use host::ThisHost;
+
+/// What the dialogue works with.
+pub struct Means<'a> {
+    /// This host's places.
+    pub paths: &'a Paths,
+    /// The host.
+    pub lookups: &'a dyn Lookups,
+    /// The storage.
+    pub storage: &'a dyn StorageLookups,
+    /// The operator; `None` without a terminal.
+    pub asker: Option<&'a mut dyn Asker>,
+    /// For warnings.
+    pub report: &'a dyn Report,
+}
+
+/// What came out of the dialogue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// What is to be done.
+    pub request: Request,
+    /// Passwords.
+    pub secrets: Secrets,
+    /// All answers but the passwords: another deployment with them does the same. What differs from host to host is in
+    /// them only where it is not what would be proposed.
+    pub answers: Answers,
+    /// What [`super::preview`] shows.
+    pub preview: Vec<Row>,
+    /// The preview is confirmed already, by `--yes` or an answer.
+    pub is_confirmed: bool,
+}
+
+/// Finds the answer to every question that has to be asked.
+///
+/// # Errors
+/// Of the answer files; [`DialogueError::Incomplete`] without a terminal; what the operator cancelled.
+pub fn request(args: &DeployArgs, means: Means<'_>) -> Result<Asked, DialogueError> {
+    let loaded = answers::load(&args.config_append)?;
+    for warning in &loaded.warnings {
+        means.report.warning(warning);
+    }
+    let family = match (args.ipv4, args.ipv6) {
+        (true, _) => Family::V4,
+        (false, true) => Family::V6,
+        (false, false) => Family::Auto,
+    };
+    let mut known = Known::begin(means.paths, means.lookups, args.join.clone(), family);
+    // For the proposals: --4 and --6 are answers too, to be found in answers.conf.
+    let mut loaded = loaded.answers;
+    match family {
+        Family::V4 => loaded.set(keys::FORCE_IPV4, Value::Bool(true)),
+        Family::V6 => loaded.set(keys::FORCE_IPV6, Value::Bool(true)),
+        Family::Auto => {}
+    }
+    if args.join.is_some() {
+        // The command line wins over files.
+        for key in OF_JOIN {
+            loaded.remove(key);
+        }
+    }
+    let mut dialogue = Dialogue {
+        loaded,
+        join_holds: args.join.is_some(),
+        storage: means.storage,
+        asker: means.asker,
+        report: means.report,
+        with_secrets: args.generate_answer.is_none(),
+        section: None,
+        lacking: Lacking::default(),
+    };
+    dialogue.all(&mut known)?;
+    let is_confirmed = args.yes || dialogue.is_confirmed()?;
+    let needs_confirmation = !args.plan && args.generate_answer.is_none();
+    if dialogue.asker.is_none() && !is_confirmed && needs_confirmation {
+        dialogue.lacking.missing.push(Missing::CONFIRMATION);
+    }
+    dialogue.lacking.check()?;
+    dialogue.finish(&known, is_confirmed)
+}
+
+/// What keeps a dialogue without a terminal from its end.
+#[derive(Debug, Default)]
+struct Lacking {
+    missing: Vec<Missing>,
+    wrong: Vec<String>,
+}
+
+impl Lacking {
+    fn check(&mut self) -> Result<(), DialogueError> {
+        if self.missing.is_empty() && self.wrong.is_empty() {
+            return Ok(());
+        }
+        Err(DialogueError::Incomplete {
+            missing: std::mem::take(&mut self.missing),
+            wrong: std::mem::take(&mut self.wrong),
+        })
+    }
+}
+
+/// What `--join` answers.
+const OF_JOIN: [&str; 3] = [keys::CONNECTION, keys::PORTALS, keys::PORTS];
+
+struct Dialogue<'a> {
+    loaded: Answers,
+    /// What `--join` said need not be asked: its storage has not turned out to be wrong.
+    join_holds: bool,
+    storage: &'a dyn StorageLookups,
+    asker: Option<&'a mut dyn Asker>,
+    report: &'a dyn Report,
+    with_secrets: bool,
+    section: Option<Section>,
+    lacking: Lacking,
+}
+
+/// Which question comes next.
+enum Next {
+    Following,
+    /// The storage cannot be what was answered: ask for it again.
+    StorageAgain,
+}
+
+impl Dialogue<'_> {
+    fn all(&mut self, known: &mut Known<'_>) -> Result<(), DialogueError> {
+        let all: Vec<_> = questions::all().collect();
+        let mut index = 0;
+        while let Some(question) = all.get(index) {
+            match self.one(question, known)? {
+                Next::Following => index += 1,
+                Next::StorageAgain => {
+                    self.forget_storage(known);
+                    index = 0;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn one(&mut self, question: &'static Question, known: &mut Known<'_>) -> Result<Next, DialogueError> {
+        if question.is_secret() && !self.with_secrets {
+            return Ok(Next::Following);
+        }
+        if let Some(look) = question.look
+            && let Err(error) = self.look(look, known)
+        {
+            let why = error.to_string();
+            let Some(asker) = &mut self.asker else {
+                self.lacking.wrong.push(why);
+                return Ok(Next::Following);
+            };
+            asker.error(&why);
+            return Ok(Next::StorageAgain);
+        }
+        if !(question.when.holds)(known) {
+            return Ok(Next::Following);
+        }
+        let mut is_quiet = question.is_quiet || (self.join_holds && OF_JOIN.contains(&question.key));
+        // An answer that was given and is wrong is asked for on a terminal, once it was said what is wrong with it.
+        if let Some(text) = self.loaded.get(question.key).and_then(Value::typed) {
+            match question.accept(known, &text) {
+                Ok(text) => return Ok(keep(question, known, text)),
+                Err(why) => {
+                    let why = format!("{}: {why}", question.key);
+                    let Some(asker) = &mut self.asker else {
+                        self.lacking.wrong.push(why);
+                        return Ok(Next::Following);
+                    };
+                    asker.error(&why);
+                    is_quiet = false;
+                }
+            }
+        }
+        let proposal = question.proposal(known).filter(|text| question.accept(known, text).is_ok());
+        let text = match (&mut self.asker, proposal) {
+            (Some(_), Some(proposal)) if is_quiet => proposal,
+            (Some(_), proposal) => self.ask(question, known, proposal.as_deref())?,
+            (None, Some(proposal)) => proposal,
+            // A password that may be empty.
+            (None, None) if question.if_empty.is_some() && question.accept(known, "").is_ok() => {
+                String::new()
+            }
+            (None, None) => {
+                let choices = (question.choices)(known);
+                self.lacking.missing.push(Missing::of(question, choices));
+                return Ok(Next::Following);
+            }
+        };
+        Ok(keep(question, known, text))
+    }
+
+    /// Asks until the answer is good.
+    fn ask(
+        &mut self,
+        question: &'static Question,
+        known: &Known<'_>,
+        proposal: Option<&str>,
+    ) -> Result<String, DialogueError> {
+        let Some(asker) = &mut self.asker else { return Err(DialogueError::Cancelled) };
+        if self.section != Some(question.section) {
+            self.section = Some(question.section);
+            asker.section(&question.section.to_string());
+        }
+        let choices = (question.choices)(known);
+        show_choices(&mut **asker, &choices);
+        let prompt = prompt(question, proposal, &choices);
+        loop {
+            let text = if question.is_secret() {
+                let first = asker.hidden(&prompt)?;
+                let is_empty = first.reveal().is_empty();
+                if !is_empty && asker.hidden("Confirm it: ")? != first {
+                    asker.error("The two are not the same. Please try again");
+                    continue;
+                }
+                first.reveal().to_owned()
+            } else {
+                asker.line(&prompt)?
+            };
+            let text = match (text.trim(), proposal) {
+                ("?", _) if !question.is_secret() => {
+                    asker.tell(question.explanation);
+                    show_choices(&mut **asker, &choices);
+                    continue;
+                }
+                ("", Some(proposal)) => proposal.to_owned(),
+                // Where something is proposed, Enter takes it.
+                ("-", Some(_)) if question.if_empty.is_some() => String::new(),
+                _ => text,
+            };
+            match question.accept(known, &text) {
+                Ok(text) => return Ok(text),
+                Err(why) => asker.error(&format!("{why}. Please try again")),
+            }
+        }
+    }
+
+    /// Finds out what the next questions are about. Nothing to do while it is not known where to look.
+    fn look(&mut self, look: Look, known: &mut Known<'_>) -> Result<(), DialogueError> {
+        let wanted = match look {
+            Look::Targets => known.is(keys::DOMAIN_TYPE, "iscsi") && known.get(keys::PORTALS).is_some(),
+            Look::Devices => {
+                known.is(keys::DOMAIN_TYPE, "fc")
+                    || (known.is(keys::DOMAIN_TYPE, "iscsi") && known.get(keys::TARGET).is_some())
+            }
+            Look::Clusters => {
+                let place = if known.is_block() { keys::LUN } else { keys::CONNECTION };
+                known.get(place).is_some()
+            }
+        };
+        if !wanted {
+            return Ok(());
+        }
+        let (storage, secrets) = (build::storage(known)?, build::secrets(known));
+        match look {
+            Look::Targets => {
+                self.report.info("Discovering iSCSI targets");
+                known.found.targets = self.storage.targets(&storage, &secrets)?;
+            }
+            Look::Devices => {
+                self.report.info("Looking for LUNs");
+                known.found.devices = self.storage.devices(&storage, &secrets)?;
+                if known.found.devices.is_empty() {
+                    return Err(DialogueError::Storage("there is no LUN on this storage".to_owned()));
+                }
+            }
+            Look::Clusters => {
+                self.report.info("Looking at the storage");
+                known.found.clusters = self.storage.clusters(&storage, &secrets)?;
+                let said = self.loaded.get(keys::JOIN) == Some(&Value::Bool(true));
+                if known.found.clusters.is_empty() && (known.join.is_some() || said) {
+                    return Err(DialogueError::Storage(format!(
+                        "there is no hosted engine on {}: nothing to join",
+                        build::place(&storage)
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn forget_storage(&mut self, known: &mut Known<'_>) {
+        for question in questions::all().filter(|question| question.section == Section::Storage) {
+            known.given.remove(question.key);
+            known.secrets.remove(question.key);
+            self.loaded.remove(question.key);
+        }
+        known.found = Found::default();
+        self.join_holds = false;
+    }
+
+    fn is_confirmed(&mut self) -> Result<bool, DialogueError> {
+        match self.loaded.get(keys::CONFIRM) {
+            None | Some(Value::None) => Ok(false),
+            Some(value) => {
+                let text = value.typed().unwrap_or_default();
+                match ha_config::text::parse_bool(&text) {
+                    Some(true) => Ok(true),
+                    Some(false) => Err(DialogueError::Declined(keys::CONFIRM)),
+                    None => {
+                        self.lacking.wrong.push(format!("{}: {text:?} must be yes or no", keys::CONFIRM));
+                        Ok(false)
+                    }
+                }
+            }
+        }
+    }
+
+    fn finish(self, known: &Known<'_>, is_confirmed: bool) -> Result<Asked, DialogueError> {
+        let (mut answers, mut preview) = (Answers::default(), Vec::new());
+        // What nothing here knows may be for others who read the same file.
+        for (key, value) in self.loaded.iter() {
+            let is_ours = questions::find(key).is_some() || keys::CONFIRMATIONS.contains(&key);
+            if !is_ours && !matches!(value, Value::Secret(_)) {
+                answers.set(key, value.clone());
+            }
+        }
+        for question in questions::all() {
+            if let Some(secret) = known.secrets.get(question.key) {
+                preview.push(Row::secret(question));
+                answers.set(question.key, Value::Secret(secret.clone()));
+            }
+            let Some(text) = known.given.get(question.key) else { continue };
+            if !question.is_quiet || !text.is_empty() {
+                preview.push(Row::answer(question, text));
+            }
+            let is_implied = question.is_of_host && question.proposal(known).as_ref() == Some(text);
+            if !is_implied {
+                answers.set(question.key, question.value(text));
+            }
+        }
+        Ok(Asked {
+            request: build::request(known)?,
+            secrets: build::secrets(known),
+            answers,
+            preview,
+            is_confirmed,
+        })
+    }
+}
+
+fn keep(question: &Question, known: &mut Known<'_>, text: String) -> Next {
+    if !question.is_secret() {
+        known.given.insert(question.key, text);
+    } else if !text.is_empty() {
+        known.secrets.insert(question.key, Secret::new(text));
+    }
+    Next::Following
+}
+
+fn show_choices(asker: &mut dyn Asker, choices: &[Choice]) {
+    for (number, choice) in choices.iter().enumerate().filter(|(_, choice)| !choice.about.is_empty()) {
+        asker.tell(&format!("[{}] {}  {}", number + 1, choice.value, choice.about));
+    }
+}
+
+/// `Please specify … (a, b) [a]: `
+fn prompt(question: &Question, proposal: Option<&str>, choices: &[Choice]) -> String {
+    let words: Vec<_> = match question.form {
+        Form::Word(words) => words.to_vec(),
+        Form::Bool => vec!["yes", "no"],
+        _ if choices.iter().all(|choice| choice.about.is_empty()) => {
+            choices.iter().map(|choice| choice.value.as_str()).collect()
+        }
+        _ => Vec::new(),
+    };
+    let words = if words.is_empty() { String::new() } else { format!(" ({})", words.join(", ")) };
+    let proposal = match proposal {
+        Some("") | None => String::new(),
+        Some(text) if question.if_empty.is_some() => format!(" [{text}, - for none]"),
+        Some(text) => format!(" [{text}]"),
+    };
+    format!("{}{words}{proposal}: ", question.prompt)
+}
