@@ -298,6 +298,7 @@ fn a_domain_serves_two_hosts() {
 
     // A further host finds it and what is written in it.
     let further = Request::FurtherHost(Box::new(FurtherHost {
+        hypervisor: ha_config::ha_toml::Hypervisor::Qemu,
         storage: storage(&device.path),
         network: network(),
         host: HostIdentity { id: 2, name: "h2".to_owned() },

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use clock::{Clock as _, SystemClock};
+use ha_config::ha_toml::Hypervisor;
 use uuid::Uuid;
 
 use super::job::carry_out;
@@ -34,7 +35,8 @@ impl StorageLookups for Hands<'_> {
             let request = left.story().request.clone();
             undo(self.world(&request, secrets), &mut left)?;
         }
-        let request = request(storage);
+        let hypervisor = super::vdsm::hypervisor_here(self.paths);
+        let request = request(hypervisor, storage);
         let mut journal = Journal::begin(&path, SystemClock.wall().0, request.clone())?;
         let found = Found::default();
         let world = self.world(&request, secrets);
@@ -54,8 +56,9 @@ fn no_volumes(storage: &Storage) -> DeployError {
 }
 
 /// A host that only looks: all that counts is the storage.
-fn request(storage: &Storage) -> Request {
+fn request(hypervisor: Hypervisor, storage: &Storage) -> Request {
     Request::FurtherHost(Box::new(FurtherHost {
+        hypervisor,
         storage: storage.clone(),
         network: Network {
             bridge: String::new(),

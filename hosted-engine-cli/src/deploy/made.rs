@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::storage::block::iscsi::{MadeNode, MadeSession};
 use super::storage::block::{Activated, MadeDomainTags, MadeGroup, MadeLogical, MadePhysical};
 use super::storage::files::{MadeDomain, MadeMount, PublishedDomain};
+use super::storage::vdsm::{ConnectedByVdsm, MadeByVdsm, PreparedByVdsm, TemporaryPool, VolumeGroup};
+use super::vdsm::network::VdsmNetwork;
 use super::vm::MadeVm;
 use super::{DeployError, World};
 pub use files::{ChangedFile, MadeDirectory, MadeFile, MadeLink};
@@ -124,6 +126,18 @@ made! {
     Domain(MadeDomain),
     /// A storage domain of files that others find.
     PublishedDomain(PublishedDomain),
+    /// Storage that VDSM connected.
+    ConnectedByVdsm(ConnectedByVdsm),
+    /// A volume group that VDSM made.
+    VdsmVolumeGroup(VolumeGroup),
+    /// A storage domain that VDSM made.
+    MadeByVdsm(MadeByVdsm),
+    /// A storage pool for as long as volumes are made.
+    TemporaryPool(TemporaryPool),
+    /// Volumes that VDSM prepared.
+    PreparedByVdsm(PreparedByVdsm),
+    /// A network of VDSM's.
+    VdsmNetwork(VdsmNetwork),
     /// The engine VM, running.
     Vm(MadeVm),
     /// The management bridge.

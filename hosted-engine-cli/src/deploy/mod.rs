@@ -45,6 +45,7 @@ mod systemd;
 mod testing;
 mod tools;
 mod undeploy;
+pub mod vdsm;
 pub mod vm;
 
 pub use args::DeployArgs;

@@ -18,6 +18,16 @@ pub enum Request {
     FurtherHost(Box<FurtherHost>),
 }
 
+impl Request {
+    /// Who runs the VM.
+    pub fn hypervisor(&self) -> Hypervisor {
+        match self {
+            Self::FirstHost(first) => first.hypervisor,
+            Self::FurtherHost(further) => further.hypervisor,
+        }
+    }
+}
+
 /// The first host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FirstHost {
@@ -48,6 +58,9 @@ pub struct FirstHost {
 /// A further host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FurtherHost {
+    /// Who runs the VM, as on the cluster's other hosts.
+    #[serde(default)]
+    pub hypervisor: Hypervisor,
     /// Where the cluster's storage domain is.
     pub storage: Storage,
     /// The host's network. `bridge`, `gateway` and the test come from the cluster's configuration.

@@ -350,16 +350,6 @@ impl Cluster {
                 Err(panic) => std::panic::resume_unwind(panic),
             })
         })?;
-        if self.state.hypervisor == Hypervisor::Vdsm {
-            for host in &hosts {
-                for service in Service::of_deployed(self.state.hypervisor) {
-                    host.set_service(*service, true)?;
-                }
-            }
-            say(
-                "brokers and agents started; the agents look at each other for a minute before they start the engine",
-            );
-        }
         Ok(())
     }
 

@@ -4,24 +4,23 @@
 use std::process::Command;
 
 use anyhow::Context;
-use clock::{Clock, SystemClock};
 use ha_config::{DomainType, Paths, ha_toml};
-use metadata_format::HostId;
 use uuid::Uuid;
 
 use super::init::{VDSM, program_dir};
 use super::layout::{BRIDGE, ENGINE, ENGINE_FQDN, GATEWAY, HostNumber, Layout, PREFIX, STORAGE};
 use super::libvirtd;
 use super::power;
+use super::services::Service;
 use super::state::{Hypervisor, State};
 use crate::cli::OpenVm;
+use crate::deploy::services::ServiceState;
 use crate::deploy::{
     Boot, BridgeOrigin, Engine, Family, FirstHost, FurtherHost, Hands, HostIdentity, Ids, Installed, Logged,
     Network, Request, Secrets, Storage, StorageKind, Told, Vm, service_manager,
 };
 use crate::setup::{
-    ClusterSpec, DiskSource, HostSpec, Lines, StorageSpec, VmSpec, configure_host, create_storage,
-    find_cluster,
+    ClusterSpec, DiskSource, StorageSpec, VmSpec, find_cluster,
 };
 use crate::terminal::Terminal;
 
@@ -37,13 +36,14 @@ pub fn deploy(layout: &Layout, number: HostNumber, open_vm: &OpenVm) -> anyhow::
     let paths = layout.inside();
     let state = State::load(layout)?;
     prepare(layout, &state, number)?;
-    if state.hypervisor == Hypervisor::Vdsm {
-        return with_vdsm(layout, &state, number);
-    }
-    let request = request(layout, &state, number)?;
     let told = Told::new(&paths, Terminal::default())?;
     let tools = Logged { tools: &Installed, told: &told };
     let services = service_manager(&paths, &tools);
+    if state.hypervisor == Hypervisor::Vdsm {
+        // A host that VDSM manages has it running before anything is deployed.
+        services.set(Service::Vdsm.name(), ServiceState { is_enabled: true, is_active: true })?;
+    }
+    let request = request(layout, &state, number)?;
     let hands = Hands { paths: &paths, tools: &tools, report: &told, services: services.as_ref(), open_vm };
     Ok(hands.begin(request, &Secrets::default(), None)?)
 }
@@ -64,8 +64,12 @@ pub fn prepare(layout: &Layout, state: &State, number: HostNumber) -> anyhow::Re
 /// The answers: the first host makes the cluster, others join it.
 pub fn request(layout: &Layout, state: &State, number: HostNumber) -> anyhow::Result<Request> {
     let storage = Storage {
-        // Mounted by somebody else.
-        kind: StorageKind::Directory,
+        kind: match state.hypervisor {
+            // Mounted by somebody else.
+            Hypervisor::Qemu | Hypervisor::Libvirt => StorageKind::Directory,
+            // VDSM's stand-in looks whether it is mounted, by the names that NFS has.
+            Hypervisor::Vdsm => StorageKind::Nfs,
+        },
         connection: STORAGE.to_owned(),
         mount_options: String::new(),
         iscsi: None,
@@ -80,18 +84,25 @@ pub fn request(layout: &Layout, state: &State, number: HostNumber) -> anyhow::Re
         open_firewall: false,
     };
     let host = HostIdentity { id: number.0.into(), name: number.name() };
+    let hypervisor = match state.hypervisor {
+        Hypervisor::Qemu => ha_toml::Hypervisor::Qemu,
+        Hypervisor::Libvirt => ha_toml::Hypervisor::Libvirt,
+        Hypervisor::Vdsm => ha_toml::Hypervisor::Vdsm,
+    };
     if number != HostNumber(1) {
         let cluster = find_cluster(&layout.inside(), &storage_spec(state)).context("the storage")?;
         let sd_uuid = Uuid::try_parse(cluster.parsed(&layout.inside()).sd_uuid()?)?;
-        return Ok(Request::FurtherHost(Box::new(FurtherHost { storage, network, host, sd_uuid })));
+        return Ok(Request::FurtherHost(Box::new(FurtherHost {
+            hypervisor,
+            storage,
+            network,
+            host,
+            sd_uuid,
+        })));
     }
     let ClusterSpec { vm, ha_toml, .. } = cluster(state);
     Ok(Request::FirstHost(Box::new(FirstHost {
-        hypervisor: match state.hypervisor {
-            Hypervisor::Qemu => ha_toml::Hypervisor::Qemu,
-            Hypervisor::Libvirt => ha_toml::Hypervisor::Libvirt,
-            Hypervisor::Vdsm => ha_toml::Hypervisor::Vdsm,
-        },
+        hypervisor,
         family: Family::V4,
         storage,
         domain_name: "hosted_storage".to_owned(),
@@ -128,20 +139,6 @@ fn storage_spec(state: &State) -> StorageSpec {
         name: "hosted_storage".to_owned(),
         disk: DiskSource::Empty(DISK_GIB << 30),
     }
-}
-
-/// Where VDSM manages the host its volumes are not made through it yet: the storage as VDSM would have it, and the files.
-/// The daemons are started from outside.
-fn with_vdsm(layout: &Layout, state: &State, number: HostNumber) -> anyhow::Result<()> {
-    let (paths, storage) = (layout.inside(), storage_spec(state));
-    if number == HostNumber(1) {
-        let now = u64::try_from(SystemClock.wall().0).unwrap_or(0);
-        create_storage(&paths, &storage, &cluster(state), now, &Lines)
-            .context("cannot set the storage up")?;
-    }
-    let cluster = find_cluster(&paths, &storage).context("cannot find the cluster on the storage")?;
-    let host = HostSpec { host_id: HostId::new(number.0.into())?, hostname: number.name() };
-    configure_host(&paths, &cluster, &host, &Lines).context("cannot configure this host")
 }
 
 /// The host's certificate, by the authority of all hosts.

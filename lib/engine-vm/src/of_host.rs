@@ -25,7 +25,7 @@ pub fn of_host(
     match toml.vm.hypervisor {
         Hypervisor::Qemu => Ok(Arc::new(QemuVm::from_config(conf.paths(), conf, toml, role)?)),
         Hypervisor::Vdsm => {
-            let client = vdsm.cloned().map_or_else(|| connect::connect(conf, toml), Ok)?;
+            let client = vdsm.cloned().map_or_else(|| connect::client(conf, toml), Ok)?;
             Ok(Arc::new(VdsmVm::new(client, conf, &toml.lease, role)?))
         }
         Hypervisor::Libvirt => libvirt(conf, toml, role),

@@ -14,6 +14,9 @@ pub const VM_IS_DOWN: i64 = 6;
 pub const CANNOT_CREATE_VM: i64 = 9;
 /// The destination of a migration could not be reached.
 pub const NO_CONNECTION_TO_PEER: i64 = 10;
+/// After a change of the networks nobody reached the host any more: it was put back. The same number as
+/// [`NO_CONNECTION_TO_PEER`].
+pub const LOST_CONNECTION: i64 = 10;
 /// A parameter is missing.
 pub const MISSING_PARAMETER: i64 = 11;
 /// A migration failed.
@@ -36,10 +39,18 @@ pub const NO_IMAGE_PATH: i64 = 254;
 pub const VOLUME_EXISTS: i64 = 212;
 /// There is no such image in the storage domain.
 pub const NO_SUCH_IMAGE: i64 = 268;
+/// This host is not in the storage pool.
+pub const POOL_UNKNOWN: i64 = 309;
 /// There is no such storage domain, or it cannot be read.
 pub const NO_SUCH_DOMAIN: i64 = 358;
+/// There is a storage domain on the storage already.
+pub const DOMAIN_NOT_EMPTY: i64 = 361;
 /// There is no such task.
 pub const NO_SUCH_TASK: i64 = 401;
+/// This host does not manage the storage pool.
+pub const NOT_SPM: i64 = 654;
+/// This host manages the storage pool.
+pub const IS_SPM: i64 = 656;
 /// The storage domain belongs to a storage pool, which monitors it itself.
 pub const DOMAIN_IN_POOL: i64 = 900;
 /// The body of a request is not JSON.

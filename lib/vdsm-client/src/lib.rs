@@ -54,7 +54,10 @@ pub use error::CallError;
 pub use event::{Event, VmStatusEvent};
 pub use settings::{Settings, TlsFiles};
 pub use verbs::host::{DomainStatus, HostStats, NetworkStats};
+pub use verbs::network::NetworkCapabilities;
+pub use verbs::pool::{Device, NewDomain, SpmRole};
 pub use verbs::storage::{
-    BLANK_UUID, ConnectionStatus, DomainInfo, DomainStats, NewVolume, Prepared, TaskStatus, VolumeInfo,
+    Allocation, BLANK_UUID, ConnectionStatus, DomainInfo, DomainStats, NewVolume, Prepared, TaskStatus,
+    VolumeInfo,
 };
 pub use verbs::vm::{ConsoleKind, DisplayInfo, MigrateParams, MigrationStatus, VmParams, VmStats};

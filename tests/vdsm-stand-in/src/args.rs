@@ -60,6 +60,9 @@ pub struct Serve {
     /// sanlock's I/O time-out in seconds with which storage domains are joined; default: sanlock's own
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=60))]
     pub io_timeout: Option<u32>,
+    /// Write no leases, join no lockspaces: for tests of storage without guests
+    #[arg(long)]
+    pub without_sanlock: bool,
     /// Seconds between two looks at a monitored storage domain
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=60))]
     pub monitor_interval: u64,

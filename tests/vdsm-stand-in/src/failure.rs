@@ -80,6 +80,91 @@ impl Failure {
         Self::new(254, format!("Image path does not exist or cannot be accessed/created: ({path},)"))
     }
 
+    pub(crate) fn general(detail: &str) -> Self {
+        Self::new(100, format!("General Exception: ({},)", quoted(detail)))
+    }
+
+    /// What is done to a pool by a host that does not manage it.
+    pub(crate) fn insecure() -> Self {
+        Self::general("Secured object is not in safe state")
+    }
+
+    pub(crate) fn pool_unknown(id: &str) -> Self {
+        Self::new(309, format!("Unknown pool id, pool not connected: ({},)", quoted(id)))
+    }
+
+    pub(crate) fn several_pools(id: &str) -> Self {
+        let id = quoted(id);
+        Self::new(323, format!("Cannot connect pool, already connected to another pool: ({id},)"))
+    }
+
+    pub(crate) fn wrong_master(pool: &str, domain: &str) -> Self {
+        let detail = quoted(&format!("spUUID={pool}, msdUUID={domain}"));
+        Self::new(324, format!("Wrong Master domain or its version: {detail}"))
+    }
+
+    pub(crate) fn domain_creation(detail: &str) -> Self {
+        Self::new(351, format!("Error creating a storage domain: ({},)", quoted(detail)))
+    }
+
+    pub(crate) fn long_description() -> Self {
+        Self::new(387, "Storage domain description is too long")
+    }
+
+    pub(crate) fn not_mounted(path: &str) -> Self {
+        Self::new(360, format!("Storage domain remote path not mounted: ({},)", quoted(path)))
+    }
+
+    pub(crate) fn domain_not_empty(path: &str) -> Self {
+        Self::new(361, format!("Storage domain is not empty - requires cleaning: ({},)", quoted(path)))
+    }
+
+    pub(crate) fn domain_exists(id: &str) -> Self {
+        Self::new(365, format!("Storage domain already exists: ({},)", quoted(id)))
+    }
+
+    pub(crate) fn domain_type(number: i64) -> Self {
+        Self::new(372, format!("Unsupported Storage Domain type: ({number},)"))
+    }
+
+    pub(crate) fn domain_attached(pool: &str, domain: &str) -> Self {
+        let detail = quoted(&format!("domain={domain}, pool={pool}"));
+        Self::new(380, format!("Storage domain already attached to pool: {detail}"))
+    }
+
+    pub(crate) fn format_attached(id: &str) -> Self {
+        Self::new(391, format!("Cannot format attached storage domain: ({},)", quoted(id)))
+    }
+
+    pub(crate) fn format_connected(id: &str) -> Self {
+        Self::new(392, format!("Cannot format storage domain in connected pool: ({},)", quoted(id)))
+    }
+
+    pub(crate) fn cleanup(detail: &str) -> Self {
+        Self::new(2008, format!("Directory cleanup failure: ({},)", quoted(detail)))
+    }
+
+    pub(crate) fn task_state(id: &str) -> Self {
+        Self::new(410, format!("Operation is not allowed in this task state: ({},)", quoted(id)))
+    }
+
+    pub(crate) fn not_spm(pool: &str) -> Self {
+        Self::new(654, format!("Not SPM: ({},)", quoted(pool)))
+    }
+
+    pub(crate) fn is_spm(pool: &str) -> Self {
+        Self::new(656, format!("Operation not allowed while SPM is active: ({},)", quoted(pool)))
+    }
+
+    pub(crate) fn host_id(domain: &str) -> Self {
+        Self::new(661, format!("Cannot acquire host id: ({},)", quoted(domain)))
+    }
+
+    pub(crate) fn host_id_mismatch(pool: &str) -> Self {
+        let detail = quoted(pool);
+        Self::new(700, format!("Host id not found or does not match manager host id: ({detail},)"))
+    }
+
     pub(crate) fn no_such_domain(id: &str) -> Self {
         Self::new(358, format!("Storage domain does not exist: ({},)", quoted(id)))
     }

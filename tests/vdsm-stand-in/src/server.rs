@@ -32,6 +32,23 @@ const PORT: u16 = 54321;
 
 /// Serves until a signal ends it.
 pub async fn run(arguments: &Serve) -> anyhow::Result<()> {
+    let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut listeners = Vec::new();
+    for address in &arguments.listen {
+        let listener = listen(*address)?;
+        println!("listening on {}", listener.local_addr()?);
+        listeners.push(listener);
+    }
+    tokio::select! {
+        biased;
+        _ = term.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        ended = serve(arguments, listeners) => ended,
+    }
+}
+
+/// Serves what comes to these listeners, whatever addresses the arguments name.
+pub async fn serve(arguments: &Serve, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
     let root = std::path::absolute(&arguments.root)
         .with_context(|| format!("--root {}", arguments.root.display()))?;
     let paths = Paths::new(root);
@@ -42,6 +59,7 @@ pub async fn run(arguments: &Serve) -> anyhow::Result<()> {
     let storage = Arc::new(Storage::new(StorageSettings {
         paths: paths.clone(),
         io_timeout: arguments.io_timeout,
+        has_sanlock: !arguments.without_sanlock,
         interval: Duration::from_secs(arguments.monitor_interval),
     }));
     let settings = VmSettings {
@@ -54,25 +72,14 @@ pub async fn run(arguments: &Serve) -> anyhow::Result<()> {
     let vms = Arc::new(Vms::new(settings, storage.clone(), hub.clone()));
     let server = Arc::new(Server { hub, misbehaviour, storage, vms: vms.clone() });
 
-    let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let control = arguments.control.as_deref().map(control::listen).transpose()?;
-    for address in &arguments.listen {
-        let listener = listen(*address)?;
-        println!("listening on {}", listener.local_addr()?);
+    for listener in listeners {
         tokio::spawn(accept(listener, tls.clone(), server.clone()));
     }
     tokio::spawn(async move { vms.recover().await });
-    let controlled = async {
-        match control {
-            Some(listener) => control::serve(listener, server.clone()).await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        biased;
-        _ = term.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
-        ended = controlled => ended,
+    match control {
+        Some(listener) => control::serve(listener, server.clone()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::Failure;
 use crate::host_stats;
 use crate::rpc::Server;
-use crate::storage::{NewVolume, Storage};
+use crate::storage::{NewDomain, NewVolume, Storage};
 
 /// What can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,17 @@ enum StorageCall {
     StopMonitoring,
     Connect,
     Disconnect,
+    Domains,
+    DomainCreate,
+    DomainFormat,
+    DomainDescription,
+    Pools,
+    PoolCreate,
+    PoolConnect,
+    PoolDisconnect,
+    PoolDestroy,
+    SpmStart,
+    SpmStatus,
     DomainInfo,
     DomainStats,
     Images,
@@ -84,6 +95,72 @@ const VERBS: &[Verb] = &[
         &["storagepoolID", "domainType", "connectionParams"],
         Call::Storage(StorageCall::Disconnect),
     ),
+    verb("Host.getConnectedStoragePools", &[], Call::Storage(StorageCall::Pools)),
+    verb(
+        "Host.getStorageDomains",
+        &["storagepoolID", "domainClass", "storageType", "remotePath"],
+        Call::Storage(StorageCall::Domains),
+    ),
+    verb(
+        "StorageDomain.create",
+        &[
+            "storagedomainID",
+            "domainType",
+            "typeArgs",
+            "name",
+            "domainClass",
+            "version",
+            "blockSize",
+            "maxHosts",
+        ],
+        Call::Storage(StorageCall::DomainCreate),
+    ),
+    verb(
+        "StorageDomain.format",
+        &["storagedomainID", "autoDetach"],
+        Call::Storage(StorageCall::DomainFormat),
+    ),
+    verb(
+        "StorageDomain.setDescription",
+        &["storagedomainID", "description"],
+        Call::Storage(StorageCall::DomainDescription),
+    ),
+    verb(
+        "StoragePool.create",
+        &[
+            "storagepoolID",
+            "name",
+            "masterSdUUID",
+            "masterVersion",
+            "domainList",
+            "lockRenewalIntervalSec",
+            "leaseTimeSec",
+            "ioOpTimeoutSec",
+            "leaseRetries",
+        ],
+        Call::Storage(StorageCall::PoolCreate),
+    ),
+    verb(
+        "StoragePool.connect",
+        &["storagepoolID", "hostID", "scsiKey", "masterSdUUID", "masterVersion", "domainDict"],
+        Call::Storage(StorageCall::PoolConnect),
+    ),
+    verb(
+        "StoragePool.disconnect",
+        &["storagepoolID", "hostID", "scsiKey", "remove"],
+        Call::Storage(StorageCall::PoolDisconnect),
+    ),
+    verb(
+        "StoragePool.destroy",
+        &["storagepoolID", "hostID", "scsiKey"],
+        Call::Storage(StorageCall::PoolDestroy),
+    ),
+    verb(
+        "StoragePool.spmStart",
+        &["storagepoolID", "prevID", "prevLver", "enableScsiFencing", "maxHostID", "domVersion"],
+        Call::Storage(StorageCall::SpmStart),
+    ),
+    verb("StoragePool.getSpmStatus", &["storagepoolID"], Call::Storage(StorageCall::SpmStatus)),
     verb("StorageDomain.getInfo", &["storagedomainID"], Call::Storage(StorageCall::DomainInfo)),
     verb("StorageDomain.getStats", &["storagedomainID"], Call::Storage(StorageCall::DomainStats)),
     verb("StorageDomain.getImages", &["storagedomainID"], Call::Storage(StorageCall::Images)),
@@ -257,10 +334,7 @@ async fn storage(server: &Server, call: StorageCall, arguments: Arguments) -> Re
             StorageCall::TasksStatuses => Ok(storage.tasks()),
             StorageCall::RepoStats => Ok(storage.repo_stats(&arguments.texts("domains")?)),
             StorageCall::StartMonitoring => {
-                let host_id = arguments.number("hostID")?;
-                let known = u16::try_from(host_id).ok().filter(|id| (1..=2000).contains(id));
-                let known =
-                    known.ok_or_else(|| Failure::invalid_parameter("hostID", &host_id.to_string()))?;
+                let known = host_id(&arguments)?;
                 let _entered = runtime.enter();
                 storage.start_monitoring(&text("sdUUID")?, known);
                 Ok(Value::Null)
@@ -272,6 +346,39 @@ async fn storage(server: &Server, call: StorageCall, arguments: Arguments) -> Re
             StorageCall::Disconnect => {
                 storage.disconnect(domain_type(&arguments)?, &arguments.list("connectionParams")?)
             }
+            StorageCall::Domains => Ok(json!(storage.domains())),
+            StorageCall::DomainCreate => {
+                storage.create_domain(&new_domain(&arguments)?).map(|()| Value::Null)
+            }
+            StorageCall::DomainFormat => {
+                let detaches = arguments.get("autoDetach").is_some_and(is_true);
+                storage.format(&text("storagedomainID")?, detaches).map(|()| Value::Null)
+            }
+            StorageCall::DomainDescription => storage
+                .set_description(&text("storagedomainID")?, &text("description")?)
+                .map(|()| Value::Null),
+            StorageCall::Pools => Ok(json!(storage.connected_pools())),
+            StorageCall::PoolCreate => {
+                let domains = arguments.texts("domainList")?;
+                storage
+                    .create_pool(&text("storagepoolID")?, &text("masterSdUUID")?, &domains)
+                    .map(|()| Value::Null)
+            }
+            StorageCall::PoolConnect => {
+                let host_id = host_id(&arguments)?;
+                let _entered = runtime.enter();
+                storage
+                    .connect_pool(&text("storagepoolID")?, host_id, &text("masterSdUUID")?)
+                    .map(|()| Value::Null)
+            }
+            StorageCall::PoolDisconnect => {
+                storage.disconnect_pool(&text("storagepoolID")?).map(|()| Value::Null)
+            }
+            StorageCall::PoolDestroy => storage
+                .destroy_pool(&text("storagepoolID")?, arguments.number("hostID")?)
+                .map(|()| Value::Null),
+            StorageCall::SpmStart => storage.start_spm(&text("storagepoolID")?).map(Value::from),
+            StorageCall::SpmStatus => storage.spm_status(&text("storagepoolID")?),
             StorageCall::DomainInfo => domain()?.info(),
             StorageCall::DomainStats => domain()?.stats(),
             StorageCall::Images => Ok(json!(domain()?.images()?)),
@@ -280,7 +387,7 @@ async fn storage(server: &Server, call: StorageCall, arguments: Arguments) -> Re
                 Ok(json!(domain()?.volumes(&image.unwrap_or_default())?))
             }
             StorageCall::VolumeInfo => domain()?.volume_info(&text("imageID")?, &text("volumeID")?),
-            StorageCall::VolumeCreate => Ok(json!(storage.create_volume(&new_volume(&arguments)?)?)),
+            StorageCall::VolumeCreate => storage.create_volume(new_volume(&arguments)?).map(Value::from),
             StorageCall::ImagePrepare => {
                 let path =
                     storage.prepare(&text("storagedomainID")?, &text("imageID")?, &text("volumeID")?)?;
@@ -294,6 +401,33 @@ async fn storage(server: &Server, call: StorageCall, arguments: Arguments) -> Re
         }
     })
     .await
+}
+
+fn host_id(arguments: &Arguments) -> Result<u16, Failure> {
+    let number = arguments.number("hostID")?;
+    let known = u16::try_from(number).ok().filter(|id| (1..=2000).contains(id));
+    known.ok_or_else(|| Failure::invalid_parameter("hostID", &number.to_string()))
+}
+
+/// A truth value, or its name.
+fn is_true(value: &Value) -> bool {
+    value.as_bool().unwrap_or_else(|| value.as_str().is_some_and(|text| text.eq_ignore_ascii_case("true")))
+}
+
+fn new_domain(arguments: &Arguments) -> Result<NewDomain, Failure> {
+    let number = |name, default| match arguments.get(name) {
+        Some(_) => arguments.number(name),
+        None => Ok(default),
+    };
+    Ok(NewDomain {
+        id: arguments.text("storagedomainID")?,
+        domain_type: domain_type(arguments)?,
+        connection: arguments.text("typeArgs")?,
+        name: arguments.text("name")?,
+        class: arguments.number("domainClass")?,
+        version: number("version", 0)?,
+        block_size: number("blockSize", 512)?,
+    })
 }
 
 /// VDSM takes the number or its name.
@@ -318,6 +452,7 @@ fn new_volume(arguments: &Arguments) -> Result<NewVolume, Failure> {
     };
     let size = arguments.number("size")?;
     Ok(NewVolume {
+        pool: arguments.text("storagepoolID")?,
         domain: arguments.text("storagedomainID")?,
         image: arguments.text("imageID")?,
         volume: arguments.text("volumeID")?,

@@ -98,20 +98,41 @@ async fn a_volume_is_made_with_its_lease() {
     let lab = Lab::new().await;
     let client = &lab.hosts[0].client;
     let (image, volume) = ("22222222-2222-4222-8222-222222222201", "22222222-2222-4222-8222-222222222202");
+    let pool = "33333333-3333-4333-8333-333333333301";
+    client.pool_create(pool, "he", SD).await.unwrap();
+    client.pool_connect(pool, 1, SD).await.unwrap();
+    let task = client.spm_start(pool).await.unwrap();
+    assert!(ended(client, &task).await.is_success());
     let new = vdsm_client::NewVolume {
-        pool: vdsm_client::BLANK_UUID.to_owned(),
+        pool: pool.to_owned(),
         domain: SD.to_owned(),
         image: image.to_owned(),
         volume: volume.to_owned(),
         size: 1 << 20,
         description: "hosted-engine.metadata".to_owned(),
+        allocation: vdsm_client::Allocation::Preallocated,
         disk_type: "HEMD".to_owned(),
     };
     let task = client.volume_create(&new).await.unwrap();
-    assert!(client.task_status(&task).await.unwrap().is_success());
+    assert!(ended(client, &task).await.is_success());
     client.task_clear(&task).await.unwrap();
     let info = client.volume_info(vdsm_client::BLANK_UUID, SD, image, volume).await.unwrap();
     assert_eq!((info.description.as_deref(), info.capacity), (Some("hosted-engine.metadata"), Some(1 << 20)));
-    let again = client.volume_create(&new).await.unwrap_err();
-    assert_eq!(again.code(), Some(code::VOLUME_EXISTS));
+    let again = client.volume_create(&new).await.unwrap();
+    assert_eq!(ended(client, &again).await.code, Some(code::VOLUME_EXISTS));
+    client.pool_destroy(pool, 1).await.unwrap();
+    assert_eq!(client.domain_info(SD).await.unwrap().pools, Vec::<String>::new());
+}
+
+/// How a task ended.
+async fn ended(client: &vdsm_client::Client, task: &str) -> vdsm_client::TaskStatus {
+    let mut status = None;
+    until("the task to end", async || {
+        let now = client.task_status(task).await.unwrap();
+        let is_finished = now.is_finished();
+        status = Some(now);
+        is_finished
+    })
+    .await;
+    status.unwrap()
 }

@@ -19,6 +19,7 @@ pub mod watch;
 
 use std::path::Path;
 
+use ha_config::ha_toml::Hypervisor;
 use uuid::Uuid;
 
 use super::{BridgeOrigin, DeployError, Job, Network, Request, Step, StepId, World};
@@ -63,6 +64,8 @@ impl Step for MakeBridge {
             BridgeOrigin::Adopted => adopt(&world, &picture, &network.bridge),
             BridgeOrigin::Over(nic) => match picture.link(nic).and_then(|link| link.master.as_deref()) {
                 Some(master) if master == network.bridge => adopt(&world, &picture, &network.bridge),
+                // VDSM keeps the networks of the hosts that it manages.
+                _ if world.request.hypervisor() == Hypervisor::Vdsm => super::vdsm::network::make_bridge(job),
                 _ => make(job, network, &picture, nic),
             },
         }

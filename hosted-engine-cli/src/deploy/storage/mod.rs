@@ -15,9 +15,11 @@ mod steps;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub mod vdsm;
 
 use std::path::PathBuf;
 
+use ha_config::ha_toml::Hypervisor;
 use ha_config::HostedEngineConf;
 use uuid::Uuid;
 
@@ -104,6 +106,11 @@ pub trait Backend {
     /// As [`Backend::connect`].
     fn vm_lease(&self, world: &World<'_>) -> Result<LeasePlace, DeployError>;
 
+    /// Whether making the domain and its volumes has written the domain's own lockspace and the lease of the VM's disk.
+    fn writes_domain_leases(&self) -> bool {
+        false
+    }
+
     /// The domain is complete: from now on others find it.
     ///
     /// # Errors
@@ -131,6 +138,9 @@ pub fn must_be_connected(world: &World<'_>) -> Result<(), DeployError> {
         Request::FirstHost(first) => &first.storage,
         Request::FurtherHost(further) => &further.storage,
     };
+    if world.request.hypervisor() == Hypervisor::Vdsm {
+        return vdsm::attach(world);
+    }
     match storage.kind {
         StorageKind::Iscsi | StorageKind::Fc => block::must_be_connected(world),
         StorageKind::Nfs
@@ -158,6 +168,10 @@ pub fn backend(request: &Request) -> Box<dyn Backend> {
         Request::FirstHost(first) => &first.storage,
         Request::FurtherHost(further) => &further.storage,
     };
+    match request.hypervisor() {
+        Hypervisor::Vdsm => return Box::new(vdsm::Vdsm),
+        Hypervisor::Qemu | Hypervisor::Libvirt => {}
+    }
     match storage.kind {
         StorageKind::Nfs
         | StorageKind::Nfs3

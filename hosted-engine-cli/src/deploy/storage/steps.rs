@@ -126,6 +126,9 @@ impl Step for WriteLeases {
         let grid = grid_for(sector_size(&ids.path)?);
         let leases = leases(world, first)?;
         leases.write_lockspace(LOCKSPACE_NAME, &backend.volume(world, Role::Lockspace), grid)?;
+        if backend.writes_domain_leases() {
+            return Ok(());
+        }
         leases.write_lockspace(&sd, &ids.path, grid)?;
         let (disk, lease) = (first.ids.disk.volume.to_string(), backend.vm_lease(world)?);
         Ok(leases.write_lease(&sd, &disk, &lease.path, lease.offset, grid)?)

@@ -274,6 +274,7 @@ fn a_further_host_finds_what_the_first_one_made() {
     deploy::run(&Site::steps(), site.world(&request, &tools, &heard), &mut journal).unwrap();
     let made = first(&request);
     let further = Request::FurtherHost(Box::new(deploy::FurtherHost {
+        hypervisor: ha_config::ha_toml::Hypervisor::Qemu,
         storage: made.storage.clone(),
         network: made.network.clone(),
         host: deploy::HostIdentity { id: 2, name: "h2".to_owned() },

@@ -15,12 +15,15 @@ use crate::port::VmError;
 pub fn client_of_host(conf: &HostedEngineConf, toml: &HaToml) -> Result<Option<Client>, VmError> {
     match toml.vm.hypervisor {
         Hypervisor::Qemu | Hypervisor::Libvirt => Ok(None),
-        Hypervisor::Vdsm => connect(conf, toml).map(Some),
+        Hypervisor::Vdsm => client(conf, toml).map(Some),
     }
 }
 
-/// A client of the VDSM at `[vdsm] address`.
-pub(crate) fn connect(conf: &HostedEngineConf, toml: &HaToml) -> Result<Client, VmError> {
+/// A client of the VDSM at `[vdsm] address`, whatever the hypervisor in ha.toml is. Must be called inside a Tokio runtime.
+///
+/// # Errors
+/// As [`client_of_host`].
+pub fn client(conf: &HostedEngineConf, toml: &HaToml) -> Result<Client, VmError> {
     let paths = conf.paths();
     let uses_tls = conf.vdsm_use_ssl().map_err(|error| VmError::Config { detail: error.to_string() })?;
     let tls =

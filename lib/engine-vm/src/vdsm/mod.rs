@@ -29,7 +29,7 @@ mod words;
 mod tests;
 
 pub use adapter::VdsmVm;
-pub use connect::client_of_host;
+pub use connect::{client, client_of_host};
 pub use description::check_description;
 
 use vdsm_client::{CallError, code};

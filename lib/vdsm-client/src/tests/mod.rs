@@ -3,6 +3,7 @@
 mod answers;
 mod events;
 mod heart_beats;
+mod making;
 mod reconnects;
 mod secrets;
 mod storms;

@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use super::*;
-use crate::{ConnectionStatus, MigrateParams, NewVolume, VmParams};
+use crate::{Allocation, ConnectionStatus, MigrateParams, NewVolume, VmParams};
 
 const VM: &str = "eccb9cb6-affd-4806-8200-708370581227";
 const SD: &str = "ce880525-a44b-4248-8b63-d9e11b2f123a";
@@ -33,7 +33,7 @@ fn recorded() -> Vec<(String, Value, Value)> {
 }
 
 /// Makes a call, and answers it; tells what was asked and what came of it.
-async fn exchange<T: Send + 'static, F>(
+pub(super) async fn exchange<T: Send + 'static, F>(
     call: impl FnOnce(Client) -> F,
     result: Value,
 ) -> (String, Value, Result<T, CallError>)
@@ -216,6 +216,7 @@ async fn parameters_of_what_was_not_recorded() {
                 volume: VOLUME.to_owned(),
                 size: 20 << 30,
                 description: "HostedEngineConfigurationImage".to_owned(),
+                allocation: Allocation::Preallocated,
                 disk_type: "HECI".to_owned(),
             };
             vdsm.volume_create(&new).await

@@ -3,6 +3,8 @@
 //! Parameters are VDSM's; results are read tolerantly and keep what came in `raw`. Source: `vdsm-api.yml` of VDSM 4.5.
 
 pub mod host;
+pub mod network;
+pub mod pool;
 pub mod storage;
 pub mod vm;
 

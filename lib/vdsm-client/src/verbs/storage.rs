@@ -24,6 +24,10 @@ pub struct ConnectionStatus {
 pub struct DomainInfo {
     /// Bytes per block: 512 or 4096. Releases before 4.4 do not tell.
     pub block_size: Option<u32>,
+    /// Its name.
+    pub name: Option<String>,
+    /// The storage pool that it is in.
+    pub pools: Vec<String>,
     /// Where a file storage domain is mounted from.
     pub remote_path: Option<String>,
     /// The answer as it came.
@@ -52,13 +56,24 @@ pub struct VolumeInfo {
     pub format: Option<String>,
     /// `OK`, `ILLEGAL` or `INVALID`.
     pub status: Option<String>,
+    /// Path of its lease and bytes from the path's start, where it has one.
+    pub lease: Option<(String, u64)>,
     /// When it was made, in seconds since 1970.
     pub ctime: Option<i64>,
     /// The answer as it came.
     pub raw: Value,
 }
 
-/// What volume to create. Raw, preallocated, a data disk without a source: what the hosted engine needs.
+/// How a volume gets its space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allocation {
+    /// At once.
+    Preallocated,
+    /// As it is written; raw volumes of file storage only.
+    Sparse,
+}
+
+/// What volume to create. Raw, a data disk without a source: what the hosted engine needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewVolume {
     /// The storage pool's UUID, or [`BLANK_UUID`].
@@ -73,6 +88,8 @@ pub struct NewVolume {
     pub size: u64,
     /// Its description, at most 210 bytes.
     pub description: String,
+    /// How it gets its space.
+    pub allocation: Allocation,
     /// What it is for, in VDSM's words: `DATA`, `HEMD` (metadata), `HECI` (configuration), …; releases before 4.2 know
     /// only numbers, `2` for data.
     pub disk_type: String,
@@ -185,6 +202,14 @@ impl Client {
         let block_size = info.get("block_size").and_then(value::integer);
         Ok(DomainInfo {
             block_size: block_size.and_then(|bytes| u32::try_from(bytes).ok()),
+            name: info.get("name").and_then(value::text),
+            pools: info
+                .get("pool")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+                .filter_map(value::text)
+                .collect(),
             remote_path: info.get("remotePath").and_then(value::text),
             raw: info.clone(),
         })
@@ -242,6 +267,10 @@ impl Client {
             capacity: info.get("capacity").and_then(value::integer),
             format: text("format"),
             status: text("status"),
+            lease: info.get("lease").and_then(|lease| {
+                let offset = lease.get("offset").and_then(value::integer)?;
+                Some((lease.get("path").and_then(value::text)?, u64::try_from(offset).ok()?))
+            }),
             ctime: info.get("ctime").and_then(value::integer),
             raw: info.clone(),
         })
@@ -258,7 +287,10 @@ impl Client {
             // As text: XML-RPC, from which the verb comes, knows no larger integers than 2 GiB.
             "size": new.size.to_string(),
             "volFormat": RAW,
-            "preallocate": PREALLOCATED,
+            "preallocate": match new.allocation {
+                Allocation::Preallocated => PREALLOCATED,
+                Allocation::Sparse => SPARSE,
+            },
             "diskType": new.disk_type,
             "desc": new.description,
             "srcImgUUID": BLANK_UUID,
@@ -317,6 +349,7 @@ impl Client {
 /// `VolumeFormat` and `VolumeAllocation` by the numbers that every release takes.
 const RAW: u8 = 5;
 const PREALLOCATED: u8 = 1;
+const SPARSE: u8 = 2;
 
 fn place(pool: &str, sd: &str, image: &str, volume: &str) -> Value {
     json!({

@@ -11,6 +11,19 @@ use xleases::LeaseName;
 use super::{BLANK, is_plain};
 use crate::Failure;
 
+/// Where storage may be mounted on this host.
+fn mounts(paths: &Paths) -> Vec<PathBuf> {
+    let mounts = paths.storage_mounts();
+    let roots = [mounts.clone(), mounts.join("glusterSD")];
+    roots
+        .iter()
+        .filter_map(|root| fs::read_dir(root).ok())
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect()
+}
+
 /// A domain that is mounted now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Domain {
@@ -21,16 +34,26 @@ pub(crate) struct Domain {
 impl Domain {
     /// Looks through all mounts.
     pub(crate) fn find(paths: &Paths, id: &str) -> Result<Self, Failure> {
-        let mounts = paths.storage_mounts();
-        let roots = [mounts.clone(), mounts.join("glusterSD")];
-        let entries = roots.iter().filter_map(|root| fs::read_dir(root).ok()).flatten().flatten();
-        let mut candidates: Vec<PathBuf> = entries.map(|entry| entry.path().join(id)).collect();
+        let mut candidates: Vec<PathBuf> = mounts(paths).into_iter().map(|mount| mount.join(id)).collect();
         candidates.sort();
         let found = candidates.into_iter().find(|directory| directory.join("dom_md/metadata").is_file());
         match found {
             Some(directory) if is_plain(id) => Ok(Self { id: id.to_owned(), directory }),
             _ => Err(Failure::no_such_domain(id)),
         }
+    }
+
+    /// The ids of all that are mounted.
+    pub(super) fn all(paths: &Paths) -> Vec<String> {
+        let entries =
+            mounts(paths).into_iter().filter_map(|mount| fs::read_dir(mount).ok()).flatten().flatten();
+        let domains = entries.filter(|entry| entry.path().join("dom_md/metadata").is_file());
+        let names = domains.filter_map(|entry| entry.file_name().into_string().ok());
+        names
+            .filter(|name| uuid::Uuid::parse_str(name).is_ok())
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect()
     }
 
     pub(super) fn metadata_file(&self) -> PathBuf {
@@ -42,7 +65,7 @@ impl Domain {
         self.directory.join("dom_md/ids")
     }
 
-    fn metadata(&self) -> Result<KeyValueFile, Failure> {
+    pub(super) fn metadata(&self) -> Result<KeyValueFile, Failure> {
         KeyValueFile::load(self.metadata_file()).map_err(|error| Failure::domain_action(&error.to_string()))
     }
 

@@ -3,7 +3,10 @@
 //! Blocking, and hangs with its storage as VDSM's threads do: callers put it on blocking threads.
 
 mod domain;
+mod make;
 mod monitor;
+mod pool;
+mod tasks;
 mod volume;
 
 use std::collections::BTreeMap;
@@ -13,13 +16,16 @@ use std::time::Duration;
 
 use clock::Monotonic;
 use ha_config::Paths;
-use ha_config::hosted_engine::escape_connection;
 use sanlock_client::Client;
 use serde_json::{Value, json};
 
 use crate::{Failure, lock};
 use domain::Domain;
+pub(crate) use make::NewDomain;
+use make::mount_point;
 use monitor::Monitor;
+use pool::Pool;
+use tasks::Tasks;
 pub(crate) use volume::NewVolume;
 
 /// VDSM's answer for a connection whose storage cannot be mounted.
@@ -28,8 +34,6 @@ const MOUNT_ERROR: i64 = 477;
 const CONNECTION_ERROR: i64 = 451;
 /// The id of "no pool" and of "any image".
 const BLANK: &str = "00000000-0000-0000-0000-000000000000";
-/// Finished tasks that are remembered.
-const TASKS: usize = 256;
 
 /// What the storage side is given.
 #[derive(Debug, Clone)]
@@ -38,6 +42,9 @@ pub struct StorageSettings {
     pub paths: Paths,
     /// sanlock's I/O time-out in seconds for joining; `None` for the daemon's own.
     pub io_timeout: Option<u32>,
+    /// Whether leases are written and lockspaces joined. Otherwise a host id counts as acquired once the domain can be
+    /// read: for tests without a lock manager.
+    pub has_sanlock: bool,
     /// Pause between two looks at a monitored domain.
     pub interval: Duration,
 }
@@ -46,17 +53,23 @@ pub struct StorageSettings {
 #[derive(Debug)]
 pub struct Storage {
     settings: StorageSettings,
-    sanlock: Client,
+    sanlock: Option<Client>,
     monitors: Mutex<BTreeMap<String, Monitor>>,
-    /// Tasks of this life, all of them finished, oldest first.
-    tasks: Mutex<Vec<String>>,
+    pool: Mutex<Option<Pool>>,
+    tasks: Tasks,
 }
 
 impl Storage {
     /// Nothing is touched yet.
     pub fn new(settings: StorageSettings) -> Self {
-        let sanlock = Client::new(settings.paths.sanlock_socket());
-        Self { settings, sanlock, monitors: Mutex::default(), tasks: Mutex::default() }
+        let sanlock = settings.has_sanlock.then(|| Client::new(settings.paths.sanlock_socket()));
+        Self {
+            settings,
+            sanlock,
+            monitors: Mutex::default(),
+            pool: Mutex::default(),
+            tasks: Tasks::default(),
+        }
     }
 
     /// The host's paths.
@@ -64,29 +77,40 @@ impl Storage {
         &self.settings.paths
     }
 
-    /// `StoragePool.connectStorageServer`: the sandbox mounts its storage itself, so this only looks whether it is there.
+    /// `StoragePool.connectStorageServer`: what somebody has mounted already counts as connected. In place of a server that
+    /// exports it, a directory of this host is linked to: for `server:/path` the one at `/path`.
     pub(crate) fn connect(&self, domain_type: i64, connections: &[Value]) -> Result<Value, Failure> {
         if connections.is_empty() {
             return Err(Failure::invalid_parameter("conList", "[]"));
         }
-        self.statuses(domain_type, connections, |path| if is_mounted(path) { 0 } else { MOUNT_ERROR })
+        self.statuses(domain_type, connections, |connection, path| {
+            if is_mounted(path) || self.link(connection, path).is_ok_and(|is_linked| is_linked) {
+                0
+            } else {
+                MOUNT_ERROR
+            }
+        })
     }
 
-    /// `StoragePool.disconnectStorageServer`: nothing is unmounted.
+    /// `StoragePool.disconnectStorageServer`: what was linked is so no more; nothing is unmounted.
     pub(crate) fn disconnect(&self, domain_type: i64, connections: &[Value]) -> Result<Value, Failure> {
-        self.statuses(domain_type, connections, |_| 0)
+        self.statuses(domain_type, connections, |_, path| match std::fs::remove_file(path) {
+            Err(error) if path.is_symlink() => {
+                tracing::warn!(%error, "cannot remove the link {}", path.display());
+                MOUNT_ERROR
+            }
+            Ok(()) | Err(_) => 0,
+        })
     }
 
     fn statuses(
         &self,
         domain_type: i64,
         all: &[Value],
-        status: impl Fn(&Path) -> i64,
+        status: impl Fn(&str, &Path) -> i64,
     ) -> Result<Value, Failure> {
-        let mounts = self.settings.paths.storage_mounts();
-        let parent = match domain_type {
-            1 | 6 => mounts,
-            7 => mounts.join("glusterSD"),
+        match domain_type {
+            1 | 6 | 7 => {}
             // This stand-in has no block devices.
             2 | 3 => {
                 return Ok(all
@@ -95,20 +119,41 @@ impl Storage {
                     .collect());
             }
             other => return Err(Failure::invalid_parameter("domType", &other.to_string())),
-        };
+        }
         Ok(all
             .iter()
             .map(|one| {
                 let connection = one["connection"].as_str().unwrap_or_default();
                 let is_name = !connection.is_empty() && !connection.contains("..");
-                let status = if is_name {
-                    status(&parent.join(escape_connection(connection)))
-                } else {
-                    CONNECTION_ERROR
-                };
+                let mount = mount_point(&self.settings.paths, domain_type, connection).filter(|_| is_name);
+                let status = mount.map_or(CONNECTION_ERROR, |mount| status(connection, &mount));
                 json!({"id": one["id"], "status": status})
             })
             .collect())
+    }
+
+    /// Makes the link to what stands for a server's export; false when there is none.
+    fn link(&self, connection: &str, mount: &Path) -> std::io::Result<bool> {
+        let Some((_, export)) = connection.split_once(":/") else { return Ok(false) };
+        let export = self.settings.paths.resolve(Path::new("/").join(export));
+        if !export.is_dir() || mount.is_symlink() {
+            return Ok(mount.is_symlink());
+        }
+        if let Some(parent) = mount.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        std::os::unix::fs::symlink(export, mount).map(|()| true)
+    }
+
+    /// `StorageDomain.create`.
+    pub(crate) fn create_domain(&self, new: &NewDomain) -> Result<(), Failure> {
+        let Self { settings, sanlock, .. } = self;
+        make::make(&settings.paths, sanlock.as_ref(), settings.io_timeout, new)
+    }
+
+    /// `Host.getStorageDomains`.
+    pub(crate) fn domains(&self) -> Vec<String> {
+        Domain::all(&self.settings.paths)
     }
 
     /// A domain that is mounted now.
@@ -153,42 +198,28 @@ impl Storage {
         }
     }
 
-    /// `Volume.create`. Gives the task's id; the task has ended already.
-    pub(crate) fn create_volume(&self, new: &NewVolume) -> Result<String, Failure> {
-        self.domain(&new.domain)?.create_volume(new, &self.sanlock)?;
-        let id = uuid::Uuid::new_v4().to_string();
-        let mut tasks = lock(&self.tasks);
-        if tasks.len() == TASKS {
-            tasks.remove(0);
-        }
-        tasks.push(id.clone());
-        Ok(id)
+    /// `Volume.create`, on the host that manages the pool. Gives the task's id.
+    pub(crate) fn create_volume(&self, new: NewVolume) -> Result<String, Failure> {
+        self.must_be_spm(&new.pool, Failure::not_spm(&new.pool))?;
+        let domain = self.domain(&new.domain)?;
+        new.check()?;
+        let sanlock = self.sanlock.clone();
+        Ok(self.tasks.begin(move || domain.create_volume(&new, sanlock.as_ref())))
     }
 
     /// `Host.getAllTasksStatuses`.
     pub(crate) fn tasks(&self) -> Value {
-        lock(&self.tasks)
-            .iter()
-            .map(|id| (id.clone(), finished(id)))
-            .collect::<serde_json::Map<_, _>>()
-            .into()
+        self.tasks.all()
     }
 
     /// `Task.getStatus`.
     pub(crate) fn task(&self, id: &str) -> Result<Value, Failure> {
-        if lock(&self.tasks).iter().any(|known| known == id) {
-            Ok(finished(id))
-        } else {
-            Err(Failure::no_such_task(id))
-        }
+        self.tasks.status(id)
     }
 
     /// `Task.clear`.
     pub(crate) fn clear_task(&self, id: &str) -> Result<(), Failure> {
-        let mut tasks = lock(&self.tasks);
-        let place = tasks.iter().position(|known| known == id).ok_or_else(|| Failure::no_such_task(id))?;
-        tasks.remove(place);
-        Ok(())
+        self.tasks.clear(id)
     }
 
     /// `Host.startMonitoringDomain`: joins the domain's lockspace, in the background. One that is monitored already
@@ -205,7 +236,7 @@ impl Storage {
     /// `Host.stopMonitoringDomain`: leaves the lockspace, in the background.
     pub(crate) fn stop_monitoring(&self, domain: &str) -> Result<(), Failure> {
         let Some(monitor) = lock(&self.monitors).remove(domain) else { return Ok(()) };
-        monitor.leave(&self.sanlock)
+        monitor.leave(self.sanlock.as_ref())
     }
 
     /// `Host.getStorageRepoStats`: the monitored ones among `domains`; all of them when none is named.
@@ -237,10 +268,6 @@ impl Storage {
         }
         resolved
     }
-}
-
-fn finished(id: &str) -> Value {
-    json!({"code": 0, "message": "1 jobs completed successfully", "taskID": id, "taskState": "finished", "taskResult": "success"})
 }
 
 /// Whether something is mounted exactly there.

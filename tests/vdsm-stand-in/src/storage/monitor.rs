@@ -46,7 +46,7 @@ pub(super) struct Monitor {
 }
 
 impl Monitor {
-    pub fn start(settings: StorageSettings, sanlock: Client, domain: &str, host_id: u16) -> Self {
+    pub fn start(settings: StorageSettings, sanlock: Option<Client>, domain: &str, host_id: u16) -> Self {
         let status = Arc::new(Mutex::new(Status {
             code: 0,
             delay: Duration::ZERO,
@@ -59,7 +59,7 @@ impl Monitor {
         let follower = Follower {
             interval: settings.interval,
             settings,
-            sanlock: sanlock.with_deadline(QUESTION),
+            sanlock: sanlock.map(|sanlock| sanlock.with_deadline(QUESTION)),
             domain: domain.to_owned(),
             host_id,
             status: status.clone(),
@@ -91,9 +91,9 @@ impl Monitor {
     }
 
     /// Stops to follow, and gives the host id up unless a process holds a lease of the lockspace.
-    pub fn leave(self, sanlock: &Client) -> Result<(), Failure> {
+    pub fn leave(self, sanlock: Option<&Client>) -> Result<(), Failure> {
         self.task.abort();
-        let Some(lockspace) = lock(&self.joined).take() else { return Ok(()) };
+        let (Some(lockspace), Some(sanlock)) = (lock(&self.joined).take(), sanlock) else { return Ok(()) };
         let options = RemoveOptions { is_async: true, unused: true };
         match sanlock.remove_lockspace(&lockspace, options) {
             Ok(()) => Ok(()),
@@ -113,7 +113,7 @@ impl Drop for Monitor {
 struct Follower {
     settings: StorageSettings,
     interval: Duration,
-    sanlock: Client,
+    sanlock: Option<Client>,
     domain: String,
     host_id: u16,
     status: Arc<Mutex<Status>>,
@@ -165,11 +165,12 @@ impl Follower {
 
     /// Whether the host id is ours; when it is not, sanlock is asked to take it, which takes its time.
     fn join(&self, domain: &Domain) -> Result<bool, SanlockError> {
+        let Some(sanlock) = &self.sanlock else { return Ok(true) };
         let path = std::path::absolute(domain.ids_file()).unwrap_or_else(|_| domain.ids_file());
         let disk = Disk { path: DiskPath::new(path)?, offset: 0 };
         let name = LockspaceName::new(self.domain.as_str())?;
         let lockspace = Lockspace { name, host_id: u64::from(self.host_id), disk };
-        let phase = self.sanlock.inquire_lockspace(&lockspace)?;
+        let phase = sanlock.inquire_lockspace(&lockspace)?;
         match phase {
             LockspacePhase::Joined => {
                 *lock(&self.joined) = Some(lockspace);
@@ -178,7 +179,7 @@ impl Follower {
             LockspacePhase::Joining | LockspacePhase::Leaving => Ok(false),
             LockspacePhase::NotJoined => {
                 let options = AddOptions { io_timeout: self.settings.io_timeout, is_async: true };
-                self.sanlock.add_lockspace(&lockspace, options)?;
+                sanlock.add_lockspace(&lockspace, options)?;
                 *lock(&self.joined) = Some(lockspace);
                 Ok(false)
             }

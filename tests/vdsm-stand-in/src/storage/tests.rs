@@ -28,7 +28,8 @@ fn storage() -> (TempDir, Arc<Storage>) {
         "CAP=4096\nCTIME=1700000000\nDESCRIPTION=hosted-engine.metadata\nFORMAT=RAW\nLEGALITY=LEGAL\nEOF\n",
     )
     .unwrap();
-    let settings = StorageSettings { paths, io_timeout: None, interval: Duration::from_secs(10) };
+    let settings =
+        StorageSettings { paths, io_timeout: None, has_sanlock: false, interval: Duration::from_secs(10) };
     (dir, Arc::new(Storage::new(settings)))
 }
 
@@ -110,6 +111,95 @@ fn an_external_lease_is_found_by_its_name_after_the_volumes_own_ones() {
     );
     assert!(missing("vm-2").message.contains("there is no lease vm-2 in the domain"));
     assert!(storage.lease(SD, "../vm").is_err());
+}
+
+/// Waits for a task's end; its code.
+fn ended(storage: &Storage, task: &str) -> i64 {
+    let status = || storage.task(task).unwrap();
+    while status()["taskState"] != "finished" {
+        std::thread::yield_now();
+    }
+    status()["code"].as_i64().unwrap()
+}
+
+#[tokio::test]
+async fn a_domain_is_made_with_volumes_and_removed() {
+    const POOL: &str = "22222222-2222-4222-8222-222222222201";
+    let (dir, storage) = storage();
+    let new = NewDomain {
+        id: BLANK.replace('0', "3"),
+        domain_type: 1,
+        connection: "nfs:/he/".to_owned(),
+        name: "making".to_owned(),
+        class: 1,
+        version: 5,
+        block_size: 0,
+    };
+    let code = |result: Result<(), Failure>| result.map_err(|failure| failure.code);
+    assert_eq!(code(storage.create_domain(&new)), Err(360), "not connected");
+    let connection = [json!({"id": "c1", "connection": "nfs:/he"})];
+    assert_eq!(storage.connect(1, &connection).unwrap()[0]["status"], MOUNT_ERROR);
+    fs::create_dir(dir.path().join("he")).unwrap();
+    for _ in 0..2 {
+        assert_eq!(storage.connect(1, &connection).unwrap()[0]["status"], 0);
+    }
+    storage.create_domain(&new).unwrap();
+    assert_eq!(code(storage.create_domain(&new)), Err(365));
+    let second = NewDomain { id: BLANK.replace('0', "4"), ..new.clone() };
+    assert_eq!(code(storage.create_domain(&second)), Err(361), "there is one");
+    assert_eq!(storage.domains(), [new.id.as_str(), SD]);
+
+    let volume = |pool: &str| NewVolume {
+        pool: pool.to_owned(),
+        domain: new.id.clone(),
+        image: IMAGE.to_owned(),
+        volume: VOLUME.to_owned(),
+        capacity: 1 << 20,
+        format: 5,
+        allocation: 1,
+        description: "x".to_owned(),
+    };
+    assert_eq!(storage.create_volume(volume(BLANK)).unwrap_err().code, 309);
+    storage.create_pool(POOL, &new.id, std::slice::from_ref(&new.id)).unwrap();
+    assert_eq!(code(storage.create_pool(POOL, &new.id, std::slice::from_ref(&new.id))), Err(380));
+    assert_eq!(code(storage.connect_pool(POOL, 1, SD)), Err(324));
+    storage.connect_pool(POOL, 1, &new.id).unwrap();
+    assert_eq!(code(storage.connect_pool(SD, 1, SD)), Err(323));
+    assert_eq!(storage.create_volume(volume(POOL)).unwrap_err().code, 654);
+    assert_eq!(code(storage.set_description(&new.id, "y")), Err(100));
+    assert_eq!(code(storage.destroy_pool(POOL, 1)), Err(100));
+    let task = tokio::task::spawn_blocking({
+        let storage = storage.clone();
+        move || {
+            let task = storage.start_spm(POOL).unwrap();
+            assert_eq!(ended(&storage, &task), 0);
+            task
+        }
+    });
+    let task = task.await.unwrap();
+    assert_eq!(storage.spm_status(POOL).unwrap()["spmStatus"], "SPM");
+    assert_eq!(storage.start_spm(POOL).unwrap_err().code, 656);
+    storage.clear_task(&task).unwrap();
+    assert_eq!(ended(&storage, &storage.create_volume(volume(POOL)).unwrap()), 0);
+    assert_eq!(ended(&storage, &storage.create_volume(volume(POOL)).unwrap()), 212);
+    storage.set_description(&new.id, "done").unwrap();
+    assert_eq!(code(storage.disconnect_pool(POOL)), Err(656));
+    assert_eq!(code(storage.format(&new.id, true)), Err(392));
+    assert_eq!(code(storage.destroy_pool(POOL, 2)), Err(700));
+    storage.destroy_pool(POOL, 1).unwrap();
+    let info = storage.domain(&new.id).unwrap().info().unwrap();
+    assert_eq!(
+        (&info["name"], &info["pool"], &info["role"]),
+        (&json!("done"), &json!([]), &json!("Regular"))
+    );
+    assert_eq!(storage.connected_pools(), Vec::<String>::new());
+
+    storage.create_pool(POOL, &new.id, std::slice::from_ref(&new.id)).unwrap();
+    assert_eq!(code(storage.format(&new.id, false)), Err(391));
+    storage.format(&new.id, true).unwrap();
+    assert_eq!(fs::read_dir(dir.path().join("he")).unwrap().count(), 0);
+    assert_eq!(storage.disconnect(1, &connection).unwrap()[0]["status"], 0);
+    assert_eq!(storage.domains(), [SD]);
 }
 
 #[test]

@@ -17,6 +17,7 @@ use crate::Failure;
 /// What `Volume.create` is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NewVolume {
+    pub pool: String,
     pub domain: String,
     pub image: String,
     pub volume: String,
@@ -27,6 +28,26 @@ pub(crate) struct NewVolume {
     /// 1 preallocated, 2 sparse.
     pub allocation: i64,
     pub description: String,
+}
+
+impl NewVolume {
+    /// What VDSM finds wrong before it begins the task.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        for (name, value) in [("imgUUID", &self.image), ("volUUID", &self.volume)] {
+            if !is_plain(value) || uuid::Uuid::parse_str(value).is_err() {
+                return Err(Failure::invalid_parameter(name, value));
+            }
+        }
+        if self.format != RAW {
+            let what =
+                if self.format == COW { "copy-on-write volumes are not made here" } else { "unknown format" };
+            return Err(Failure::volume_creation(&format!("{what}: volFormat={}", self.format)));
+        }
+        if self.capacity == 0 || self.capacity > LARGEST {
+            return Err(Failure::invalid_parameter("size", &self.capacity.to_string()));
+        }
+        Ok(())
+    }
 }
 
 const COW: i64 = 4;
@@ -77,20 +98,7 @@ impl Domain {
     }
 
     /// Makes a volume, its lease and its description, in this order: what has no description does not exist.
-    pub(super) fn create_volume(&self, new: &NewVolume, sanlock: &Client) -> Result<(), Failure> {
-        for (name, value) in [("imgUUID", &new.image), ("volUUID", &new.volume)] {
-            if !is_plain(value) || uuid::Uuid::parse_str(value).is_err() {
-                return Err(Failure::invalid_parameter(name, value));
-            }
-        }
-        if new.format != RAW {
-            let what =
-                if new.format == COW { "copy-on-write volumes are not made here" } else { "unknown format" };
-            return Err(Failure::volume_creation(&format!("{what}: volFormat={}", new.format)));
-        }
-        if new.capacity == 0 || new.capacity > LARGEST {
-            return Err(Failure::invalid_parameter("size", &new.capacity.to_string()));
-        }
+    pub(super) fn create_volume(&self, new: &NewVolume, sanlock: Option<&Client>) -> Result<(), Failure> {
         let failed =
             |error: &dyn std::fmt::Display| Failure::volume_creation(&format!("{}: {error}", new.volume));
         let directory = self.directory.join("images").join(&new.image);
@@ -126,9 +134,10 @@ impl Domain {
         meta.write_all(text.as_bytes()).and_then(|()| meta.sync_all()).map_err(|error| failed(&error))
     }
 
-    fn write_lease(&self, volume: &Path, name: &str, sanlock: &Client) -> anyhow::Result<()> {
+    fn write_lease(&self, volume: &Path, name: &str, sanlock: Option<&Client>) -> anyhow::Result<()> {
         let path = volume.with_extension("lease");
         self.file(&path)?.set_len(LEASE_BYTES)?;
+        let Some(sanlock) = sanlock else { return Ok(()) };
         let resource = Resource {
             lockspace: LockspaceName::new(self.id.as_str())?,
             name: ResourceName::new(name)?,

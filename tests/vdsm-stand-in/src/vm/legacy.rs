@@ -91,7 +91,8 @@ mod tests {
         std::fs::create_dir_all(domain.join("images/img")).unwrap();
         std::fs::write(domain.join("dom_md/metadata"), "VERSION=5\n").unwrap();
         std::fs::write(domain.join("images/img/vol"), "").unwrap();
-        let settings = StorageSettings { paths, io_timeout: None, interval: Duration::from_secs(1) };
+        let settings =
+            StorageSettings { paths, io_timeout: None, has_sanlock: false, interval: Duration::from_secs(1) };
         let storage = Arc::new(Storage::new(settings));
         let Value::Object(mut params) = json!({
             "vmId": "eccb9cb6-affd-4806-8200-708370581227",
