@@ -2,8 +2,8 @@
 //! sets up, repairs, runs the sandbox, and rehearses failures in the simulator.
 //!
 //! It speaks to the broker's socket, through `engine-vm` to the hypervisor, and through `fencing` to power switches. It
-//! decides nothing about where the VM runs: that is the agents' work. Only set-up and repair open shared storage
-//! themselves.
+//! decides nothing about where the VM runs: that is the agents' work. Only set-up, repair, backup and restore
+//! open shared storage themselves.
 
 pub mod backup;
 pub mod cli;

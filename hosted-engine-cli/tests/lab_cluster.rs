@@ -39,6 +39,7 @@ fn a_cluster_keeps_one_vm_alive_and_explains_what_is_wrong() {
     cluster::a_host_without_the_vm_loses_its_storage_for_a_while(&sandbox);
     cluster::the_vm_runs_under_a_lease_of_the_volume_and_under_its_disks_again(&sandbox);
     all_hosts_are_live_and_one_runs_the_engine(&sandbox);
+    cluster::the_host_with_the_vm_is_taken_out(&sandbox);
     sandbox.ok(&["down"]);
     assert_eq!(sandbox.left_overs(), [""; 0]);
 }

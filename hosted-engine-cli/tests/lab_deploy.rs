@@ -5,6 +5,7 @@
 //! Each step is cut at one line here; every line of every step is cut where no daemon is needed, in the tests beside the
 //! steps. `DEPLOY_CUTS=all` cuts at all of them here too.
 
+mod join;
 mod sandbox;
 
 use std::collections::BTreeMap;
@@ -116,7 +117,7 @@ fn tree(sandbox: &Sandbox) -> BTreeMap<PathBuf, String> {
 #[test]
 fn killed_at_each_step_it_is_undone_without_a_trace_and_gone_on_with_to_a_good_engine() {
     let sandbox = Sandbox::new();
-    sandbox.ok(&["up", "--bare", "--hosts", "1", "--io-timeout", "1"]);
+    sandbox.ok(&["up", "--bare", "--hosts", "2", "--io-timeout", "1"]);
     succeeds(&sandbox, "1", &["prepare"]);
     let before = tree(&sandbox);
 
@@ -171,4 +172,6 @@ fn killed_at_each_step_it_is_undone_without_a_trace_and_gone_on_with_to_a_good_e
     assert!(sandbox.run(&["exec", "1", "hosted-engine", "--check-deployed"]).status.success());
     let output = run(&sandbox, "1", &["undo"]);
     assert!(!output.status.success(), "a complete deployment is not undone: {output:?}");
+    succeeds(&sandbox, "2", &["prepare"]);
+    join::a_host_joins_leaves_without_a_trace_and_joins_again_under_its_number(&sandbox);
 }

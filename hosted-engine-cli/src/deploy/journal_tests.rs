@@ -157,3 +157,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn only_a_complete_deployment_is_opened_to_take_the_host_out() {
+    let (_dir, path) = place();
+    let mut journal = sample(&path);
+    assert!(journal.undeploy(8).unwrap_err().to_string().contains("was not deployed"));
+    journal.end_step(StepId::Leases).unwrap();
+    journal.over(Outcome::Deployed).unwrap();
+    drop(journal);
+    let mut journal = Journal::open(&path).unwrap().unwrap();
+    let lines = || std::fs::read_to_string(&path).unwrap().lines().count();
+    let before = lines();
+    journal.undeploy(8).unwrap();
+    journal.undeploy(9).unwrap();
+    assert_eq!(lines(), before + 1);
+    assert_eq!((journal.story().is_undeploying, journal.story().outcome), (true, None));
+    journal.undoing(1).unwrap();
+    journal.undone(1, Undone::TakenBack).unwrap();
+    journal.over(Outcome::Undone).unwrap();
+    assert_eq!(Journal::read(&path).unwrap().unwrap(), *journal.story());
+}
