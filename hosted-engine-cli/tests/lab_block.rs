@@ -16,13 +16,14 @@ use ha_config::ha_toml::Hypervisor;
 use ha_config::{HostedEngineConf, Paths};
 use ha_tests::sanlock::{SanlockDaemon, Speed};
 use hosted_engine_cli::cli::OpenVm;
+use hosted_engine_cli::deploy::questions::StorageLookups as _;
 use hosted_engine_cli::deploy::services::{ServiceState, Services};
 use hosted_engine_cli::deploy::storage::block::Block;
 use hosted_engine_cli::deploy::storage::{
     Backend as _, Connect, MakeDomain, Role, ShareConfiguration, WriteLeases, attach, detach,
 };
 use hosted_engine_cli::deploy::{
-    Boot, BridgeOrigin, Call, DeployError, Engine, Family, FirstHost, FurtherHost, HostIdentity, Ids,
+    Boot, BridgeOrigin, Call, DeployError, Engine, Family, FirstHost, FurtherHost, Hands, HostIdentity, Ids,
     Installed, Journal, Lun, Network, Request, Said, Secrets, Step, Storage, StorageKind, ToolError, Tools,
     Vm, World, run, undo,
 };
@@ -318,6 +319,35 @@ fn a_domain_serves_two_hosts() {
             assert!(path.unwrap().exists());
         }
     }
+
+    // Without a device in the request every device is looked at, and the domain is known by its tags.
+    let three = host(dir.path(), "h3");
+    let tools_of_three = Machine::new(&three, None);
+    let anywhere = Storage { lun: None, ..storage(&device.path) };
+    let secrets = Secrets::default();
+    let open_vm: &OpenVm = &|_| unreachable!("no VM is looked at");
+    let paths = Paths::new(&three);
+    let hands =
+        Hands { paths: &paths, tools: &tools_of_three, report: &Quiet, services: &NoServices, open_vm };
+    let seen = hands.clusters(&anywhere, &secrets).unwrap();
+    let seen: Vec<_> = seen.iter().filter(|cluster| cluster.sd_uuid == ids.sd).collect();
+    assert_eq!(seen.iter().map(|cluster| cluster.next_id).collect::<Vec<_>>(), [Some(1)]);
+    assert!(!three.join("dev").join(ids.sd.to_string()).exists(), "a look leaves volumes active");
+    assert!(!three.join("rhev").exists() && !three.join("run/vdsm").exists(), "a look leaves links");
+    let scanned = Request::FurtherHost(Box::new(FurtherHost {
+        storage: anywhere,
+        network: network(),
+        host: HostIdentity { id: 3, name: "h3".to_owned() },
+        sd_uuid: ids.sd,
+    }));
+    let mut scanning = Journal::begin(&dir.path().join("scan"), 0, scanned.clone()).unwrap();
+    on_host(&three, &scanned, &tools_of_three, |world| {
+        run(&[Box::new(Connect) as Box<dyn Step>], world, &mut scanning).unwrap();
+        assert!(cluster.parsed(world.paths).metadata_path().unwrap().exists());
+        let mut scanning = Journal::open(&copy_of(&dir.path().join("scan"))).unwrap().unwrap();
+        undo(world, &mut scanning).unwrap();
+    });
+    assert!(!three.join("dev").join(ids.sd.to_string()).exists() && !three.join("rhev").exists());
 
     // The VM's lease is where both look for it, and has one owner.
     let lockspaces = |conf: &HostedEngineConf, id| {

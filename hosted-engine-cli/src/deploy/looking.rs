@@ -1,7 +1,8 @@
-//! Looking at storage before anything is deployed. What must be mounted for it is in a journal of its own, and taken back.
+//! Looking at storage before anything is deployed. What this host mounts, logs in to or activates for that is in a journal
+//! of its own, and taken back.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clock::{Clock as _, SystemClock};
 use ha_config::ha_toml::Hypervisor;
@@ -10,6 +11,8 @@ use uuid::Uuid;
 use super::job::carry_out;
 use super::log::private_directory;
 use super::questions::{Cluster, Device, StorageLookups, Target};
+use super::storage::block::iscsi::{self, Chap, Portal};
+use super::storage::block::{self, FoundLun};
 use super::storage::find::{Hosts, Seen};
 use super::{
     BridgeOrigin, DeployError, FurtherHost, Hands, HostIdentity, Job, Journal, Network, Request, Secrets,
@@ -18,15 +21,72 @@ use super::{
 use crate::setup::ClusterConf;
 
 impl StorageLookups for Hands<'_> {
-    fn targets(&self, storage: &Storage, _: &Secrets) -> Result<Vec<Target>, DeployError> {
-        Err(no_volumes(storage))
+    fn targets(&self, storage: &Storage, secrets: &Secrets) -> Result<Vec<Target>, DeployError> {
+        let (user, ports) = match &storage.iscsi {
+            Some(iscsi) => (iscsi.discovery_user.as_deref(), iscsi.ports.as_slice()),
+            None => (None, [].as_slice()),
+        };
+        let chap = match (user, &secrets.iscsi_discovery) {
+            (Some(user), Some(password)) => Some(Chap { user, password }),
+            (Some(user), None) => {
+                return Err(DeployError::Refused(format!(
+                    "the password of the iSCSI discovery user {user:?} is not known: give it in an answer file"
+                )));
+            }
+            (None, _) => None,
+        };
+        let portals = iscsi::addresses(&storage.connection, ports)?;
+        let (mut found, mut failures) = (Vec::new(), Vec::new());
+        for (host, port) in &portals {
+            match iscsi::discover(self.paths, self.tools, host, *port, chap.as_ref()) {
+                Ok(more) => found.extend(more),
+                Err(error) => failures.push(error),
+            }
+        }
+        if failures.len() == portals.len() {
+            // The first says most: the portals are ways to the same storage.
+            return Err(failures.swap_remove(0));
+        }
+        for failure in failures {
+            self.report.warning(&failure.to_string());
+        }
+        if found.is_empty() {
+            return Err(DeployError::Refused(format!(
+                "the portals at {} tell this host of no target: do they let its initiator in \
+                 (/etc/iscsi/initiatorname.iscsi)?",
+                storage.connection
+            )));
+        }
+        Ok(targets(found, &portals))
     }
 
-    fn devices(&self, storage: &Storage, _: &Secrets) -> Result<Vec<Device>, DeployError> {
-        Err(no_volumes(storage))
+    fn devices(&self, storage: &Storage, secrets: &Secrets) -> Result<Vec<Device>, DeployError> {
+        if let Some(lun) = &storage.lun
+            && let Some((bytes, path)) = block::present(self.paths, lun)
+        {
+            return Ok(vec![Device { id: lun.id.clone(), bytes, about: path.display().to_string() }]);
+        }
+        let luns = Luns::default();
+        self.look(&Storage { lun: None, ..storage.clone() }, secrets, &luns)?;
+        let target = storage.iscsi.as_ref().map(|iscsi| iscsi.target.as_str());
+        let mut ids = BTreeSet::new();
+        let mut all = luns.0.into_inner();
+        // Before multipath has taken them, each path is a disk with the same WWID.
+        all.retain(|lun| is_behind(lun, target) && ids.insert(lun.id.clone()));
+        Ok(all.into_iter().map(device).collect())
     }
 
     fn clusters(&self, storage: &Storage, secrets: &Secrets) -> Result<Vec<Cluster>, DeployError> {
+        let found = Found::default();
+        self.look(storage, secrets, &found)?;
+        Ok(found.0.into_inner())
+    }
+}
+
+impl Hands<'_> {
+    /// Does a step that only looks, and takes back what it made for that. What a look made that was cut is taken back
+    /// first.
+    fn look(&self, storage: &Storage, secrets: &Secrets, step: &dyn Step) -> Result<(), DeployError> {
         private_directory(&self.paths.setup_state_dir())?;
         let path = self.paths.setup_state_dir().join("look.journal");
         if let Some(mut left) = Journal::open(&path)?
@@ -38,21 +98,51 @@ impl StorageLookups for Hands<'_> {
         let hypervisor = super::vdsm::hypervisor_here(self.paths);
         let request = request(hypervisor, storage);
         let mut journal = Journal::begin(&path, SystemClock.wall().0, request.clone())?;
-        let found = Found::default();
         let world = self.world(&request, secrets);
-        let steps: [&dyn Step; 1] = [&found];
-        let looked = carry_out(&steps, world, &mut journal);
+        let looked = carry_out(&[step], world, &mut journal);
         undo(world, &mut journal)?;
-        looked?;
-        Ok(found.0.into_inner())
+        looked
     }
 }
 
-fn no_volumes(storage: &Storage) -> DeployError {
-    DeployError::Refused(format!(
-        "storage of the kind {:?} cannot be looked at from here: name its target and device in an answer file",
-        storage.kind
-    ))
+/// What discovery said, each target once; its group is that of the portals that were given.
+fn targets(portals: Vec<Portal>, given: &[(String, u16)]) -> Vec<Target> {
+    let mut all: Vec<Target> = Vec::new();
+    for Portal { host, port, tpgt, target } in portals {
+        let portal = (host, port);
+        let is_given = given.contains(&portal);
+        let known = match all.iter_mut().position(|known| known.name == target) {
+            Some(index) => &mut all[index],
+            None => {
+                all.push(Target { name: target, tpgt, portals: Vec::new() });
+                let last = all.len() - 1;
+                &mut all[last]
+            }
+        };
+        if is_given && !known.portals.iter().any(|portal| given.contains(portal)) {
+            known.tpgt = tpgt;
+        }
+        if !known.portals.contains(&portal) {
+            known.portals.push(portal);
+        }
+    }
+    all
+}
+
+/// Whether a disk is of the storage that was answered: behind the target, or, without one, on no bus of this host alone.
+fn is_behind(lun: &FoundLun, target: Option<&str>) -> bool {
+    match target {
+        Some(target) => lun.target == target || (lun.target.is_empty() && lun.transport == "iscsi"),
+        None => !matches!(lun.transport.as_str(), "iscsi" | "usb" | "ata" | "sata" | "nvme" | "mmc"),
+    }
+}
+
+fn device(lun: FoundLun) -> Device {
+    let used_as = if lun.used_as.is_empty() { "nothing is seen on it" } else { &lun.used_as };
+    let device = lun.device.display().to_string();
+    let about = [lun.model.as_str(), lun.transport.as_str(), device.as_str(), used_as];
+    let about: Vec<_> = about.into_iter().filter(|part| !part.is_empty()).collect();
+    Device { about: about.join(", "), id: lun.id, bytes: lun.bytes }
 }
 
 /// A host that only looks: all that counts is the storage.
@@ -73,6 +163,29 @@ fn request(hypervisor: Hypervisor, storage: &Storage) -> Request {
     }))
 }
 
+/// What the steps are called that only look.
+const TITLE: &str = "Reaching the storage";
+
+/// The LUNs that were found.
+#[derive(Default)]
+struct Luns(RefCell<Vec<FoundLun>>);
+
+impl Step for Luns {
+    fn id(&self) -> StepId {
+        StepId::StorageConnection
+    }
+
+    fn title(&self) -> String {
+        TITLE.to_owned()
+    }
+
+    fn run(&self, job: &mut Job<'_>) -> Result<(), DeployError> {
+        storage::backend(job.world.request).connect(job)?;
+        *self.0.borrow_mut() = block::luns(job.world.paths, job.world.tools)?;
+        Ok(())
+    }
+}
+
 /// The clusters that were found.
 #[derive(Default)]
 struct Found(RefCell<Vec<Cluster>>);
@@ -83,13 +196,13 @@ impl Step for Found {
     }
 
     fn title(&self) -> String {
-        "Looking at the storage".to_owned()
+        TITLE.to_owned()
     }
 
     fn run(&self, job: &mut Job<'_>) -> Result<(), DeployError> {
         let backend = storage::backend(job.world.request);
         backend.connect(job)?;
-        for domain in backend.find(&job.world)? {
+        for domain in backend.look(job)? {
             let shared = ClusterConf::read(&domain.configuration)?;
             let conf = shared.parsed(job.world.paths);
             let hosts = Hosts::read(&conf.metadata_path()?, &conf.lockspace_path()?)?;
@@ -128,3 +241,7 @@ fn taken(hosts: &Hosts) -> BTreeMap<u16, String> {
 fn last_seen(hosts: &Hosts) -> BTreeMap<u16, String> {
     hosts.0.iter().filter_map(|(id, seen)| Some((id.get(), seen.last_seen.clone()?))).collect()
 }
+
+#[cfg(test)]
+#[path = "looking_tests.rs"]
+mod tests;

@@ -141,6 +141,9 @@ pub struct Iscsi {
     pub ports: Vec<u16>,
     /// CHAP user; its password is a secret.
     pub user: Option<String>,
+    /// CHAP user for discovery, which may be another one; its password is a secret too.
+    #[serde(default)]
+    pub discovery_user: Option<String>,
 }
 
 /// A device of block storage.

@@ -95,6 +95,7 @@ fn iscsi(known: &Known<'_>) -> Result<Iscsi> {
         tpgt: optional(known, keys::TPGT)?.unwrap_or(1),
         ports,
         user: known.get(keys::ISCSI_USER).map(str::to_owned),
+        discovery_user: known.get(keys::DISCOVERY_USER).map(str::to_owned),
     })
 }
 
@@ -192,6 +193,7 @@ fn ha_toml(known: &Known<'_>, hypervisor: Hypervisor) -> Result<String> {
 pub(super) fn place(storage: &Storage) -> String {
     match (&storage.lun, storage.connection.as_str()) {
         (Some(lun), _) => lun.id.clone(),
+        (None, "") => "this host's disks".to_owned(),
         (None, connection) => Path::new(connection).display().to_string(),
     }
 }

@@ -11,6 +11,8 @@
 //! is reported at once. Nothing is made or changed here.
 
 mod ask;
+#[cfg(test)]
+mod block_tests;
 mod build;
 mod error;
 mod host;
@@ -31,7 +33,7 @@ use super::preview::Row;
 use super::questions::{
     self, Choice, Cluster, Form, Found, Known, Look, Lookups, Question, Section, StorageLookups, keys,
 };
-use super::{DeployArgs, Family, Request, Secrets};
+use super::{DeployArgs, Family, Lun, Request, Secrets};
 use crate::setup::Report;
 
 pub use ask::{Asker, AtTerminal};
@@ -182,18 +184,14 @@ impl Dialogue<'_> {
         if let Some(look) = question.look
             && let Err(error) = self.look(look, known)
         {
-            let why = error.to_string();
-            let Some(asker) = &mut self.asker else {
-                self.lacking.wrong.push(why);
-                return Ok(Next::Following);
-            };
-            asker.error(&why);
-            return Ok(Next::StorageAgain);
+            return Ok(self.wrong(error.to_string()));
         }
         if !(question.when.holds)(known) {
             return Ok(Next::Following);
         }
-        let mut is_quiet = question.is_quiet || (self.join_holds && OF_JOIN.contains(&question.key));
+        let is_joined = self.join_holds && OF_JOIN.contains(&question.key);
+        // The device is found by the hosted engine on it.
+        let mut is_quiet = question.is_quiet || is_joined || (self.join_holds && question.key == keys::LUN);
         // An answer that was given and is wrong is asked for on a terminal, once it was said what is wrong with it.
         if let Some(text) = self.loaded.get(question.key).and_then(Value::typed) {
             match question.accept(known, &text) {
@@ -209,7 +207,10 @@ impl Dialogue<'_> {
                 }
             }
         }
-        let proposal = question.proposal(known).filter(|text| question.accept(known, text).is_ok());
+        let proposal = match question.proposal(known).map(|text| question.accept(known, &text)) {
+            Some(Err(why)) if is_joined => return Ok(self.wrong(format!("--join: {why}"))),
+            other => other.and_then(Result::ok),
+        };
         let text = match (&mut self.asker, proposal) {
             (Some(_), Some(proposal)) if is_quiet => proposal,
             (Some(_), proposal) => self.ask(question, known, proposal.as_deref())?,
@@ -225,6 +226,20 @@ impl Dialogue<'_> {
             }
         };
         Ok(keep(question, known, text))
+    }
+
+    /// The storage cannot be what was answered.
+    fn wrong(&mut self, why: String) -> Next {
+        match &mut self.asker {
+            Some(asker) => {
+                asker.error(&why);
+                Next::StorageAgain
+            }
+            None => {
+                self.lacking.wrong.push(why);
+                Next::Following
+            }
+        }
     }
 
     /// Asks until the answer is good.
@@ -274,21 +289,26 @@ impl Dialogue<'_> {
 
     /// Finds out what the next questions are about. Nothing to do while it is not known where to look.
     fn look(&mut self, look: Look, known: &mut Known<'_>) -> Result<(), DialogueError> {
+        // Where a block storage's devices are: the portals' target, or this host's own adapters.
+        let is_reached = known.is(keys::DOMAIN_TYPE, "fc")
+            || (known.is(keys::DOMAIN_TYPE, "iscsi") && known.get(keys::TARGET).is_some());
+        let said = |key| self.loaded.get(key).and_then(Value::typed);
         let wanted = match look {
-            Look::Targets => known.is(keys::DOMAIN_TYPE, "iscsi") && known.get(keys::PORTALS).is_some(),
-            Look::Devices => {
-                known.is(keys::DOMAIN_TYPE, "fc")
-                    || (known.is(keys::DOMAIN_TYPE, "iscsi") && known.get(keys::TARGET).is_some())
+            // An answer file that says all that the portals could say spares asking them.
+            Look::Targets => {
+                let is_said = said(keys::TARGET).is_some() && said(keys::TPGT).is_some();
+                known.is(keys::DOMAIN_TYPE, "iscsi") && known.get(keys::PORTALS).is_some() && !is_said
             }
-            Look::Clusters => {
-                let place = if known.is_block() { keys::LUN } else { keys::CONNECTION };
-                known.get(place).is_some()
+            Look::Devices => is_reached && known.join.is_none(),
+            Look::Clusters if known.is_block() => {
+                is_reached && (known.join.is_some() || known.get(keys::LUN).is_some())
             }
+            Look::Clusters => known.get(keys::CONNECTION).is_some(),
         };
         if !wanted {
             return Ok(());
         }
-        let (storage, secrets) = (build::storage(known)?, build::secrets(known));
+        let (mut storage, secrets) = (build::storage(known)?, build::secrets(known));
         match look {
             Look::Targets => {
                 self.report.info("Discovering iSCSI targets");
@@ -296,6 +316,7 @@ impl Dialogue<'_> {
             }
             Look::Devices => {
                 self.report.info("Looking for LUNs");
+                storage.lun = said(keys::LUN).map(|id| Lun { id, bytes: 0 });
                 known.found.devices = self.storage.devices(&storage, &secrets)?;
                 if known.found.devices.is_empty() {
                     return Err(DialogueError::Storage("there is no LUN on this storage".to_owned()));

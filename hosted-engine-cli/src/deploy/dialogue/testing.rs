@@ -139,7 +139,9 @@ impl StandIn {
     }
 
     fn look<T: Clone>(&self, what: &str, storage: &Storage, found: &[T]) -> Result<Vec<T>, DeployError> {
-        self.looks.lock().unwrap().push(format!("{what} {}", storage.connection));
+        let lun = storage.lun.as_ref().filter(|_| what == "devices");
+        let lun = lun.map_or_else(String::new, |lun| format!(" {}", lun.id));
+        self.looks.lock().unwrap().push(format!("{what} {}{lun}", storage.connection));
         if self.dead == Some(storage.connection.as_str()) {
             return Err(DeployError::Refused(format!("{} does not answer", storage.connection)));
         }

@@ -5,33 +5,33 @@ use uuid::Uuid;
 use super::testing::{Script, StandIn, cluster, file, ip};
 use super::*;
 use crate::deploy::preview;
-use crate::deploy::questions::{Cluster, Device, Nic, Target};
+use crate::deploy::questions::{Cluster, Nic};
 use crate::deploy::testing::Heard;
-use crate::deploy::{Boot, BridgeOrigin, FirstHost, FurtherHost, Lun, StorageKind};
+use crate::deploy::{Boot, BridgeOrigin, FirstHost, FurtherHost, StorageKind};
 use crate::setup::Quiet;
 
 /// What a first host on NFS must be told.
-const NFS: [(&str, &str); 3] = [
+pub(super) const NFS: [(&str, &str); 3] = [
     ("storage connection", "nas.example.com:/exports/he"),
     ("installation media", "/iso/el9.iso"),
     ("fully qualified", "engine.example.com"),
 ];
 
-fn first(asked: Asked) -> FirstHost {
+pub(super) fn first(asked: Asked) -> FirstHost {
     match asked.request {
         Request::FirstHost(host) => *host,
         Request::FurtherHost(host) => panic!("{host:?}"),
     }
 }
 
-fn further(asked: Asked) -> FurtherHost {
+pub(super) fn further(asked: Asked) -> FurtherHost {
     match asked.request {
         Request::FurtherHost(host) => *host,
         Request::FirstHost(host) => panic!("{host:?}"),
     }
 }
 
-fn with_file(folder: &tempfile::TempDir, lines: &str) -> DeployArgs {
+pub(super) fn with_file(folder: &tempfile::TempDir, lines: &str) -> DeployArgs {
     DeployArgs { config_append: vec![file(folder, lines)], ..DeployArgs::default() }
 }
 
@@ -393,46 +393,6 @@ fn storage_that_cannot_be_looked_at_is_asked_for_again() {
     let error = host.alone(&args).unwrap_err().to_string();
     assert!(error.contains("there is no hosted engine on nas:/empty"), "{error}");
     assert!(!error.contains("Missing"), "what nobody could answer is not missing: {error}");
-}
-
-#[test]
-fn iscsi_targets_and_devices_are_offered() {
-    let mut host = StandIn::new();
-    let target = |name: &str, tpgt| Target {
-        name: name.to_owned(),
-        tpgt,
-        portals: vec![("10.0.0.1".to_owned(), 3260), ("10.0.0.2".to_owned(), 3260)],
-    };
-    let device = |id: &str| Device { id: id.to_owned(), bytes: 100 << 30, about: "LIO disk".to_owned() };
-    host.targets = vec![target("iqn.2026-01.com.example:a", 1), target("iqn.2026-01.com.example:b", 4)];
-    host.devices = vec![device("36001405aaaa"), device("36001405bbbb")];
-    let mut script = Script::new(&[
-        ("storage you would like", "iscsi"),
-        ("portal IP", "10.0.0.1, 10.0.0.2"),
-        ("portal login user", "he"),
-        ("portal login password", "chap"),
-        ("Confirm", "chap"),
-        ("target name", "2"),
-        ("LUN", "36001405bbbb"),
-        NFS[1],
-        NFS[2],
-    ]);
-    let (asked, _) = host.ask(&DeployArgs::default(), &mut script);
-    script.assert_over();
-    let asked = asked.unwrap();
-    assert_eq!(asked.secrets.iscsi, Some(Secret::new("chap")));
-    let storage = first(asked).storage;
-    assert_eq!((storage.kind, storage.connection.as_str()), (StorageKind::Iscsi, "10.0.0.1,10.0.0.2"));
-    let iscsi = storage.iscsi.unwrap();
-    assert_eq!((iscsi.target.as_str(), iscsi.tpgt), ("iqn.2026-01.com.example:b", 4));
-    assert_eq!((iscsi.ports, iscsi.user.as_deref()), (vec![3260, 3260], Some("he")));
-    assert_eq!(storage.lun, Some(Lun { id: "36001405bbbb".to_owned(), bytes: 100 << 30 }));
-    let shown = "[2] 36001405bbbb  100 GiB  LIO disk".to_owned();
-    assert!(script.screen.contains(&shown), "{:#?}", script.screen);
-    assert_eq!(
-        *host.looks.lock().unwrap(),
-        ["targets 10.0.0.1,10.0.0.2", "devices 10.0.0.1,10.0.0.2", "clusters 10.0.0.1,10.0.0.2"]
-    );
 }
 
 #[test]

@@ -267,7 +267,13 @@ mod tests {
         assert_eq!(servers(&storage(StorageKind::Glusterfs, "g1:/v")).1, [24007]);
         let mut iscsi = storage(StorageKind::Iscsi, "10.0.0.1, 10.0.0.2");
         assert_eq!(servers(&iscsi), (names(&["10.0.0.1", "10.0.0.2"]), vec![3260]));
-        iscsi.iscsi = Some(Iscsi { target: "iqn.x".to_owned(), tpgt: 1, ports: vec![3261], user: None });
+        iscsi.iscsi = Some(Iscsi {
+            target: "iqn.x".to_owned(),
+            tpgt: 1,
+            ports: vec![3261],
+            user: None,
+            discovery_user: None,
+        });
         assert_eq!(servers(&iscsi).1, [3261]);
         assert_eq!(servers(&storage(StorageKind::Fc, "")), (Vec::new(), Vec::new()));
     }

@@ -87,7 +87,8 @@ pub trait StorageLookups {
     /// Why they cannot be asked.
     fn targets(&self, storage: &Storage, secrets: &Secrets) -> Result<Vec<Target>, DeployError>;
 
-    /// The devices of block storage, after a login where it needs one.
+    /// The devices of block storage, after a login where it needs one. When the storage names a device and this host
+    /// has it, it alone: nothing else is looked for.
     ///
     /// # Errors
     /// Why they cannot be listed.

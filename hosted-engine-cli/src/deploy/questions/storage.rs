@@ -58,14 +58,15 @@ pub(super) const QUESTIONS: &[Question] = &[
         label: "iSCSI portal addresses",
         prompt: "Please specify the iSCSI portal IP address",
         explanation: "Several portals of the same target with commas between them: each is a path of its own, and the \
-            storage is there while one of them is.",
+            storage is there while one of them is. Of a name its first address is taken, with --4 or --6 of that \
+            family.",
         preset: Preset::From("--join", |known| {
             known.join.as_deref().map(|text| list_part(text, |portal| portal.0))
         }),
         when: ISCSI,
-        check: |_, text| {
-            let hosts: Result<Vec<_>, _> = check::list(text).map(check::host).collect();
-            Ok(hosts?.join(","))
+        check: |known, text| {
+            let portals: Result<Vec<_>, _> = check::list(text).map(|host| portal(known, host)).collect();
+            Ok(portals?.join(","))
         },
         ..BASE
     },
@@ -187,10 +188,14 @@ pub(super) const QUESTIONS: &[Question] = &[
         label: "LUN",
         prompt: "Please select the destination LUN",
         explanation: "The device is used as a whole: a first host refuses one on which there is something. Its name is \
-            its WWID, the same on every host, or a path (/dev/…) that is.",
-        preset: Preset::From("the only device", |known| match known.found.devices.as_slice() {
-            [only] => Some(only.id.clone()),
-            _ => None,
+            its WWID, the same on every host, or a path (/dev/…) that is. A further host finds it by itself: \
+            --join needs no answer here.",
+        preset: Preset::From("the only device; with --join none", |known| {
+            match known.found.devices.as_slice() {
+                _ if known.join.is_some() => Some(String::new()),
+                [only] => Some(only.id.clone()),
+                _ => None,
+            }
         }),
         when: When { words: "for iscsi, fc", holds: |known| known.is_block() },
         choices: |known| {
@@ -200,6 +205,11 @@ pub(super) const QUESTIONS: &[Question] = &[
                 .map(|device| Choice { value: device.id.clone(), about: about(device.bytes, &device.about) })
                 .collect()
         },
+        check: |known, text| match (text, &known.join) {
+            ("", None) => Err("an answer is needed".to_owned()),
+            _ => Ok(text.to_owned()),
+        },
+        if_empty: Some("the one with the hosted engine"),
         look: Some(Look::Devices),
         ..BASE
     },
@@ -291,6 +301,16 @@ fn list_part(text: &str, choose: fn((String, String)) -> String) -> String {
         _ => (text.to_owned(), "3260".to_owned()),
     };
     check::list(text).map(|text| choose(portal(text))).collect::<Vec<_>>().join(",")
+}
+
+/// A portal's address: the initiator keeps its settings by address.
+fn portal(known: &Known<'_>, text: &str) -> Result<String, String> {
+    let host = check::host(text)?;
+    if ha_config::text::bare_host(&host).parse::<std::net::IpAddr>().is_ok() {
+        return Ok(host);
+    }
+    let found = known.lookups.resolve(&host, known.family()).map_err(|why| format!("{host:?}: {why}"))?;
+    found.first().map(ToString::to_string).ok_or_else(|| format!("{host:?} has no address"))
 }
 
 fn connection(known: &Known<'_>, text: &str) -> Result<String, String> {

@@ -147,6 +147,7 @@ mod tests {
             tpgt: 1,
             ports: vec![3260, 3261],
             user: Some("he".to_owned()),
+            discovery_user: None,
         });
         let conf = parsed(&first, None);
         assert_eq!(conf.storage().unwrap(), "192.0.2.1,192.0.2.2");

@@ -46,7 +46,7 @@ pub enum Role {
 pub struct FoundDomain {
     /// The domain.
     pub sd_uuid: Uuid,
-    /// Its configuration volume, readable on this host.
+    /// Its configuration volume, readable on this host; on block storage once its volumes are active.
     pub configuration: PathBuf,
 }
 
@@ -73,6 +73,14 @@ pub trait Backend {
     /// # Errors
     /// As [`Backend::connect`].
     fn find(&self, world: &World<'_>) -> Result<Vec<FoundDomain>, DeployError>;
+
+    /// The same for a look at what is in them: what must be made for that on this host is made through the job.
+    ///
+    /// # Errors
+    /// As [`Backend::connect`].
+    fn look(&self, job: &mut Job<'_>) -> Result<Vec<FoundDomain>, DeployError> {
+        self.find(&job.world)
+    }
 
     /// Makes the domain with its own areas (`ids`, `leases`, `xleases`, …), not yet to be found by others where that
     /// can be had.

@@ -172,6 +172,15 @@ pub fn portals(connection: &str, iscsi: &Iscsi) -> Result<Vec<Portal>, DeployErr
             iscsi.target
         )));
     }
+    let portal = |(host, port)| Portal { host, port, tpgt: iscsi.tpgt, target: iscsi.target.clone() };
+    Ok(addresses(connection, &iscsi.ports)?.into_iter().map(portal).collect())
+}
+
+/// The portals' addresses, IPv6 without brackets, each with its port.
+///
+/// # Errors
+/// One that is no address; none at all.
+pub fn addresses(connection: &str, ports: &[u16]) -> Result<Vec<(String, u16)>, DeployError> {
     let mut all = Vec::new();
     for (index, host) in connection.split(',').map(str::trim).filter(|host| !host.is_empty()).enumerate() {
         let host = host.trim_start_matches('[').trim_end_matches(']');
@@ -181,8 +190,8 @@ pub fn portals(connection: &str, iscsi: &Iscsi) -> Result<Vec<Portal>, DeployErr
                 "{host:?} is no address of an iSCSI portal: give addresses as discovery shows them, for example 10.0.0.1"
             )));
         }
-        let port = iscsi.ports.get(index).or(iscsi.ports.last()).copied().unwrap_or(PORT);
-        all.push(Portal { host: host.to_owned(), port, tpgt: iscsi.tpgt, target: iscsi.target.clone() });
+        let port = ports.get(index).or(ports.last()).copied().unwrap_or(PORT);
+        all.push((host.to_owned(), port));
     }
     if all.is_empty() {
         return Err(DeployError::Refused(

@@ -23,6 +23,8 @@ pub struct FoundLun {
     pub model: String,
     /// `iscsi`, `fc`, …; empty when unknown.
     pub transport: String,
+    /// The iSCSI target that it is behind; empty when unknown.
+    pub target: String,
     /// What is on it; empty when nothing is seen.
     pub used_as: String,
 }
@@ -91,6 +93,7 @@ pub fn luns(paths: &Paths, tools: &dyn Tools) -> Result<Vec<FoundLun>, DeployErr
     let blocks: Blocks = serde_json::from_str(&said.out)
         .map_err(|error| DeployError::Refused(format!("what `{call}` said cannot be read: {error}")))?;
     let names = wwids(&paths.resolve("/dev/disk/by-id"));
+    let targets = targets(&paths.resolve("/dev/disk/by-path"));
     let mut found: Vec<FoundLun> = Vec::new();
     for disk in blocks.blockdevices.iter().filter(|block| block.kind == "disk" && block.size > 0) {
         // Each path of a multipath device has it as its child.
@@ -111,6 +114,7 @@ pub fn luns(paths: &Paths, tools: &dyn Tools) -> Result<Vec<FoundLun>, DeployErr
             bytes: device.size,
             model: format!("{} {}", text(&disk.vendor), text(&disk.model)).trim().to_owned(),
             transport: text(&disk.tran),
+            target: targets.get(&canonical(&disk.name)).cloned().unwrap_or_default(),
             used_as: match (&device.fstype, device.children.first()) {
                 (Some(kind), _) => kind.clone(),
                 (None, Some(child)) => child.kind.clone(),
@@ -143,6 +147,20 @@ fn wwids(by_id: &Path) -> BTreeMap<PathBuf, String> {
         .collect()
 }
 
+/// Devices by their links `ip-<address>:<port>-iscsi-<target>-lun-<number>`.
+fn targets(by_path: &Path) -> BTreeMap<PathBuf, String> {
+    let links = fs::read_dir(by_path).into_iter().flatten().flatten();
+    links
+        .filter_map(|link| {
+            let name = link.file_name().into_string().ok()?;
+            let (_, rest) = name.split_once("-iscsi-")?;
+            let (target, lun) = rest.rsplit_once("-lun-")?;
+            let is_whole = lun.bytes().all(|byte| byte.is_ascii_digit());
+            is_whole.then(|| (canonical(&link.path()), target.to_owned()))
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,6 +182,16 @@ mod tests {
         std::os::unix::fs::symlink(&mpath, by_id.join(format!("dm-uuid-mpath-{wwid}"))).unwrap();
         std::os::unix::fs::symlink(&sdc, by_id.join("scsi-360014050000000000000000000000001")).unwrap();
         std::os::unix::fs::symlink(&sdc, by_id.join("scsi-SLIO-ORG_disk_1")).unwrap();
+        let by_path = paths.resolve("/dev/disk/by-path");
+        fs::create_dir_all(&by_path).unwrap();
+        for (disk, name) in [
+            (device("sda"), "ip-192.0.2.1:3260-iscsi-iqn.2014-07.org.example:he-lun-1"),
+            (device("sda1"), "ip-192.0.2.1:3260-iscsi-iqn.2014-07.org.example:he-lun-1-part1"),
+            (sdc.clone(), "pci-0000:3b:00.0-fc-0x500a098187197a5d-lun-0"),
+        ] {
+            std::os::unix::fs::symlink(disk, by_path.join(name)).unwrap();
+        }
+        let sda = paths.resolve("/dev/sda").display().to_string();
         let path = |disk: &str| {
             format!(
                 r#"{{"name":"{disk}","type":"disk","size":1073741824,"vendor":"LIO-ORG ","model":"engine","tran":"iscsi",
@@ -177,7 +205,7 @@ mod tests {
             "fstype":null,"mountpoints":[null]}},{{"name":"/dev/vda","type":"disk","size":9,"vendor":"0x1af4","model":null,
             "tran":"virtio","fstype":null,"mountpoints":["/"]}},{{"name":"/dev/zram0","type":"disk","size":0,"vendor":null,
             "model":null,"tran":null,"fstype":null,"mountpoints":[null]}}]}}"#,
-            path("/dev/sda"),
+            path(&sda),
             path("/dev/sdb"),
             sdc.display()
         );
@@ -194,6 +222,7 @@ mod tests {
                     bytes: 1 << 30,
                     model: "LIO-ORG  engine".to_owned().replace("  ", " "),
                     transport: "iscsi".to_owned(),
+                    target: "iqn.2014-07.org.example:he".to_owned(),
                     used_as: "LVM2_member".to_owned(),
                 },
                 FoundLun {
@@ -202,6 +231,7 @@ mod tests {
                     bytes: 5,
                     model: "A".to_owned(),
                     transport: "fc".to_owned(),
+                    target: String::new(),
                     used_as: String::new(),
                 },
             ]

@@ -13,6 +13,7 @@
 //! ```
 
 mod device;
+mod inventory;
 pub mod iscsi;
 mod layout;
 mod links;
@@ -33,6 +34,7 @@ use crate::deploy::{DeployError, FirstHost, Ids, Job, Lun, Request, Storage, Sto
 use crate::setup::SetupError;
 use crate::setup::volume::MIB;
 use device::Device;
+use inventory::{Found, carrier, carriers, domains, volumes};
 use layout::DomainTags;
 pub use luns::{FoundLun, luns, rescan_fibre_channel};
 use lvm::{Lvm, Physical, Range, volume_device};
@@ -44,14 +46,6 @@ const LONG: u64 = 4 << 30;
 /// Block storage.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Block;
-
-/// A volume that was found in a domain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Found {
-    role: Role,
-    ids: VolumeIds,
-    slot: u64,
-}
 
 fn storage<'w>(world: &World<'w>) -> &'w Storage {
     match world.request {
@@ -96,62 +90,26 @@ fn group_of(first: &FirstHost, lun: &Lun) -> MadeGroup {
     }
 }
 
-/// The storage domains' physical volumes: on the LUN, or on any device of this host.
-fn domains(paths: &Paths, tools: &dyn Tools, lun: Option<&Lun>) -> Result<Vec<Physical>, DeployError> {
-    let device = lun.map(|lun| device::find(paths, lun)).transpose()?;
-    let lvm = match &device {
-        Some(device) => Lvm::on(tools, &device.path),
-        None => Lvm::anywhere(tools),
-    };
-    let mut all = lvm.physicals()?;
-    all.retain(|physical| physical.has_tag(layout::DOMAIN_TAG));
-    Ok(all)
+/// The size in bytes and the device of a LUN that this host has already.
+pub fn present(paths: &Paths, lun: &Lun) -> Option<(u64, PathBuf)> {
+    device::find(paths, lun).ok().map(|device| (device.bytes, device.path))
 }
 
-/// The hosted engine's volumes in a domain, by what is written about them. Nothing needs to be active.
-fn inventory(tools: &dyn Tools, physical: &Physical) -> Result<Vec<Found>, DeployError> {
-    let volumes = Lvm::on(tools, &physical.device).volumes(&physical.group)?;
-    let metadata = volumes.iter().find(|volume| volume.name == "metadata");
-    // In a group of several devices it is on one of them.
-    let Some(place) = metadata.and_then(|metadata| physical.ranges(metadata).first().copied()) else {
-        return Ok(Vec::new());
-    };
-    let file = SharedFile::open(&physical.device, false).map_err(SetupError::from)?;
-    let mut found = Vec::new();
-    for volume in &volumes {
-        let slot = volume.tag(layout::SLOT_TAG).and_then(|slot| slot.parse::<u64>().ok());
-        let image = volume.tag(layout::IMAGE_TAG).and_then(|image| image.parse().ok());
-        let (Some(slot), Some(image), Ok(id)) = (slot, image, volume.name.parse()) else { continue };
-        let offset = layout::slot_offset(slot);
-        if offset >= place.length {
-            continue;
-        }
-        let text = file.read(place.offset + offset, layout::SLOT_USED).map_err(SetupError::from)?;
-        if let Some(role) = layout::slot_description(&text).and_then(|text| layout::role_of(&text)) {
-            found.push(Found { role, ids: VolumeIds { image, volume: id }, slot });
+/// Looks for new LUNs. Disks that reach this host in another way (SAS, a plain device) need no adapter.
+fn scan(world: &World<'_>, lun: Option<&Lun>) -> Result<(), DeployError> {
+    // A path is the operator's word that the device is there.
+    if lun.is_some_and(|lun| lun.id.starts_with('/')) {
+        return Ok(());
+    }
+    match (rescan_fibre_channel(world.paths), lun) {
+        (Ok(_), _) => Ok(()),
+        (Err(error), Some(lun)) if present(world.paths, lun).is_none() => Err(error),
+        (Err(_), Some(_)) => Ok(()),
+        (Err(error), None) => {
+            world.report.warning(&error.to_string());
+            Ok(())
         }
     }
-    Ok(found)
-}
-
-/// The volumes of the request's domain.
-fn volumes(world: &World<'_>) -> Result<Vec<Found>, DeployError> {
-    if let Request::FirstHost(first) = world.request {
-        let found = |role| Found { role, ids: ids_of(&first.ids, role), slot: layout::slot(role) };
-        return Ok(ROLES.map(found).to_vec());
-    }
-    let group = layout::group(sd(world));
-    for physical in domains(world.paths, world.tools, storage(world).lun.as_ref())? {
-        if physical.group == group {
-            let found = inventory(world.tools, &physical)?;
-            if !found.is_empty() {
-                return Ok(found);
-            }
-        }
-    }
-    Err(DeployError::Refused(format!(
-        "there is no hosted engine in the storage domain {group}, or this host does not see the domain's LUN"
-    )))
 }
 
 impl Block {
@@ -164,8 +122,12 @@ impl Block {
     }
 
     /// Activates what is not, and makes the links.
-    fn activate(world: &World<'_>, found: &[Found], maker: links::Maker<'_>) -> Result<(), DeployError> {
-        let sd = sd(world);
+    fn activate(
+        world: &World<'_>,
+        sd: Uuid,
+        found: &[Found],
+        maker: links::Maker<'_>,
+    ) -> Result<(), DeployError> {
         let lun = storage(world).lun.as_ref();
         let group = layout::group(sd);
         let names: Vec<String> = found.iter().map(|found| found.ids.volume.to_string()).collect();
@@ -193,12 +155,7 @@ impl Backend for Block {
         let storage = storage(&job.world);
         match storage.kind {
             StorageKind::Iscsi => iscsi::connect(job, storage)?,
-            StorageKind::Fc => {
-                // A path is the operator's word that the device is there.
-                if !storage.lun.as_ref().is_some_and(|lun| lun.id.starts_with('/')) {
-                    rescan_fibre_channel(job.world.paths)?;
-                }
-            }
+            StorageKind::Fc => scan(&job.world, storage.lun.as_ref())?,
             StorageKind::Nfs
             | StorageKind::Nfs3
             | StorageKind::Nfs4
@@ -215,20 +172,16 @@ impl Backend for Block {
     }
 
     fn find(&self, world: &World<'_>) -> Result<Vec<FoundDomain>, DeployError> {
+        Ok(carriers(world)?.iter().filter_map(|(sd, volumes)| carrier(world.paths, *sd, volumes)).collect())
+    }
+
+    fn look(&self, job: &mut Job<'_>) -> Result<Vec<FoundDomain>, DeployError> {
+        let world = job.world;
         let mut all = Vec::new();
-        for physical in domains(world.paths, world.tools, storage(world).lun.as_ref())? {
-            let Ok(sd_uuid) = physical.group.parse() else { continue };
-            let volumes = inventory(world.tools, &physical)?;
-            let Some(found) = volumes.iter().find(|found| found.role == Role::Configuration) else {
-                continue;
-            };
-            let name = found.ids.volume.to_string();
-            let configuration = volume_device(world.paths, &physical.group, &name);
-            if !configuration.exists() {
-                // It is only read; what is made usable for good is in the journal, and taken back with it.
-                Lvm::on(world.tools, &physical.device).activate(&physical.group, &[&name])?;
-            }
-            all.push(FoundDomain { sd_uuid, configuration });
+        for (sd, volumes) in carriers(&world)? {
+            let Some(found) = carrier(world.paths, sd, &volumes) else { continue };
+            Self::activate(&world, sd, &volumes, &mut |made, act| job.make(made, |_| act()))?;
+            all.push(found);
         }
         Ok(all)
     }
@@ -297,7 +250,7 @@ impl Backend for Block {
     fn prepare(&self, job: &mut Job<'_>) -> Result<(), DeployError> {
         let world = job.world;
         let found = volumes(&world)?;
-        Self::activate(&world, &found, &mut |made, act| job.make(made, |_| act()))
+        Self::activate(&world, sd(&world), &found, &mut |made, act| job.make(made, |_| act()))
     }
 
     fn volume(&self, world: &World<'_>, role: Role) -> PathBuf {
@@ -479,7 +432,10 @@ fn iscsi_of(conf: &HostedEngineConf) -> Result<Vec<iscsi::Portal>, DeployError> 
     let ports = conf.file().get("port").unwrap_or_default();
     let ports = ports.split(',').filter_map(|port| port.trim().parse().ok()).collect();
     let tpgt = conf.portal().and_then(|group| group.parse().ok()).unwrap_or(1);
-    iscsi::portals(conf.storage()?, &crate::deploy::Iscsi { target, tpgt, ports, user: None })
+    iscsi::portals(
+        conf.storage()?,
+        &crate::deploy::Iscsi { target, tpgt, ports, user: None, discovery_user: None },
+    )
 }
 
 #[cfg(test)]

@@ -11,7 +11,13 @@ fn portal(host: &str) -> Portal {
 
 fn request(connection: &str) -> FirstHost {
     let mut first = first_host(StorageKind::Iscsi, connection);
-    first.storage.iscsi = Some(Iscsi { target: TARGET.to_owned(), tpgt: 1, ports: vec![3260], user: None });
+    first.storage.iscsi = Some(Iscsi {
+        target: TARGET.to_owned(),
+        tpgt: 1,
+        ports: vec![3260],
+        user: None,
+        discovery_user: None,
+    });
     first
 }
 
@@ -87,8 +93,13 @@ fn a_discovery_with_a_password_leaves_no_record() {
 
 #[test]
 fn portals_are_addresses_side_by_side_with_their_ports() {
-    let iscsi =
-        |ports: &[u16]| Iscsi { target: TARGET.to_owned(), tpgt: 1, ports: ports.to_vec(), user: None };
+    let iscsi = |ports: &[u16]| Iscsi {
+        target: TARGET.to_owned(),
+        tpgt: 1,
+        ports: ports.to_vec(),
+        user: None,
+        discovery_user: None,
+    };
     let found = portals("192.0.2.1, [fd00::1],192.0.2.3", &iscsi(&[1, 2])).unwrap();
     assert_eq!(found.iter().map(|portal| portal.port).collect::<Vec<_>>(), [1, 2, 2]);
     assert_eq!(found[1].address(), "[fd00::1]:2");
