@@ -12,9 +12,9 @@ use super::questions::{Cluster, Device, StorageLookups, Target};
 use super::storage::find::{Hosts, Seen};
 use super::{
     BridgeOrigin, DeployError, FurtherHost, Hands, HostIdentity, Job, Journal, Network, Request, Secrets,
-    Step, StepId, Storage, storage, undo,
+    Step, StepId, Storage, World, storage, undo,
 };
-use crate::setup::ClusterConf;
+use crate::setup::{ClusterConf, Report};
 
 impl StorageLookups for Hands<'_> {
     fn targets(&self, storage: &Storage, _: &Secrets) -> Result<Vec<Target>, DeployError> {
@@ -32,12 +32,12 @@ impl StorageLookups for Hands<'_> {
             && left.story().outcome.is_none()
         {
             let request = left.story().request.clone();
-            undo(self.world(&request, secrets), &mut left)?;
+            undo(World { report: &Worries(self.report), ..self.world(&request, secrets) }, &mut left)?;
         }
         let request = request(storage);
         let mut journal = Journal::begin(&path, SystemClock.wall().0, request.clone())?;
         let found = Found::default();
-        let world = self.world(&request, secrets);
+        let world = World { report: &Worries(self.report), ..self.world(&request, secrets) };
         let steps: [&dyn Step; 1] = [&found];
         let looked = carry_out(&steps, world, &mut journal);
         undo(world, &mut journal)?;
@@ -68,6 +68,17 @@ fn request(storage: &Storage) -> Request {
         host: HostIdentity { id: 1, name: String::new() },
         sd_uuid: Uuid::nil(),
     }))
+}
+
+/// Tells what the operator should look at, and not what was made to look: it is gone at once.
+struct Worries<'a>(&'a dyn Report);
+
+impl Report for Worries<'_> {
+    fn info(&self, _: &str) {}
+
+    fn warning(&self, text: &str) {
+        self.0.warning(text);
+    }
 }
 
 /// The clusters that were found.

@@ -1,56 +1,48 @@
-//! Deploys the cluster on the sandbox's hosts with the product's own deployment, whose answers are given here. Runs inside
-//! a host, where its storage is mounted.
+//! Deploys on the sandbox's hosts by the command that operators type: what a host is given before, the answers, the run.
 
-use std::process::Command;
+use std::ffi::OsString;
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use anyhow::Context;
 use clock::{Clock, SystemClock};
-use ha_config::{DomainType, Paths, ha_toml};
+use ha_config::atomic::{self, Mode};
+use ha_config::{DomainType, Paths};
 use metadata_format::HostId;
-use uuid::Uuid;
 
+use super::cluster::say;
+use super::host::Host;
 use super::init::{VDSM, program_dir};
-use super::layout::{BRIDGE, ENGINE, ENGINE_FQDN, GATEWAY, HostNumber, Layout, PREFIX, STORAGE};
+use super::layout::{
+    BRIDGE, ENGINE, ENGINE_FQDN, GATEWAY, HostNumber, Layout, PREFIX, STORAGE, STORAGE_OF_VDSM,
+};
 use super::libvirtd;
 use super::power;
 use super::state::{Hypervisor, State};
-use crate::cli::OpenVm;
-use crate::deploy::{
-    Boot, BridgeOrigin, Engine, Family, FirstHost, FurtherHost, Hands, HostIdentity, Ids, Installed, Logged,
-    Network, Request, Secrets, Storage, StorageKind, Told, Vm, service_manager,
-};
+use crate::deploy::SUCCESS;
+use crate::deploy::answers::{Answers, Value};
+use crate::deploy::questions::keys;
 use crate::setup::{
     ClusterSpec, DiskSource, HostSpec, Lines, StorageSpec, VmSpec, configure_host, create_storage,
     find_cluster,
 };
-use crate::terminal::Terminal;
 
 /// Size of the engine VM's disk, in GiB: the least that a deployment makes. The guest writes little of it.
-const DISK_GIB: u64 = 1;
+const DISK_GIB: i64 = 1;
 /// Memory of the engine VM, in MB: what the small guest needs.
-const MEMORY_MB: u64 = 128;
+const MEMORY_MB: i64 = 128;
+/// Where a host has its answers.
+const ANSWERS: &str = "/root/answers.conf";
+/// Where the first host has the ha.toml that all hosts get.
+const HA_TOML: &str = "/root/ha.toml";
 /// What the engine VM boots from.
 pub(super) const GUEST_FILES: [&str; 2] = ["vmlinuz", "initramfs"];
 
-/// On the first host: makes the storage and the engine VM. On every host: makes it a member.
-pub fn deploy(layout: &Layout, number: HostNumber, open_vm: &OpenVm) -> anyhow::Result<()> {
-    let paths = layout.inside();
-    let state = State::load(layout)?;
-    prepare(layout, &state, number)?;
-    if state.hypervisor == Hypervisor::Vdsm {
-        return with_vdsm(layout, &state, number);
-    }
-    let request = request(layout, &state, number)?;
-    let told = Told::new(&paths, Terminal::default())?;
-    let tools = Logged { tools: &Installed, told: &told };
-    let services = service_manager(&paths, &tools);
-    let hands = Hands { paths: &paths, tools: &tools, report: &told, services: services.as_ref(), open_vm };
-    Ok(hands.begin(request, &Secrets::default(), None)?)
-}
-
-/// What a host has before anything is deployed on it: the guest's files, the password of the power switches.
+/// What a host has before anything is deployed on it: the guest's files, the password of the power switches, and the
+/// answers that deploying on it asks for.
 pub fn prepare(layout: &Layout, state: &State, number: HostNumber) -> anyhow::Result<()> {
-    let paths = layout.inside();
+    let paths = layout.host(number);
     install_guest(state, &paths)?;
     if state.hypervisor == Hypervisor::Vdsm {
         make_certificates(layout, number)?;
@@ -58,85 +50,107 @@ pub fn prepare(layout: &Layout, state: &State, number: HostNumber) -> anyhow::Re
     if state.fencing {
         power::install_password(layout, &paths)?;
     }
+    let home = paths.root().join("root");
+    std::fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
+    if number == HostNumber(1) {
+        let ha_toml = paths.resolve(HA_TOML);
+        atomic::write(&ha_toml, ha_toml_of(state).as_bytes(), Mode::Private)?;
+    }
+    Ok(answers(layout, state, number).save(&paths.resolve(ANSWERS))?)
+}
+
+/// What is typed on a host to deploy on it: the first one makes the cluster, others join it.
+pub fn words(layout: &Layout, number: HostNumber) -> Vec<String> {
+    let mut words = vec!["--deploy".to_owned()];
+    if number != HostNumber(1) {
+        words.extend(["--join".to_owned(), STORAGE.to_owned()]);
+    }
+    let answers = answers_file(layout);
+    words.extend([format!("--config-append={}", answers.display()), "--yes".to_owned()]);
+    words
+}
+
+/// Deploys on a host by the command that operators type; says each line as it comes.
+pub fn run(host: &Host, hypervisor: Hypervisor) -> anyhow::Result<()> {
+    let this = std::env::current_exe().context("cannot tell where this program is")?;
+    let typed: Vec<OsString> = match hypervisor {
+        Hypervisor::Qemu | Hypervisor::Libvirt => {
+            words(&host.layout, host.number).into_iter().map(OsString::from).collect()
+        }
+        Hypervisor::Vdsm => {
+            let begin = ["sandbox", "deploy-with-vdsm"].map(OsString::from);
+            let place = [host.layout.dir().into(), host.number.to_string().into()];
+            begin.into_iter().chain(place).collect()
+        }
+    };
+    let (reader, writer) = std::io::pipe()?;
+    let mut command = host.command(&[&[this.into_os_string()], &typed[..]].concat())?;
+    let spawned = command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).spawn();
+    // It keeps the writing end, whose last owner's end is the end of what is read.
+    drop(command);
+    let mut child = spawned.context("cannot run nsenter (util-linux)")?;
+    let mut is_over = false;
+    for line in BufReader::new(reader).lines() {
+        let line = line?;
+        // Afterwards it shows --vm-status, which is shown once for all when the engine is good.
+        if !is_over {
+            say(&format!("host {}: {line}", host.number));
+        }
+        is_over |= line.ends_with(SUCCESS);
+    }
+    let status = child.wait()?;
+    anyhow::ensure!(status.success(), "cannot deploy on host {} ({status}); why is said above", host.number);
     Ok(())
 }
 
-/// The answers: the first host makes the cluster, others join it.
-pub fn request(layout: &Layout, state: &State, number: HostNumber) -> anyhow::Result<Request> {
-    let storage = Storage {
-        // Mounted by somebody else.
-        kind: StorageKind::Directory,
-        connection: STORAGE.to_owned(),
-        mount_options: String::new(),
-        iscsi: None,
-        lun: None,
-    };
-    let network = Network {
-        bridge: BRIDGE.to_owned(),
-        origin: BridgeOrigin::Adopted,
-        gateway: Some(GATEWAY.into()),
-        test: "ping".to_owned(),
-        tcp_target: None,
-        open_firewall: false,
-    };
-    let host = HostIdentity { id: number.0.into(), name: number.name() };
-    if number != HostNumber(1) {
-        let cluster = find_cluster(&layout.inside(), &storage_spec(state)).context("the storage")?;
-        let sd_uuid = Uuid::try_parse(cluster.parsed(&layout.inside()).sd_uuid()?)?;
-        return Ok(Request::FurtherHost(Box::new(FurtherHost { storage, network, host, sd_uuid })));
-    }
-    let ClusterSpec { vm, ha_toml, .. } = cluster(state);
-    Ok(Request::FirstHost(Box::new(FirstHost {
-        hypervisor: match state.hypervisor {
-            Hypervisor::Qemu => ha_toml::Hypervisor::Qemu,
-            Hypervisor::Libvirt => ha_toml::Hypervisor::Libvirt,
-            Hypervisor::Vdsm => ha_toml::Hypervisor::Vdsm,
-        },
-        family: Family::V4,
-        storage,
-        domain_name: "hosted_storage".to_owned(),
-        datacenter: "hosted_datacenter".to_owned(),
-        network,
-        vm: Vm {
-            boot: Boot::Disk(None),
-            disk_gib: DISK_GIB,
-            memory_mb: vm.memory_mb,
-            vcpus: vm.vcpus,
-            mac: vm.mac,
-            console: vm.graphics,
-            machine: vm.machine,
-            cpu: vm.cpu,
-            kernel: vm.kernel.map(|kernel| (kernel, vm.initrd, vm.kernel_args.unwrap_or_default())),
-            seed: None,
-        },
-        engine: Engine { fqdn: ENGINE_FQDN.to_owned(), host_name: "hosted_engine_1".to_owned() },
-        host,
-        ids: Ids::draw(),
-        ha_toml,
-    })))
+/// The answer file of a host, seen from inside it.
+pub fn answers_file(layout: &Layout) -> PathBuf {
+    layout.inside().resolve(ANSWERS)
 }
 
-fn storage_spec(state: &State) -> StorageSpec {
+/// What differs from what the command proposes.
+fn answers(layout: &Layout, state: &State, number: HostNumber) -> Answers {
+    let mut answers = Answers::default();
+    let text = |text: &str| Value::Text(text.to_owned());
+    // Hosts that join at the same time would be proposed the same number.
+    answers.set(keys::HOST_ID, Value::Integer(number.0.into()));
+    answers.set(keys::OPEN_FIREWALL, Value::Bool(false));
+    if number != HostNumber(1) {
+        return answers;
+    }
+    answers.set(keys::DOMAIN_TYPE, text("directory"));
+    answers.set(keys::CONNECTION, text(STORAGE));
+    answers.set(keys::BRIDGE, text(BRIDGE));
+    answers.set(keys::GATEWAY, text(&GATEWAY.to_string()));
+    answers.set(keys::FQDN, text(ENGINE_FQDN));
+    answers.set(keys::HA_TOML, text(&layout.inside().resolve(HA_TOML).display().to_string()));
+    let [kernel, initrd] = GUEST_FILES.map(|file| state.guest.join(file).display().to_string());
+    answers.set(keys::KERNEL, Value::Text(kernel));
+    answers.set(keys::INITRD, Value::Text(initrd));
+    answers.set(keys::KERNEL_ARGS, Value::Text(kernel_args()));
+    answers.set(keys::VCPUS, Value::Integer(1));
+    answers.set(keys::DISK_GIB, Value::Integer(DISK_GIB));
+    answers.set(keys::MEMORY_MB, Value::Integer(MEMORY_MB));
+    answers
+}
+
+fn storage_spec() -> StorageSpec {
     StorageSpec {
-        domain_type: match state.hypervisor {
-            // Mounted by somebody else.
-            Hypervisor::Qemu | Hypervisor::Libvirt => DomainType::Posixfs,
-            // VDSM's stand-in looks whether it is mounted, by the names that NFS has.
-            Hypervisor::Vdsm => DomainType::Nfs,
-        },
-        storage: STORAGE.to_owned(),
+        // VDSM's stand-in looks whether it is mounted, by the names that NFS has.
+        domain_type: DomainType::Nfs,
+        storage: STORAGE_OF_VDSM.to_owned(),
         name: "hosted_storage".to_owned(),
-        disk: DiskSource::Empty(DISK_GIB << 30),
+        disk: DiskSource::Empty(DISK_GIB.unsigned_abs() << 30),
     }
 }
 
 /// Where VDSM manages the host its volumes are not made through it yet: the storage as VDSM would have it, and the files.
-/// The daemons are started from outside.
-fn with_vdsm(layout: &Layout, state: &State, number: HostNumber) -> anyhow::Result<()> {
-    let (paths, storage) = (layout.inside(), storage_spec(state));
+/// Runs inside a host, where its storage is mounted; the daemons are started from outside.
+pub fn with_vdsm(layout: &Layout, number: HostNumber) -> anyhow::Result<()> {
+    let (paths, storage, state) = (layout.inside(), storage_spec(), State::load(layout)?);
     if number == HostNumber(1) {
         let now = u64::try_from(SystemClock.wall().0).unwrap_or(0);
-        create_storage(&paths, &storage, &cluster(state), now, &Lines)
+        create_storage(&paths, &storage, &cluster(&state), now, &Lines)
             .context("cannot set the storage up")?;
     }
     let cluster = find_cluster(&paths, &storage).context("cannot find the cluster on the storage")?;
@@ -149,7 +163,7 @@ fn make_certificates(layout: &Layout, number: HostNumber) -> anyhow::Result<()> 
     let program = program_dir()?.join(VDSM);
     let output = Command::new(&program)
         .arg("make-certificates")
-        .arg(layout.inside().root().join("etc/pki/vdsm"))
+        .arg(layout.host(number).root().join("etc/pki/vdsm"))
         .arg("--authority")
         .arg(layout.authority())
         .args(["--name", &number.name(), "--also", &number.address().to_string()])
@@ -172,15 +186,17 @@ fn install_guest(state: &State, paths: &Paths) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn kernel_args() -> String {
+    format!("console=ttyS0 quiet panic=1 engine.ip={ENGINE}/{PREFIX} engine.gw={GATEWAY}")
+}
+
 fn cluster(state: &State) -> ClusterSpec {
     let vm = VmSpec {
-        memory_mb: MEMORY_MB,
+        memory_mb: MEMORY_MB.unsigned_abs(),
         vcpus: 1,
         kernel: Some(state.guest.join(GUEST_FILES[0])),
         initrd: Some(state.guest.join(GUEST_FILES[1])),
-        kernel_args: Some(format!(
-            "console=ttyS0 quiet panic=1 engine.ip={ENGINE}/{PREFIX} engine.gw={GATEWAY}"
-        )),
+        kernel_args: Some(kernel_args()),
         ..VmSpec::new()
     };
     ClusterSpec {
@@ -190,26 +206,31 @@ fn cluster(state: &State) -> ClusterSpec {
         network_test: "ping".to_owned(),
         tcp_target: None,
         vm,
-        ha_toml: format!(
-            "# Written by `hosted-engine sandbox up`.\n\n\
-             [vm]\nhypervisor = \"{}\"\n\n\
-             [lease]\nio_timeout = {}\n\n\
-             [timers]\nstorage_deadline = {}\nengine_start = {}\n\n\
-             [score]\nprofile = \"founding\"\n{}{}",
-            state.hypervisor,
-            state.io_timeout,
-            // As the rules between the times want it, for every io_timeout that the sandbox takes.
-            state.io_timeout.saturating_mul(4).min(15),
-            state.io_timeout.saturating_mul(8).saturating_add(100).max(180),
-            match state.hypervisor {
-                Hypervisor::Qemu | Hypervisor::Vdsm => String::new(),
-                Hypervisor::Libvirt => {
-                    format!("\n[libvirt]\nmigrate_uri = \"{}\"\n", libvirtd::MIGRATE_URI)
-                }
-            },
-            power::settings(state),
-        ),
+        ha_toml: ha_toml_of(state),
     }
+}
+
+/// ha.toml of all hosts.
+fn ha_toml_of(state: &State) -> String {
+    format!(
+        "# Written by `hosted-engine sandbox up`.\n\n\
+         [vm]\nhypervisor = \"{}\"\n\n\
+         [lease]\nio_timeout = {}\n\n\
+         [timers]\nstorage_deadline = {}\nengine_start = {}\n\n\
+         [score]\nprofile = \"founding\"\n{}{}",
+        state.hypervisor,
+        state.io_timeout,
+        // As the rules between the times want it, for every io_timeout that the sandbox takes.
+        state.io_timeout.saturating_mul(4).min(15),
+        state.io_timeout.saturating_mul(8).saturating_add(100).max(180),
+        match state.hypervisor {
+            Hypervisor::Qemu | Hypervisor::Vdsm => String::new(),
+            Hypervisor::Libvirt => {
+                format!("\n[libvirt]\nmigrate_uri = \"{}\"\n", libvirtd::MIGRATE_URI)
+            }
+        },
+        power::settings(state),
+    )
 }
 
 #[cfg(test)]
@@ -232,7 +253,7 @@ mod tests {
                     fencing: true,
                     cgroup: None,
                 };
-                let toml = HaToml::parse(&Paths::default(), &cluster(&state).ha_toml).unwrap();
+                let toml = HaToml::parse(&Paths::default(), &ha_toml_of(&state)).unwrap();
                 assert_eq!(toml.lease.io_timeout, io_timeout);
                 assert_eq!((toml.fencing.enabled, toml.fencing.host.len()), (true, 3));
             }

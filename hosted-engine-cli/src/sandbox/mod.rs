@@ -41,10 +41,8 @@ use clap::{Args, Subcommand};
 use ha_config::ha_toml::RecoveryProfile;
 use rustix::process::Signal;
 
-use crate::cli::OpenVm;
-
 pub use cluster::{Cluster, UpOptions};
-pub use deploy::{prepare as prepare_host, request as deploy_request};
+pub use deploy::answers_file;
 use faultfs::Mode;
 pub use host::Host;
 pub use host_init::HostInit;
@@ -89,7 +87,7 @@ enum Command {
         /// The hosts have power switches, played by a stand-in outside of them, and their agents power dead hosts off
         #[arg(long)]
         fencing: bool,
-        /// Only hosts, network, storage and sanlock: deploy nothing
+        /// Only hosts, network, storage and sanlock: deploy nothing, and say how to do it
         #[arg(long)]
         bare: bool,
     },
@@ -196,7 +194,7 @@ enum Command {
     #[command(hide = true)]
     Init { layout: PathBuf, host: u8 },
     #[command(hide = true)]
-    Deploy { layout: PathBuf, host: u8 },
+    DeployWithVdsm { layout: PathBuf, host: u8 },
     #[command(hide = true)]
     Power {
         host: u8,
@@ -208,7 +206,7 @@ enum Command {
 }
 
 /// Carries out one sandbox command.
-pub fn run(args: SandboxArgs, open_vm: &OpenVm) -> anyhow::Result<ExitCode> {
+pub fn run(args: SandboxArgs) -> anyhow::Result<ExitCode> {
     if let Command::Timelines(args) = &args.command {
         measure::show(args)?;
         return Ok(ExitCode::SUCCESS);
@@ -223,8 +221,8 @@ pub fn run(args: SandboxArgs, open_vm: &OpenVm) -> anyhow::Result<ExitCode> {
             init::run(&Layout::new(&layout)?, HostNumber(host), cgroup.as_deref())?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Deploy { layout, host } => {
-            deploy::deploy(&Layout::new(&layout)?, HostNumber(host), open_vm)?;
+        Command::DeployWithVdsm { layout, host } => {
+            deploy::with_vdsm(&Layout::new(&layout)?, HostNumber(host))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Fs { source, mountpoint, control } => {
@@ -243,7 +241,10 @@ fn operate(command: Command, layout: &Layout) -> anyhow::Result<ExitCode> {
             cluster::up(layout, &options)?;
         }
         Command::Down => cluster::down(layout)?,
-        Command::Init { .. } | Command::Deploy { .. } | Command::Fs { .. } | Command::Timelines(_) => {
+        Command::Init { .. }
+        | Command::DeployWithVdsm { .. }
+        | Command::Fs { .. }
+        | Command::Timelines(_) => {
             unreachable!("carried out by run()")
         }
         command => return on_cluster(command, &Cluster::open(layout)?),
@@ -305,7 +306,7 @@ fn on_cluster(command: Command, cluster: &Cluster) -> anyhow::Result<ExitCode> {
         Command::Up { .. }
         | Command::Down
         | Command::Init { .. }
-        | Command::Deploy { .. }
+        | Command::DeployWithVdsm { .. }
         | Command::Fs { .. }
         | Command::Timelines(_) => {
             unreachable!("carried out by operate()")
