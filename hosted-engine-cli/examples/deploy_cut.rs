@@ -1,5 +1,5 @@
-//! Deploys on the sandbox host that it runs in, with the product's own deployment and the sandbox's answers, and is killed
-//! where it is told to: `deploy_cut SANDBOX HOST prepare | begin | resume | undo [STEP:LINE:before|after | undo:LINE:…]`.
+//! Deploys on the sandbox host that it runs in, as `--deploy` does with the sandbox's answers, and is killed
+//! where it is told to: `deploy_cut SANDBOX begin | resume | undo [STEP:LINE:before|after | undo:LINE:…]`.
 //!
 //! `LINE` counts the journal's lines from the step's beginning, which is line 1; of `undo`, from the first thing taken back. A
 //! program of the tests, so that the product needs no switch for it.
@@ -11,34 +11,38 @@ use anyhow::{Context as _, bail};
 use engine_vm::EngineVm;
 use engine_vm::qemu::QmpRole;
 use ha_config::{HaToml, HostedEngineConf};
-use hosted_engine_cli::deploy::{Hands, Installed, Logged, Moment, Secrets, Told, Watcher, service_manager};
-use hosted_engine_cli::sandbox::{Layout, State, deploy_request, prepare_host};
+use hosted_engine_cli::deploy::dialogue::{self, Means, ThisHost};
+use hosted_engine_cli::deploy::{
+    DeployArgs, Hands, Installed, Logged, Moment, Told, Watcher, service_manager,
+};
+use hosted_engine_cli::sandbox::{Layout, answers_file};
 use hosted_engine_cli::terminal::Terminal;
 use rustix::process::{Signal, getpid, kill_process};
 
 fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [sandbox, host, verb, rest @ ..] = args.as_slice() else {
-        bail!("deploy_cut SANDBOX HOST VERB [CUT]")
-    };
+    let [sandbox, verb, rest @ ..] = args.as_slice() else { bail!("deploy_cut SANDBOX VERB [CUT]") };
     let layout = Layout::new(Path::new(sandbox))?;
-    let state = State::load(&layout)?;
-    let number = state.host(host.parse()?)?;
     let watcher = rest.first().map(|cut| kills_at(cut)).transpose()?;
     let paths = layout.inside();
-    if verb == "prepare" {
-        return prepare_host(&layout, &state, number);
-    }
     let told = Told::new(&paths, Terminal::default())?;
     let tools = Logged { tools: &Installed, told: &told };
     let services = service_manager(&paths, &tools);
     let hands =
         Hands { paths: &paths, tools: &tools, report: &told, services: services.as_ref(), open_vm: &open_vm };
     match verb.as_str() {
-        "begin" => hands.begin(deploy_request(&layout, &state, number)?, &Secrets::default(), watcher)?,
+        "begin" => {
+            let args =
+                DeployArgs { config_append: vec![answers_file(&layout)], yes: true, ..DeployArgs::default() };
+            let lookups = ThisHost { paths: &paths, tools: &tools, report: &told };
+            let means =
+                Means { paths: &paths, lookups: &lookups, storage: &hands, asker: None, report: &told };
+            let asked = dialogue::request(&args, means)?;
+            hands.begin(asked.request, &asked.secrets, watcher)?;
+        }
         "resume" => hands.resume(watcher)?,
         "undo" => hands.undo(watcher)?,
-        other => bail!("{other}: prepare, begin, resume or undo"),
+        other => bail!("{other}: begin, resume or undo"),
     }
     Ok(())
 }

@@ -10,15 +10,17 @@ mod sandbox;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 
 use sandbox::Sandbox;
 
 /// The steps that make something, and the line at which each is cut.
-const CUTS: [(&str, &str); 9] = [
+const CUTS: [(&str, &str); 10] = [
     ("directories", "2:after"),
+    ("storage-connection", "3:after"),
     ("storage-domain", "3:before"),
     ("leases", "1:after"),
     ("shared-configuration", "3:before"),
@@ -37,22 +39,22 @@ fn program() -> String {
     beside.to_str().expect("text").to_owned()
 }
 
-fn run(sandbox: &Sandbox, host: &str, words: &[&str]) -> Output {
+fn run(sandbox: &Sandbox, words: &[&str]) -> Output {
     let (program, dir) = (program(), sandbox.dir());
-    let mut all = vec!["exec", host, program.as_str(), dir.to_str().expect("text"), host];
+    let mut all = vec!["exec", "1", program.as_str(), dir.to_str().expect("text")];
     all.extend(words);
     sandbox.run(&all)
 }
 
-fn succeeds(sandbox: &Sandbox, host: &str, words: &[&str]) -> String {
-    let output = run(sandbox, host, words);
+fn succeeds(sandbox: &Sandbox, words: &[&str]) -> String {
+    let output = run(sandbox, words);
     assert!(output.status.success(), "{words:?}: {output:?}");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// It must have been killed: it did not stop by itself, and did not come to its end.
 fn is_cut(sandbox: &Sandbox, words: &[&str]) {
-    let output = run(sandbox, "1", words);
+    let output = run(sandbox, words);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && !said.contains("Error: "), "{words:?}: {output:?}");
 }
@@ -118,20 +120,18 @@ fn tree(sandbox: &Sandbox) -> BTreeMap<PathBuf, String> {
 fn killed_at_each_step_it_is_undone_without_a_trace_and_gone_on_with_to_a_good_engine() {
     let sandbox = Sandbox::new();
     sandbox.ok(&["up", "--bare", "--hosts", "2", "--io-timeout", "1"]);
-    succeeds(&sandbox, "1", &["prepare"]);
     let before = tree(&sandbox);
 
     // Undone, and undoing is killed too.
     let undone = cuts().into_iter().filter(|(step, _)| all_are_cut() || UNDONE.contains(step));
     for (index, (step, line)) in undone.enumerate() {
         let cut = format!("{step}:{line}");
-        let output = run(&sandbox, "1", &["begin", &cut]);
+        let output = run(&sandbox, &["begin", &cut]);
         if output.status.success() {
             // The step has fewer lines. A complete deployment is not undone: the host is made anew.
             assert!(all_are_cut(), "{cut} is never reached");
             sandbox.ok(&["down"]);
             sandbox.ok(&["up", "--bare", "--hosts", "1", "--io-timeout", "1"]);
-            succeeds(&sandbox, "1", &["prepare"]);
             continue;
         }
         let check = sandbox.run(&["exec", "1", "hosted-engine", "--check-deployed"]);
@@ -140,7 +140,7 @@ fn killed_at_each_step_it_is_undone_without_a_trace_and_gone_on_with_to_a_good_e
         if index % 2 == 0 {
             is_cut(&sandbox, &["undo", "undo:2:before"]);
         }
-        succeeds(&sandbox, "1", &["undo"]);
+        succeeds(&sandbox, &["undo"]);
         let after = tree(&sandbox);
         let differs: Vec<_> = before
             .iter()
@@ -154,7 +154,7 @@ fn killed_at_each_step_it_is_undone_without_a_trace_and_gone_on_with_to_a_good_e
     let (mut verb, mut is_over) = ("begin", false);
     for (step, line) in cuts() {
         let cut = format!("{step}:{line}");
-        let output = run(&sandbox, "1", &[verb, &cut]);
+        let output = run(&sandbox, &[verb, &cut]);
         verb = "resume";
         is_over = output.status.success();
         assert!(!is_over || all_are_cut(), "{cut} is never reached");
@@ -163,7 +163,7 @@ fn killed_at_each_step_it_is_undone_without_a_trace_and_gone_on_with_to_a_good_e
         }
     }
     if !is_over {
-        succeeds(&sandbox, "1", &["resume"]);
+        succeeds(&sandbox, &["resume"]);
     }
     let said = sandbox.ok(&["exec", "1", "hosted-engine", "--vm-status", "--json"]);
     let rows: serde_json::Value = serde_json::from_str(&said).expect("JSON");
@@ -172,6 +172,68 @@ fn killed_at_each_step_it_is_undone_without_a_trace_and_gone_on_with_to_a_good_e
     assert!(sandbox.run(&["exec", "1", "hosted-engine", "--check-deployed"]).status.success());
     let output = run(&sandbox, "1", &["undo"]);
     assert!(!output.status.success(), "a complete deployment is not undone: {output:?}");
-    succeeds(&sandbox, "2", &["prepare"]);
     join::a_host_joins_leaves_without_a_trace_and_joins_again_under_its_number(&sandbox);
+}
+
+/// Types `hosted-engine WORDS` on the host; whether it succeeded, and all that it said.
+fn types(sandbox: &Sandbox, words: &[&str]) -> (bool, String) {
+    let output = sandbox.run(&[&["exec", "1", "hosted-engine"], words].concat());
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    (output.status.success(), said.concat())
+}
+
+/// Deploys on the host, and kills it when it says a line that ends so.
+fn deploys_and_is_killed(sandbox: &Sandbox, answers: &str, at: &str) {
+    let typed = format!("echo $$; exec hosted-engine --deploy {answers} --yes");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_hosted-engine"))
+        .args(["sandbox", "--dir"])
+        .arg(sandbox.dir())
+        .args(["exec", "1", "sh", "-c", &typed])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("hosted-engine runs");
+    let mut lines =
+        BufReader::new(child.stdout.take().expect("piped")).lines().map(|line| line.expect("text"));
+    let pid: u32 = lines.next().and_then(|line| line.parse().ok()).expect("a process id");
+    assert!(lines.any(|line| line.ends_with(at)), "it never says {at}");
+    sandbox.ok(&["exec", "1", "sh", "-c", &format!("kill -KILL {pid}")]);
+    assert!(!child.wait().expect("it ends").success());
+}
+
+#[test]
+fn the_command_says_what_is_half_done_and_takes_it_back() {
+    let sandbox = Sandbox::new();
+    let told = sandbox.ok(&["up", "--bare", "--hosts", "1", "--io-timeout", "1"]);
+    let answers = told.split_whitespace().find(|word| word.starts_with("--config-append=")).expect("told");
+    let step = "Starting the broker and joining the lockspaces";
+    deploys_and_is_killed(&sandbox, answers, step);
+
+    for word in ["--vm-status", "--check-deployed"] {
+        let (is_done, said) = types(&sandbox, &[word]);
+        assert!(said.contains(&format!("interrupted at \"{step}\"")) && said.contains("--undo"), "{said}");
+        assert!(!is_done, "{word}: {said}");
+    }
+    let (is_done, said) = types(&sandbox, &["--deploy", answers, "--yes"]);
+    assert!(!is_done && said.contains("--deploy --resume"), "{said}");
+    let journal = sandbox.dir().join("h1/var/lib/ovirt-hosted-engine-setup/deploy.journal");
+    let before = fs::read(&journal).expect("a journal");
+    let (is_done, plan) = types(&sandbox, &["--deploy", "--undo", "--plan"]);
+    assert!(is_done && plan.contains("hosted-engine.conf: removed"), "{plan}");
+    assert_eq!(fs::read(&journal).expect("a journal"), before, "a plan changes nothing");
+
+    let (is_done, said) = types(&sandbox, &["--deploy", "--undo"]);
+    assert!(!is_done && said.contains("give --yes"), "nobody confirmed it: {said}");
+    let (is_done, said) = types(&sandbox, &["--deploy", "--undo", "--yes"]);
+    assert!(is_done && said.contains("Everything is taken back"), "{said}");
+    assert!(!sandbox.dir().join("h1/etc/ovirt-hosted-engine/hosted-engine.conf").exists());
+    assert_eq!(fs::read_dir(sandbox.dir().join("storage")).expect("the storage").count(), 0);
+    let (is_done, said) = types(&sandbox, &["--check-deployed"]);
+    assert!(!is_done && !said.contains("interrupted"), "{said}");
+
+    let (is_done, said) = types(&sandbox, &["--deploy", answers, "--yes"]);
+    assert!(is_done && said.contains("Hosted Engine successfully deployed"), "{said}");
+    let status = said.split_once("successfully deployed").expect("it says so").1;
+    assert!(status.contains("\"health\": \"good\""), "the cluster's state follows: {status}");
 }

@@ -15,17 +15,8 @@ fn three_hosts_come_up_talk_to_each_other_and_leave_nothing() {
         assert!(sandbox.pings(host, GATEWAY), "gateway from host {host}");
     }
     assert!(sandbox.pings("1", "host3"), "names of hosts are known");
-    sandbox.ok(&[
-        "exec",
-        "1",
-        "sh",
-        "-c",
-        "echo shared > $OVIRT_HA_ROOT/rhev/data-center/mnt/sandbox:_storage/x",
-    ]);
-    assert_eq!(
-        sandbox.ok(&["exec", "2", "sh", "-c", "cat $OVIRT_HA_ROOT/rhev/data-center/mnt/sandbox:_storage/x"]),
-        "shared\n"
-    );
+    sandbox.ok(&["exec", "1", "sh", "-c", "echo shared > $OVIRT_HA_ROOT/storage/x"]);
+    assert_eq!(sandbox.ok(&["exec", "2", "sh", "-c", "cat $OVIRT_HA_ROOT/storage/x"]), "shared\n");
     assert_eq!(sandbox.ok(&["exec", "2", "hostname"]), "host2.sandbox.test\n");
     sandbox.ok(&["up", "--bare", "--hosts", "3"]);
     sandbox.ok(&["down"]);
@@ -52,13 +43,7 @@ fn a_host_loses_power_and_boots_again_even_while_its_storage_stalls() {
     let sandbox = Sandbox::bare("2");
     assert!(sandbox.pings("2", "host1"));
     sandbox.ok(&["stall-storage", "1"]);
-    sandbox.ok(&[
-        "exec",
-        "1",
-        "sh",
-        "-c",
-        "ls $OVIRT_HA_ROOT/rhev/data-center/mnt/sandbox:_storage >/dev/null 2>&1 &",
-    ]);
+    sandbox.ok(&["exec", "1", "sh", "-c", "ls $OVIRT_HA_ROOT/storage >/dev/null 2>&1 &"]);
     sandbox.ok(&["kill-host", "1"]);
     assert!(!sandbox.run(&["exec", "1", "true"]).status.success());
     assert!(sandbox.ok(&["status"]).contains("not running"));

@@ -24,6 +24,9 @@ use crate::setup::Report as _;
 use crate::status;
 use crate::terminal::{Exit, Terminal};
 
+/// The last line of a deployment; the cluster's state follows it.
+pub const SUCCESS: &str = "Hosted Engine successfully deployed";
+
 /// `--deploy`, in all its ways.
 ///
 /// # Errors
@@ -122,7 +125,7 @@ fn finish(
         told.info("Everything is taken back; the logs stay");
         return Ok(Exit::OK.into());
     }
-    told.info("Hosted Engine successfully deployed");
+    told.info(SUCCESS);
     let broker = BrokerClient::new(hands.paths.broker_socket());
     let mut terminal = Terminal::recording();
     asked(status::show(&broker, status::Format::Text, false, &mut terminal))??;

@@ -53,6 +53,7 @@ fn other_leases_than_the_clusters_are_refused_and_other_scores_are_not() {
 fn the_storage_has_the_name_that_the_cluster_gave_it() {
     let Request::FirstHost(first) = request() else { unreachable!("a first host") };
     let mut further = FurtherHost {
+        hypervisor: first.hypervisor,
         storage: Storage { connection: "/mnt/other-name".to_owned(), ..first.storage.clone() },
         network: first.network.clone(),
         host: HostIdentity { id: 2, name: "h2".to_owned() },

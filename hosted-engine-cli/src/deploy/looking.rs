@@ -16,9 +16,9 @@ use super::storage::block::{self, FoundLun};
 use super::storage::find::{Hosts, Seen};
 use super::{
     BridgeOrigin, DeployError, FurtherHost, Hands, HostIdentity, Job, Journal, Network, Request, Secrets,
-    Step, StepId, Storage, storage, undo,
+    Step, StepId, Storage, World, storage, undo,
 };
-use crate::setup::ClusterConf;
+use crate::setup::{ClusterConf, Report};
 
 impl StorageLookups for Hands<'_> {
     fn targets(&self, storage: &Storage, secrets: &Secrets) -> Result<Vec<Target>, DeployError> {
@@ -93,12 +93,12 @@ impl Hands<'_> {
             && left.story().outcome.is_none()
         {
             let request = left.story().request.clone();
-            undo(self.world(&request, secrets), &mut left)?;
+            undo(World { report: &Worries(self.report), ..self.world(&request, secrets) }, &mut left)?;
         }
         let hypervisor = super::vdsm::hypervisor_here(self.paths);
         let request = request(hypervisor, storage);
         let mut journal = Journal::begin(&path, SystemClock.wall().0, request.clone())?;
-        let world = self.world(&request, secrets);
+        let world = World { report: &Worries(self.report), ..self.world(&request, secrets) };
         let looked = carry_out(&[step], world, &mut journal);
         undo(world, &mut journal)?;
         looked
@@ -111,14 +111,11 @@ fn targets(portals: Vec<Portal>, given: &[(String, u16)]) -> Vec<Target> {
     for Portal { host, port, tpgt, target } in portals {
         let portal = (host, port);
         let is_given = given.contains(&portal);
-        let known = match all.iter_mut().position(|known| known.name == target) {
-            Some(index) => &mut all[index],
-            None => {
-                all.push(Target { name: target, tpgt, portals: Vec::new() });
-                let last = all.len() - 1;
-                &mut all[last]
-            }
-        };
+        let index = all.iter().position(|known| known.name == target).unwrap_or_else(|| {
+            all.push(Target { name: target, tpgt, portals: Vec::new() });
+            all.len() - 1
+        });
+        let known = &mut all[index];
         if is_given && !known.portals.iter().any(|portal| given.contains(portal)) {
             known.tpgt = tpgt;
         }
@@ -183,6 +180,17 @@ impl Step for Luns {
         storage::backend(job.world.request).connect(job)?;
         *self.0.borrow_mut() = block::luns(job.world.paths, job.world.tools)?;
         Ok(())
+    }
+}
+
+/// Tells what the operator should look at, and not what was made to look: it is gone at once.
+struct Worries<'a>(&'a dyn Report);
+
+impl Report for Worries<'_> {
+    fn info(&self, _: &str) {}
+
+    fn warning(&self, text: &str) {
+        self.0.warning(text);
     }
 }
 

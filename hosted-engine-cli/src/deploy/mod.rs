@@ -51,7 +51,7 @@ pub mod vm;
 pub use args::DeployArgs;
 pub use carry_out::{BOTH_WAYS, Hands, Stopped, UNDEPLOY_ON, UNDEPLOYING, title};
 pub(crate) use command::confirm;
-pub use command::{deploy, planned, refuse_second, service_manager};
+pub use command::{SUCCESS, deploy, planned, refuse_second, service_manager};
 pub use error::DeployError;
 pub use job::{Job, Step, StepId, World, run, undo};
 pub use journal::{Item, Journal, Moment, Outcome, Story, Watcher};

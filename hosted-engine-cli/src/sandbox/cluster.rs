@@ -3,16 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::PathBuf;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
 use clock::{Clock, SystemClock};
 use rustix::process::Signal;
 
-use super::deploy::GUEST_FILES;
+use super::deploy::{self, GUEST_FILES};
 use super::host::Host;
 use super::init::{VDSM, WDMD, program_dir, timestamp};
 use super::layout::{ENGINE, ENGINE_FQDN, HostNumber, Layout, POWER};
@@ -100,8 +98,18 @@ pub fn up(layout: &Layout, options: &UpOptions) -> anyhow::Result<()> {
             host.number.name(),
             host.number.address()
         ));
+        if has_guest(&options.guest) {
+            deploy::prepare(layout, &cluster.state, host.number)?;
+        }
     }
     if options.bare {
+        if has_guest(&options.guest) {
+            println!("\nNothing is deployed. To do it:");
+            for host in cluster.hosts() {
+                let words = deploy::words(layout, options.hypervisor, host.number).join(" ");
+                println!("  hosted-engine sandbox exec {} hosted-engine {words}", host.number);
+            }
+        }
         return Ok(());
     }
     cluster.deploy()?;
@@ -109,6 +117,11 @@ pub fn up(layout: &Layout, options: &UpOptions) -> anyhow::Result<()> {
     println!("\n{}", cluster.host(1)?.run(&["hosted-engine", "--vm-status"])?);
     println!("{NEXT}");
     Ok(())
+}
+
+/// Whether the guest is there: without it nothing can be deployed.
+fn has_guest(directory: &Path) -> bool {
+    GUEST_FILES.iter().all(|file| directory.join(file).is_file())
 }
 
 fn has_stand_in(name: &str) -> anyhow::Result<()> {
@@ -168,13 +181,12 @@ fn require_programs(options: &UpOptions) -> anyhow::Result<()> {
         "this hosted-engine was built without libvirt; build all programs with: cargo build --workspace --features \
          hosted-engine-cli/libvirt,ha-broker/libvirt,ha-agent/libvirt (the packages have it)"
     );
-    for file in GUEST_FILES {
-        anyhow::ensure!(
-            options.bare || options.guest.join(file).is_file(),
-            "the guest's {file} is missing in {}; make it with: etc/sandbox/build-guest {0}",
-            options.guest.display()
-        );
-    }
+    anyhow::ensure!(
+        options.bare || has_guest(&options.guest),
+        "the guest ({}) is missing in {}; make it with: etc/sandbox/build-guest {1}",
+        GUEST_FILES.join(", "),
+        options.guest.display()
+    );
     Ok(())
 }
 
@@ -255,32 +267,6 @@ fn remove(layout: &Layout) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Deploys on a host; says each line as it comes.
-fn deploy_on(host: &Host) -> anyhow::Result<()> {
-    let this = std::env::current_exe().context("cannot tell where this program is")?;
-    let mut words = vec![this.into_os_string(), "sandbox".into(), "deploy".into()];
-    words.extend([host.layout.dir().into(), host.number.to_string().into()]);
-    let mut command = host.command(&words)?;
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let mut complaints = child.stderr.take().context("its standard error is piped")?;
-    let complaints = std::thread::spawn(move || {
-        let mut text = String::new();
-        // What was read until an error counts.
-        let _ = complaints.read_to_string(&mut text);
-        text
-    });
-    for line in BufReader::new(child.stdout.take().context("its standard output is piped")?).lines() {
-        say(&format!("host {}: {}", host.number, line?));
-    }
-    let status = child.wait()?;
-    let complaints = complaints.join().unwrap_or_default();
-    anyhow::ensure!(status.success(), "cannot deploy on host {}: {}", host.number, complaints.trim());
-    for line in complaints.lines() {
-        say(&format!("host {}: {line}", host.number));
-    }
-    Ok(())
-}
-
 /// A sandbox that is there.
 #[derive(Debug, Clone)]
 pub struct Cluster {
@@ -337,13 +323,15 @@ impl Cluster {
         // Written when the storage is complete.
         let joinable = self.layout.host(first.number).hosted_engine_conf();
         std::thread::scope(|scope| {
-            let begin = scope.spawn(|| deploy_on(first));
+            let begin = scope.spawn(|| deploy::run(first, self.state.hypervisor));
             wait_for(JOIN_PATIENCE, Duration::from_millis(100), || {
                 Ok((joinable.exists() || begin.is_finished()).then_some(()))
             })?;
             let mut all = vec![begin];
             if joinable.exists() {
-                all.extend(further.iter().map(|host| scope.spawn(|| deploy_on(host))));
+                all.extend(
+                    further.iter().map(|host| scope.spawn(|| deploy::run(host, self.state.hypervisor))),
+                );
             }
             all.into_iter().try_for_each(|one| match one.join() {
                 Ok(done) => done,

@@ -76,7 +76,7 @@ impl Host<'_> {
             fs::remove_dir_all(&run)?;
         }
         // The mount point is made where it will be seen from inside.
-        let below_root = self.layout.mountpoint();
+        let below_root = self.layout.mountpoint(self.state.hypervisor);
         let below_root = below_root.strip_prefix(self.layout.inside().root()).unwrap_or(&below_root);
         let mountpoint = self.root().join(below_root);
         for dir in [
@@ -189,7 +189,7 @@ impl Host<'_> {
     }
 
     async fn wait_for_storage(&self) -> anyhow::Result<()> {
-        let mountpoint = self.layout.mountpoint();
+        let mountpoint = self.layout.mountpoint(self.state.hypervisor);
         let marker = format!(" {} ", mountpoint.display());
         for _ in 0..200 {
             if fs::read_to_string("/proc/self/mounts")?.contains(&marker) {
@@ -234,7 +234,7 @@ impl Host<'_> {
             Service::Storage => {
                 let mut command = Command::new(std::env::current_exe()?);
                 command.args(["sandbox", "fs"]);
-                command.arg(self.layout.storage()).arg(self.layout.mountpoint());
+                command.arg(self.layout.storage()).arg(self.layout.mountpoint(self.state.hypervisor));
                 command.arg(self.layout.fault_socket(self.number));
                 command
             }

@@ -5,7 +5,7 @@
 //! DIR/storage/         the shared folder, as the "file server" has it
 //! DIR/pki/             the authority of the hosts' certificates, where the VM runs by VDSM
 //! DIR/power/           the hosts' power switches: their password, what they were asked
-//! DIR/hN/              the root of host N: etc, run, var, rhev
+//! DIR/hN/              the root of host N: etc, run, var, rhev, storage
 //! DIR/host/            the same root inside host N, and only there; its own view of the storage is mounted in it
 //! ```
 //!
@@ -16,6 +16,9 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use ha_config::Paths;
+use ha_config::hosted_engine::escape_connection;
+
+use super::state::Hypervisor;
 
 /// Default of `--dir`.
 pub const DEFAULT_DIR: &str = "/var/lib/ovirt-ha-sandbox";
@@ -33,8 +36,10 @@ pub const POWER: Ipv4Addr = Ipv4Addr::new(10, 199, 77, 2);
 pub const PREFIX: u8 = 24;
 /// Most hosts in one sandbox.
 pub const MAX_HOSTS: u8 = 64;
-/// What the hosts mount, in the words of hosted-engine.conf.
-pub const STORAGE: &str = "sandbox:/storage";
+/// The directory where the hosts find the shared folder mounted, below their roots.
+pub const STORAGE: &str = "/storage";
+/// What VDSM mounts, in the words of hosted-engine.conf.
+pub const STORAGE_OF_VDSM: &str = "sandbox:/storage";
 
 /// The longest path of a Unix socket under a host's root that anything here uses.
 const LONGEST_SOCKET: usize = "/run/ovirt-hosted-engine-ha/qemu/console-cli.sock".len();
@@ -162,9 +167,11 @@ impl Layout {
     }
 
     /// Where a host sees the shared folder, seen from inside it.
-    pub fn mountpoint(&self) -> PathBuf {
-        let name = STORAGE.replace('_', "__").replace('/', "_");
-        self.inside().storage_mounts().join(name)
+    pub fn mountpoint(&self, hypervisor: Hypervisor) -> PathBuf {
+        match hypervisor {
+            Hypervisor::Qemu | Hypervisor::Libvirt => self.inside().resolve(STORAGE),
+            Hypervisor::Vdsm => self.inside().storage_mounts().join(escape_connection(STORAGE_OF_VDSM)),
+        }
     }
 
     /// The socket that sets a host's storage faults.
@@ -213,7 +220,11 @@ mod tests {
     fn each_host_has_its_own_place() {
         let layout = Layout::new(Path::new("/var/lib/sb/")).expect("a fine directory");
         assert_eq!(layout.host(HostNumber(2)).root(), Path::new("/var/lib/sb/h2"));
-        assert_eq!(layout.mountpoint(), Path::new("/var/lib/sb/host/rhev/data-center/mnt/sandbox:_storage"));
+        assert_eq!(layout.mountpoint(Hypervisor::Qemu), Path::new("/var/lib/sb/host/storage"));
+        assert_eq!(
+            layout.mountpoint(Hypervisor::Vdsm),
+            Path::new("/var/lib/sb/host/rhev/data-center/mnt/sandbox:_storage")
+        );
         assert_eq!(layout.tag(), "ovirt-ha.var-lib-sb");
         assert_eq!(HostNumber(3).address(), Ipv4Addr::new(10, 199, 77, 103));
     }

@@ -41,10 +41,8 @@ use clap::{Args, Subcommand};
 use ha_config::ha_toml::RecoveryProfile;
 use rustix::process::Signal;
 
-use crate::cli::OpenVm;
-
 pub use cluster::{Cluster, UpOptions};
-pub use deploy::{prepare as prepare_host, request as deploy_request};
+pub use deploy::answers_file;
 use faultfs::Mode;
 pub use host::Host;
 pub use host_init::HostInit;
@@ -89,7 +87,7 @@ enum Command {
         /// The hosts have power switches, played by a stand-in outside of them, and their agents power dead hosts off
         #[arg(long)]
         fencing: bool,
-        /// Only hosts, network, storage and sanlock: deploy nothing
+        /// Only hosts, network, storage and sanlock: deploy nothing, and say how to do it
         #[arg(long)]
         bare: bool,
     },
@@ -196,8 +194,6 @@ enum Command {
     #[command(hide = true)]
     Init { layout: PathBuf, host: u8 },
     #[command(hide = true)]
-    Deploy { layout: PathBuf, host: u8 },
-    #[command(hide = true)]
     Power {
         host: u8,
         #[arg(value_enum)]
@@ -208,7 +204,7 @@ enum Command {
 }
 
 /// Carries out one sandbox command.
-pub fn run(args: SandboxArgs, open_vm: &OpenVm) -> anyhow::Result<ExitCode> {
+pub fn run(args: SandboxArgs) -> anyhow::Result<ExitCode> {
     if let Command::Timelines(args) = &args.command {
         measure::show(args)?;
         return Ok(ExitCode::SUCCESS);
@@ -221,10 +217,6 @@ pub fn run(args: SandboxArgs, open_vm: &OpenVm) -> anyhow::Result<ExitCode> {
         Command::Init { layout, host } => {
             let cgroup = std::env::var_os(host::CGROUP_ENV).map(PathBuf::from);
             init::run(&Layout::new(&layout)?, HostNumber(host), cgroup.as_deref())?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Command::Deploy { layout, host } => {
-            deploy::deploy(&Layout::new(&layout)?, HostNumber(host), open_vm)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Fs { source, mountpoint, control } => {
@@ -243,7 +235,7 @@ fn operate(command: Command, layout: &Layout) -> anyhow::Result<ExitCode> {
             cluster::up(layout, &options)?;
         }
         Command::Down => cluster::down(layout)?,
-        Command::Init { .. } | Command::Deploy { .. } | Command::Fs { .. } | Command::Timelines(_) => {
+        Command::Init { .. } | Command::Fs { .. } | Command::Timelines(_) => {
             unreachable!("carried out by run()")
         }
         command => return on_cluster(command, &Cluster::open(layout)?),
@@ -305,7 +297,6 @@ fn on_cluster(command: Command, cluster: &Cluster) -> anyhow::Result<ExitCode> {
         Command::Up { .. }
         | Command::Down
         | Command::Init { .. }
-        | Command::Deploy { .. }
         | Command::Fs { .. }
         | Command::Timelines(_) => {
             unreachable!("carried out by operate()")

@@ -22,7 +22,8 @@ type Result<T> = std::result::Result<T, DialogueError>;
 pub(super) fn request(known: &Known<'_>) -> Result<Request> {
     if known.is_join() {
         let host = FurtherHost {
-            hypervisor: hypervisor(known).unwrap_or_else(|_| crate::deploy::vdsm::hypervisor_here(known.paths)),
+            hypervisor: hypervisor(known)
+                .unwrap_or_else(|_| crate::deploy::vdsm::hypervisor_here(known.paths)),
             storage: storage(known)?,
             network: network(known)?,
             host: host(known)?,

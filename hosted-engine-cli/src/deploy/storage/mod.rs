@@ -19,8 +19,8 @@ pub mod vdsm;
 
 use std::path::PathBuf;
 
-use ha_config::ha_toml::Hypervisor;
 use ha_config::HostedEngineConf;
+use ha_config::ha_toml::Hypervisor;
 use uuid::Uuid;
 
 pub use steps::{Connect, MakeDomain, ShareConfiguration, WriteLeases};

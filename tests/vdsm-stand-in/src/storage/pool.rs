@@ -75,7 +75,10 @@ impl Storage {
     }
 
     /// `StoragePool.spmStart`. Gives the task's id: it ends when the host id is this host's.
-    #[allow(clippy::disallowed_methods, reason = "a monitor tells nobody when it has joined: it can only be looked at")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a monitor tells nobody when it has joined: it can only be looked at"
+    )]
     pub(crate) fn start_spm(self: &Arc<Self>, pool: &str) -> Result<String, Failure> {
         let master = {
             let mut connected = lock(&self.pool);

@@ -243,9 +243,9 @@ fn undone_after(change: impl FnOnce(&Host)) -> BTreeMap<String, Undone> {
     let domain = host.site.dir.path().join("srv/he").join(host.first().ids.sd.to_string());
     let story = journal.story();
     let all = story.items.iter().filter_map(|item| {
-        let word = serde_json::to_value(&item.made).unwrap();
-        let word = word.as_object().unwrap().keys().next().unwrap().clone();
-        Some((word, item.undone.clone()?))
+        let made = serde_json::to_value(&item.made).unwrap();
+        let kind = made.as_object().unwrap().keys().next().unwrap().clone();
+        Some((kind, item.undone.clone()?))
     });
     let all: BTreeMap<_, _> = all.collect();
     assert_eq!(domain.is_dir(), all["made-by-vdsm"] != Undone::TakenBack);
@@ -373,6 +373,7 @@ fn the_password_is_in_no_line_of_the_journal() {
         tpgt: 1,
         ports: vec![3260],
         user: Some("u".to_owned()),
+        discovery_user: None,
     });
     let request = Request::FirstHost(Box::new(first.clone()));
     let heard = Heard::default();
