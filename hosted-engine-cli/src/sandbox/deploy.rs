@@ -19,9 +19,7 @@ use crate::deploy::{
     Boot, BridgeOrigin, Engine, Family, FirstHost, FurtherHost, Hands, HostIdentity, Ids, Installed, Logged,
     Network, Request, Secrets, Storage, StorageKind, Told, Vm, service_manager,
 };
-use crate::setup::{
-    ClusterSpec, DiskSource, StorageSpec, VmSpec, find_cluster,
-};
+use crate::setup::{ClusterSpec, DiskSource, StorageSpec, VmSpec, find_cluster};
 use crate::terminal::Terminal;
 
 /// Size of the engine VM's disk, in GiB: the least that a deployment makes. The guest writes little of it.
