@@ -366,7 +366,6 @@ async fn storage(server: &Server, call: StorageCall, arguments: Arguments) -> Re
             }
             StorageCall::PoolConnect => {
                 let host_id = host_id(&arguments)?;
-                let _entered = runtime.enter();
                 storage
                     .connect_pool(&text("storagepoolID")?, host_id, &text("masterSdUUID")?)
                     .map(|()| Value::Null)
@@ -377,7 +376,7 @@ async fn storage(server: &Server, call: StorageCall, arguments: Arguments) -> Re
             StorageCall::PoolDestroy => storage
                 .destroy_pool(&text("storagepoolID")?, arguments.number("hostID")?)
                 .map(|()| Value::Null),
-            StorageCall::SpmStart => storage.start_spm(&text("storagepoolID")?).map(Value::from),
+            StorageCall::SpmStart => storage.start_spm(&text("storagepoolID")?, runtime).map(Value::from),
             StorageCall::SpmStatus => storage.spm_status(&text("storagepoolID")?),
             StorageCall::DomainInfo => domain()?.info(),
             StorageCall::DomainStats => domain()?.stats(),

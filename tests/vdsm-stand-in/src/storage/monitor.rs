@@ -110,6 +110,13 @@ impl Drop for Monitor {
     }
 }
 
+/// The lockspace of a domain, and this host's id in it.
+pub(super) fn lockspace(domain: &Domain, host_id: u16) -> Result<Lockspace, SanlockError> {
+    let path = std::path::absolute(domain.ids_file()).unwrap_or_else(|_| domain.ids_file());
+    let disk = Disk { path: DiskPath::new(path)?, offset: 0 };
+    Ok(Lockspace { name: LockspaceName::new(domain.id.as_str())?, host_id: u64::from(host_id), disk })
+}
+
 struct Follower {
     settings: StorageSettings,
     interval: Duration,
@@ -166,10 +173,7 @@ impl Follower {
     /// Whether the host id is ours; when it is not, sanlock is asked to take it, which takes its time.
     fn join(&self, domain: &Domain) -> Result<bool, SanlockError> {
         let Some(sanlock) = &self.sanlock else { return Ok(true) };
-        let path = std::path::absolute(domain.ids_file()).unwrap_or_else(|_| domain.ids_file());
-        let disk = Disk { path: DiskPath::new(path)?, offset: 0 };
-        let name = LockspaceName::new(self.domain.as_str())?;
-        let lockspace = Lockspace { name, host_id: u64::from(self.host_id), disk };
+        let lockspace = lockspace(domain, self.host_id)?;
         let phase = sanlock.inquire_lockspace(&lockspace)?;
         match phase {
             LockspacePhase::Joined => {

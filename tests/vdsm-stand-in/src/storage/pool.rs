@@ -1,22 +1,20 @@
 //! The storage pool of this host, as far as one domain that is its own master needs it.
 //!
 //! As in VDSM a pool is created around its master domain, a host is connected to it under its host id, and only while
-//! that host manages it can volumes be made. Unlike VDSM, creating it does not join the lockspace for a moment, and
+//! that host manages it can volumes be made. Unlike VDSM, creating it does not join the lockspace for a
+//! moment, connecting to it does not begin to follow the domain before the host manages the pool, and
 //! managing it does not acquire the pool's own lease: no other host is in a pool of this stand-in.
 
 use std::sync::Arc;
-use std::thread::sleep;
-use std::time::Duration;
 
+use sanlock_client::{AddOptions, LockspacePhase, SanlockError};
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 
+use super::domain::Domain;
+use super::monitor::lockspace;
 use super::{BLANK, Storage};
 use crate::{Failure, lock};
-
-/// Between two looks whether the lockspace is joined.
-const LOOK: Duration = Duration::from_millis(100);
-/// Looks until that is given up.
-const LOOKS: usize = 3000;
 
 /// The pool that this host is connected to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,13 +49,8 @@ impl Storage {
         }
     }
 
-    /// `StoragePool.connect`: the master's lockspace is joined from now on. Inside a Tokio runtime.
-    pub(crate) fn connect_pool(
-        self: &Arc<Self>,
-        pool: &str,
-        host_id: u16,
-        master: &str,
-    ) -> Result<(), Failure> {
+    /// `StoragePool.connect`.
+    pub(crate) fn connect_pool(&self, pool: &str, host_id: u16, master: &str) -> Result<(), Failure> {
         let mut connected = lock(&self.pool);
         if let Some(other) = connected.as_ref().filter(|other| other.id != pool) {
             return Err(Failure::several_pools(&other.id));
@@ -69,41 +62,48 @@ impl Storage {
             let role = Role::Free;
             *connected = Some(Pool { id: pool.to_owned(), host_id, master: master.to_owned(), role });
         }
-        drop(connected);
-        self.start_monitoring(master, host_id);
         Ok(())
     }
 
     /// `StoragePool.spmStart`. Gives the task's id: it ends when the host id is this host's.
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "a monitor tells nobody when it has joined: it can only be looked at"
-    )]
-    pub(crate) fn start_spm(self: &Arc<Self>, pool: &str) -> Result<String, Failure> {
-        let master = {
+    pub(crate) fn start_spm(self: &Arc<Self>, pool: &str, runtime: Handle) -> Result<String, Failure> {
+        let (master, host_id) = {
             let mut connected = lock(&self.pool);
             let connected = of(&mut connected, pool)?;
             if connected.role != Role::Free {
                 return Err(Failure::is_spm(pool));
             }
             connected.role = Role::Contend;
-            connected.master.clone()
+            (connected.master.clone(), connected.host_id)
         };
         let (this, pool) = (self.clone(), pool.to_owned());
         Ok(self.tasks.begin(move || {
-            let has_host_id = || this.repo_stats(&[])[&master]["acquired"] == json!(true);
-            let is_joined = (0..LOOKS).any(|_| {
-                has_host_id() || {
-                    // VDSM's monitor tells nobody either.
-                    sleep(LOOK);
-                    false
-                }
-            });
+            let joined = this.domain(&master).and_then(|domain| this.join_and_wait(&domain, host_id));
+            if joined.is_ok() {
+                let _entered = runtime.enter();
+                this.start_monitoring(&master, host_id);
+            }
             let mut connected = lock(&this.pool);
             let connected = of(&mut connected, &pool)?;
-            connected.role = if is_joined { Role::Spm } else { Role::Free };
-            if is_joined { Ok(()) } else { Err(Failure::host_id(&master)) }
+            connected.role = if joined.is_ok() { Role::Spm } else { Role::Free };
+            joined
         }))
+    }
+
+    /// Takes the host id in a domain's lockspace, and returns when it is this host's.
+    fn join_and_wait(&self, domain: &Domain, host_id: u16) -> Result<(), Failure> {
+        let Some(sanlock) = &self.sanlock else { return Ok(()) };
+        let join = || {
+            let lockspace = lockspace(domain, host_id)?;
+            match sanlock.inquire_lockspace(&lockspace)? {
+                LockspacePhase::Joined => Ok(()),
+                LockspacePhase::NotJoined | LockspacePhase::Joining | LockspacePhase::Leaving => {
+                    let options = AddOptions { io_timeout: self.settings.io_timeout, is_async: false };
+                    sanlock.add_lockspace(&lockspace, options)
+                }
+            }
+        };
+        join().map_err(|error: SanlockError| Failure::host_id(&format!("{}: {error}", domain.id)))
     }
 
     /// `StoragePool.getSpmStatus`.

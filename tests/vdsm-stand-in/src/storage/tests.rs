@@ -169,16 +169,16 @@ async fn a_domain_is_made_with_volumes_and_removed() {
     assert_eq!(code(storage.set_description(&new.id, "y")), Err(100));
     assert_eq!(code(storage.destroy_pool(POOL, 1)), Err(100));
     let task = tokio::task::spawn_blocking({
-        let storage = storage.clone();
+        let (storage, runtime) = (storage.clone(), tokio::runtime::Handle::current());
         move || {
-            let task = storage.start_spm(POOL).unwrap();
+            let task = storage.start_spm(POOL, runtime).unwrap();
             assert_eq!(ended(&storage, &task), 0);
             task
         }
     });
     let task = task.await.unwrap();
     assert_eq!(storage.spm_status(POOL).unwrap()["spmStatus"], "SPM");
-    assert_eq!(storage.start_spm(POOL).unwrap_err().code, 656);
+    assert_eq!(storage.start_spm(POOL, tokio::runtime::Handle::current()).unwrap_err().code, 656);
     storage.clear_task(&task).unwrap();
     assert_eq!(ended(&storage, &storage.create_volume(volume(POOL)).unwrap()), 0);
     assert_eq!(ended(&storage, &storage.create_volume(volume(POOL)).unwrap()), 212);
