@@ -335,6 +335,7 @@ fn a_domain_serves_two_hosts() {
     assert!(!three.join("dev").join(ids.sd.to_string()).exists(), "a look leaves volumes active");
     assert!(!three.join("rhev").exists() && !three.join("run/vdsm").exists(), "a look leaves links");
     let scanned = Request::FurtherHost(Box::new(FurtherHost {
+        hypervisor: ha_config::ha_toml::Hypervisor::Qemu,
         storage: anywhere,
         network: network(),
         host: HostIdentity { id: 3, name: "h3".to_owned() },

@@ -116,9 +116,8 @@ impl Host {
         let heard = Heard::default();
         let world = self.site.world(&self.request, &Unmounted, &heard);
         let mut journal = Journal::begin(&self.journal(), 0, self.request.clone()).unwrap();
-        journal.watch(Box::new(|_, line| match line.contains("\"over\"") {
-            true => Err(DeployError::Refused("cut".to_owned())),
-            false => Ok(()),
+        journal.watch(Box::new(|_, line| {
+            if line.contains("\"over\"") { Err(DeployError::Refused("cut".to_owned())) } else { Ok(()) }
         }));
         let error = deploy::run(&Site::steps(), world, &mut journal).unwrap_err();
         assert_eq!(error.to_string(), "cut");
