@@ -170,7 +170,7 @@ fn killed_at_each_step_it_is_undone_without_a_trace_and_gone_on_with_to_a_good_e
     assert_eq!(rows["1"]["engine-status"]["health"], "good", "{rows}");
     assert_eq!(rows["global_maintenance"], false, "{rows}");
     assert!(sandbox.run(&["exec", "1", "hosted-engine", "--check-deployed"]).status.success());
-    let output = run(&sandbox, "1", &["undo"]);
+    let output = run(&sandbox, &["undo"]);
     assert!(!output.status.success(), "a complete deployment is not undone: {output:?}");
     join::a_host_joins_leaves_without_a_trace_and_joins_again_under_its_number(&sandbox);
 }

@@ -103,10 +103,10 @@ pub fn up(layout: &Layout, options: &UpOptions) -> anyhow::Result<()> {
         }
     }
     if options.bare {
-        if has_guest(&options.guest) {
+        if options.hypervisor != Hypervisor::Vdsm && has_guest(&options.guest) {
             println!("\nNothing is deployed. To do it:");
             for host in cluster.hosts() {
-                let words = deploy::words(layout, options.hypervisor, host.number).join(" ");
+                let words = deploy::words(layout, host.number).join(" ");
                 println!("  hosted-engine sandbox exec {} hosted-engine {words}", host.number);
             }
         }

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::Context;
-use ha_config::Paths;
 use ha_config::atomic::{self, Mode};
+use ha_config::{DomainType, Paths, ha_toml};
+use uuid::Uuid;
 
 use super::cluster::say;
 use super::host::Host;
@@ -19,9 +20,16 @@ use super::libvirtd;
 use super::power;
 use super::services::Service;
 use super::state::{Hypervisor, State};
-use crate::deploy::SUCCESS;
+use crate::cli::OpenVm;
 use crate::deploy::answers::{Answers, Value};
 use crate::deploy::questions::keys;
+use crate::deploy::services::ServiceState;
+use crate::deploy::{
+    Boot, BridgeOrigin, Engine, Family, FirstHost, FurtherHost, Hands, HostIdentity, Ids, Installed, Logged,
+    Network, Request, SUCCESS, Secrets, Storage, StorageKind, Told, Vm, service_manager,
+};
+use crate::setup::{DiskSource, StorageSpec, VmSpec, find_cluster};
+use crate::terminal::Terminal;
 
 /// Size of the engine VM's disk, in GiB: the least that a deployment makes. The guest writes little of it.
 const DISK_GIB: i64 = 1;
@@ -55,10 +63,10 @@ pub fn prepare(layout: &Layout, state: &State, number: HostNumber) -> anyhow::Re
 }
 
 /// What is typed on a host to deploy on it: the first one makes the cluster, others join it.
-pub fn words(layout: &Layout, hypervisor: Hypervisor, number: HostNumber) -> Vec<String> {
+pub fn words(layout: &Layout, number: HostNumber) -> Vec<String> {
     let mut words = vec!["--deploy".to_owned()];
     if number != HostNumber(1) {
-        words.extend(["--join".to_owned(), storage(hypervisor).to_owned()]);
+        words.extend(["--join".to_owned(), STORAGE.to_owned()]);
     }
     let answers = answers_file(layout);
     words.extend([format!("--config-append={}", answers.display()), "--yes".to_owned()]);
@@ -68,12 +76,16 @@ pub fn words(layout: &Layout, hypervisor: Hypervisor, number: HostNumber) -> Vec
 /// Deploys on a host by the command that operators type; says each line as it comes.
 pub fn run(host: &Host, hypervisor: Hypervisor) -> anyhow::Result<()> {
     let this = std::env::current_exe().context("cannot tell where this program is")?;
-    if hypervisor == Hypervisor::Vdsm {
-        // A host that VDSM manages has it running before anything is deployed.
-        host.set_service(Service::Vdsm, true)?;
-    }
-    let typed: Vec<OsString> =
-        words(&host.layout, hypervisor, host.number).into_iter().map(OsString::from).collect();
+    let typed: Vec<OsString> = match hypervisor {
+        Hypervisor::Qemu | Hypervisor::Libvirt => {
+            words(&host.layout, host.number).into_iter().map(OsString::from).collect()
+        }
+        Hypervisor::Vdsm => {
+            let begin = ["sandbox", "deploy-with-vdsm"].map(OsString::from);
+            let place = [host.layout.dir().into(), host.number.to_string().into()];
+            begin.into_iter().chain(place).collect()
+        }
+    };
     let (reader, writer) = std::io::pipe()?;
     let mut command = host.command(&[&[this.into_os_string()], &typed[..]].concat())?;
     let spawned = command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).spawn();
@@ -94,14 +106,6 @@ pub fn run(host: &Host, hypervisor: Hypervisor) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The hosts' storage, in the words of the question for it.
-const fn storage(hypervisor: Hypervisor) -> &'static str {
-    match hypervisor {
-        Hypervisor::Qemu | Hypervisor::Libvirt => STORAGE,
-        Hypervisor::Vdsm => STORAGE_OF_VDSM,
-    }
-}
-
 /// The answer file of a host, seen from inside it.
 pub fn answers_file(layout: &Layout) -> PathBuf {
     layout.inside().resolve(ANSWERS)
@@ -117,16 +121,8 @@ fn answers(layout: &Layout, state: &State, number: HostNumber) -> Answers {
     if number != HostNumber(1) {
         return answers;
     }
-    answers.set(
-        keys::DOMAIN_TYPE,
-        text(match state.hypervisor {
-            // Mounted by somebody else.
-            Hypervisor::Qemu | Hypervisor::Libvirt => "directory",
-            // VDSM's stand-in looks whether it is mounted, by the names that NFS has.
-            Hypervisor::Vdsm => "nfs",
-        }),
-    );
-    answers.set(keys::CONNECTION, text(storage(state.hypervisor)));
+    answers.set(keys::DOMAIN_TYPE, text("directory"));
+    answers.set(keys::CONNECTION, text(STORAGE));
     answers.set(keys::BRIDGE, text(BRIDGE));
     answers.set(keys::GATEWAY, text(&GATEWAY.to_string()));
     answers.set(keys::FQDN, text(ENGINE_FQDN));
@@ -139,6 +135,85 @@ fn answers(layout: &Layout, state: &State, number: HostNumber) -> Answers {
     answers.set(keys::DISK_GIB, Value::Integer(DISK_GIB));
     answers.set(keys::MEMORY_MB, Value::Integer(MEMORY_MB));
     answers
+}
+
+fn storage_spec() -> StorageSpec {
+    StorageSpec {
+        // VDSM's stand-in looks whether it is mounted, by the names that NFS has.
+        domain_type: DomainType::Nfs,
+        storage: STORAGE_OF_VDSM.to_owned(),
+        name: "hosted_storage".to_owned(),
+        disk: DiskSource::Empty(DISK_GIB.unsigned_abs() << 30),
+    }
+}
+
+/// Where VDSM manages the host: deploys past pre-flight, which rightly misses KVM and a server of NFS there. Runs inside a
+/// host, where its storage is mounted.
+pub fn with_vdsm(layout: &Layout, number: HostNumber, open_vm: &OpenVm) -> anyhow::Result<()> {
+    let paths = layout.inside();
+    let state = State::load(layout)?;
+    let told = Told::new(&paths, Terminal::default())?;
+    let tools = Logged { tools: &Installed, told: &told };
+    let services = service_manager(&paths, &tools);
+    // A host that VDSM manages has it running before anything is deployed.
+    services.set(Service::Vdsm.name(), ServiceState { is_enabled: true, is_active: true })?;
+    let request = request_of_vdsm(layout, &state, number)?;
+    let hands = Hands { paths: &paths, tools: &tools, report: &told, services: services.as_ref(), open_vm };
+    Ok(hands.begin(request, &Secrets::default(), None)?)
+}
+
+/// What is to be done on a host with VDSM: the first host makes the cluster, others join it.
+fn request_of_vdsm(layout: &Layout, state: &State, number: HostNumber) -> anyhow::Result<Request> {
+    let storage = Storage {
+        // VDSM's stand-in looks whether it is mounted, by the names that NFS has.
+        kind: StorageKind::Nfs,
+        connection: STORAGE_OF_VDSM.to_owned(),
+        mount_options: String::new(),
+        iscsi: None,
+        lun: None,
+    };
+    let network = Network {
+        bridge: BRIDGE.to_owned(),
+        origin: BridgeOrigin::Adopted,
+        gateway: Some(GATEWAY.into()),
+        test: "ping".to_owned(),
+        tcp_target: None,
+        open_firewall: false,
+    };
+    let host = HostIdentity { id: number.0.into(), name: number.name() };
+    let hypervisor = ha_toml::Hypervisor::Vdsm;
+    if number != HostNumber(1) {
+        let cluster = find_cluster(&layout.inside(), &storage_spec()).context("the storage")?;
+        let sd_uuid = Uuid::try_parse(cluster.parsed(&layout.inside()).sd_uuid()?)?;
+        let further = FurtherHost { hypervisor, storage, network, host, sd_uuid };
+        return Ok(Request::FurtherHost(Box::new(further)));
+    }
+    let vm = VmSpec::new();
+    let guest = |file: &str| state.guest.join(file);
+    Ok(Request::FirstHost(Box::new(FirstHost {
+        hypervisor,
+        family: Family::V4,
+        storage,
+        domain_name: "hosted_storage".to_owned(),
+        datacenter: "hosted_datacenter".to_owned(),
+        network,
+        vm: Vm {
+            boot: Boot::Disk(None),
+            disk_gib: DISK_GIB.unsigned_abs(),
+            memory_mb: MEMORY_MB.unsigned_abs(),
+            vcpus: 1,
+            mac: vm.mac,
+            console: vm.graphics,
+            machine: vm.machine,
+            cpu: vm.cpu,
+            kernel: Some((guest(GUEST_FILES[0]), Some(guest(GUEST_FILES[1])), kernel_args())),
+            seed: None,
+        },
+        engine: Engine { fqdn: ENGINE_FQDN.to_owned(), host_name: "hosted_engine_1".to_owned() },
+        host,
+        ids: Ids::draw(),
+        ha_toml: ha_toml_of(state),
+    })))
 }
 
 /// The host's certificate, by the authority of all hosts.

@@ -41,6 +41,8 @@ use clap::{Args, Subcommand};
 use ha_config::ha_toml::RecoveryProfile;
 use rustix::process::Signal;
 
+use crate::cli::OpenVm;
+
 pub use cluster::{Cluster, UpOptions};
 pub use deploy::answers_file;
 use faultfs::Mode;
@@ -194,6 +196,8 @@ enum Command {
     #[command(hide = true)]
     Init { layout: PathBuf, host: u8 },
     #[command(hide = true)]
+    DeployWithVdsm { layout: PathBuf, host: u8 },
+    #[command(hide = true)]
     Power {
         host: u8,
         #[arg(value_enum)]
@@ -204,7 +208,7 @@ enum Command {
 }
 
 /// Carries out one sandbox command.
-pub fn run(args: SandboxArgs) -> anyhow::Result<ExitCode> {
+pub fn run(args: SandboxArgs, open_vm: &OpenVm) -> anyhow::Result<ExitCode> {
     if let Command::Timelines(args) = &args.command {
         measure::show(args)?;
         return Ok(ExitCode::SUCCESS);
@@ -217,6 +221,10 @@ pub fn run(args: SandboxArgs) -> anyhow::Result<ExitCode> {
         Command::Init { layout, host } => {
             let cgroup = std::env::var_os(host::CGROUP_ENV).map(PathBuf::from);
             init::run(&Layout::new(&layout)?, HostNumber(host), cgroup.as_deref())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::DeployWithVdsm { layout, host } => {
+            deploy::with_vdsm(&Layout::new(&layout)?, HostNumber(host), open_vm)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Fs { source, mountpoint, control } => {
@@ -235,7 +243,10 @@ fn operate(command: Command, layout: &Layout) -> anyhow::Result<ExitCode> {
             cluster::up(layout, &options)?;
         }
         Command::Down => cluster::down(layout)?,
-        Command::Init { .. } | Command::Fs { .. } | Command::Timelines(_) => {
+        Command::Init { .. }
+        | Command::DeployWithVdsm { .. }
+        | Command::Fs { .. }
+        | Command::Timelines(_) => {
             unreachable!("carried out by run()")
         }
         command => return on_cluster(command, &Cluster::open(layout)?),
@@ -297,6 +308,7 @@ fn on_cluster(command: Command, cluster: &Cluster) -> anyhow::Result<ExitCode> {
         Command::Up { .. }
         | Command::Down
         | Command::Init { .. }
+        | Command::DeployWithVdsm { .. }
         | Command::Fs { .. }
         | Command::Timelines(_) => {
             unreachable!("carried out by operate()")

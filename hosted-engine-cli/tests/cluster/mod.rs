@@ -130,18 +130,17 @@ pub fn the_vm_runs_under_a_lease_of_the_volume_and_under_its_disks_again(sandbox
 
 /// The VM moves, alive, and the others forget the host.
 pub fn the_host_with_the_vm_is_taken_out(sandbox: &Sandbox) {
-    let host = ["1", "2"].into_iter().find(|host| runs_engine(sandbox, host) == Some(*host));
-    let host = host.unwrap_or("3");
+    let host = all_hosts_are_live_and_one_runs_the_engine(sandbox);
     let text = succeeds(sandbox, &["exec", host, "hosted-engine", "--undeploy", "--yes"]);
     assert!(
         text.contains("it moves to another one first") && text.contains("; the engine VM is on "),
         "{text}"
     );
     let seen_from = if host == "3" { "1" } else { "3" };
-    wait::until("a good engine elsewhere, and two hosts", SEEN, || {
+    wait::until("a good engine elsewhere, and two hosts", WELL, || {
         let rows = status(sandbox, seen_from);
-        let engine = runs_engine(sandbox, seen_from)?;
-        (rows[host].is_null() && rows[engine]["engine-status"]["health"] == "good").then_some(())
+        let good = HOSTS.into_iter().filter(|id| rows[*id]["engine-status"]["health"] == "good");
+        (rows[host].is_null() && good.count() == 1).then_some(())
     });
     assert!(!said(sandbox, &["exec", host, "hosted-engine", "--check-deployed"]).0);
 }

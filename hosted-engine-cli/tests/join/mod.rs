@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use super::sandbox::Sandbox;
 
-/// Where the sandbox's storage is on each host; the cluster knows it under another name.
-const STORAGE: &str = "--join=/rhev/data-center/mnt/sandbox:_storage";
+/// Where the sandbox's storage is on each host.
+const STORAGE: &str = "--join=/storage";
 /// From its first word until a host counts as live elsewhere, and a little more.
 const SEEN: Duration = Duration::from_secs(90);
 
