@@ -109,14 +109,11 @@ fn targets(portals: Vec<Portal>, given: &[(String, u16)]) -> Vec<Target> {
     for Portal { host, port, tpgt, target } in portals {
         let portal = (host, port);
         let is_given = given.contains(&portal);
-        let known = match all.iter_mut().position(|known| known.name == target) {
-            Some(index) => &mut all[index],
-            None => {
-                all.push(Target { name: target, tpgt, portals: Vec::new() });
-                let last = all.len() - 1;
-                &mut all[last]
-            }
-        };
+        let index = all.iter().position(|known| known.name == target).unwrap_or(all.len());
+        if index == all.len() {
+            all.push(Target { name: target, tpgt, portals: Vec::new() });
+        }
+        let known = &mut all[index];
         if is_given && !known.portals.iter().any(|portal| given.contains(portal)) {
             known.tpgt = tpgt;
         }

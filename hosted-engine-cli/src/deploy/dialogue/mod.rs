@@ -228,16 +228,12 @@ impl Dialogue<'_> {
 
     /// The storage cannot be what was answered.
     fn wrong(&mut self, why: String) -> Next {
-        match &mut self.asker {
-            Some(asker) => {
-                asker.error(&why);
-                Next::StorageAgain
-            }
-            None => {
-                self.lacking.wrong.push(why);
-                Next::Following
-            }
+        if let Some(asker) = &mut self.asker {
+            asker.error(&why);
+            return Next::StorageAgain;
         }
+        self.lacking.wrong.push(why);
+        Next::Following
     }
 
     /// Asks until the answer is good.

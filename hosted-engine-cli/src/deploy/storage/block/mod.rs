@@ -102,9 +102,8 @@ fn scan(world: &World<'_>, lun: Option<&Lun>) -> Result<(), DeployError> {
         return Ok(());
     }
     match (rescan_fibre_channel(world.paths), lun) {
-        (Ok(_), _) => Ok(()),
         (Err(error), Some(lun)) if present(world.paths, lun).is_none() => Err(error),
-        (Err(_), Some(_)) => Ok(()),
+        (Ok(_), _) | (Err(_), Some(_)) => Ok(()),
         (Err(error), None) => {
             world.report.warning(&error.to_string());
             Ok(())
