@@ -269,6 +269,11 @@ pub async fn run(
         OperatorCommand::Deployed(command) => {
             let half = deployed::half_deploy(paths)?;
             let Some(conf) = deployed::configuration(paths)? else {
+                if matches!(&command, DeployedCommand::ConnectStorage(args) if args.at_boot) {
+                    // No failure: its unit would try again for ever.
+                    terminal.say("This host is not deployed: there is no storage to connect");
+                    return Ok(Exit::OK);
+                }
                 terminal.say(NOT_DEPLOYED);
                 if let Some(half) = half {
                     terminal.complain(half.to_string());

@@ -111,10 +111,10 @@ fn targets(portals: Vec<Portal>, given: &[(String, u16)]) -> Vec<Target> {
     for Portal { host, port, tpgt, target } in portals {
         let portal = (host, port);
         let is_given = given.contains(&portal);
-        let index = all.iter().position(|known| known.name == target).unwrap_or_else(|| {
+        let index = all.iter().position(|known| known.name == target).unwrap_or(all.len());
+        if index == all.len() {
             all.push(Target { name: target, tpgt, portals: Vec::new() });
-            all.len() - 1
-        });
+        }
         let known = &mut all[index];
         if is_given && !known.portals.iter().any(|portal| given.contains(portal)) {
             known.tpgt = tpgt;

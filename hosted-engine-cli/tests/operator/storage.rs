@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use engine_vm::{EngineVm, LeaseHolding, VmActivity};
 use ha_config::{HostedEngineConf, Paths};
 use ha_tests::vdsm::{Answer, FakeVdsm};
+use hosted_engine_cli::cli::{self, DeployedCommand, OpenVm, OperatorCommand};
 use hosted_engine_cli::deploy::{Call, Said, ToolError, Tools};
 use hosted_engine_cli::storage::{self, ConnectArgs, Host};
 use hosted_engine_cli::terminal::{Exit, Record, Terminal};
@@ -200,4 +201,22 @@ async fn what_vdsm_cannot_disconnect_is_said() {
     let (exit, said) = disconnect(&vdsm(477, false).await, idle(), &FakeVm::down(), false).await;
     assert_eq!((exit, said.out.as_str()), (Exit::FAILED, ""));
     assert!(said.err.contains("cannot disconnect the storage server: a.example:/he"), "{said:?}");
+}
+
+/// The unit tries again whenever the command fails: on a host whose deployment was interrupted it must not, for ever.
+#[tokio::test]
+async fn at_boot_a_host_that_is_not_deployed_has_nothing_to_connect() {
+    let root = tempfile::tempdir().unwrap();
+    let paths = Paths::new(root.path());
+    std::fs::create_dir_all(paths.hosted_engine_conf_dir()).unwrap();
+    std::fs::write(paths.hosted_engine_conf(), TEXT.replace("vmid=v\n", "")).unwrap();
+    for (at_boot, exit, said) in
+        [(true, Exit::OK, "no storage to connect"), (false, Exit::FAILED, "run deploy")]
+    {
+        let mut terminal = Terminal::recording();
+        let command = OperatorCommand::Deployed(DeployedCommand::ConnectStorage(ConnectArgs { at_boot }));
+        let open_vm: &OpenVm = &|_| unreachable!("no VM is looked at");
+        assert_eq!(cli::run(command, &paths, open_vm, &mut terminal).await.unwrap(), exit);
+        assert!(terminal.recorded().out.contains(said), "{:?}", terminal.recorded());
+    }
 }

@@ -82,6 +82,11 @@ fn the_way_to_storage_comes_before_the_broker_and_is_seen_by_it() {
         let line = broker.lines().find(|line| line.starts_with(key)).unwrap();
         assert!(line.contains("ovirt-ha-storage.service"), "{line}");
     }
+    // What the host logs in to and joins into one path by itself comes first.
+    let after = storage.lines().find(|line| line.starts_with("After=")).unwrap();
+    for unit in ["network-online.target", "iscsid.service", "iscsi.service", "multipathd.service"] {
+        assert!(after.contains(unit), "{unit}");
+    }
     // Each of these gives a service mounts that nobody else sees.
     for key in
         ["ProtectSystem", "ProtectHome", "PrivateTmp", "PrivateDevices", "ReadWritePaths", "ReadOnlyPaths"]

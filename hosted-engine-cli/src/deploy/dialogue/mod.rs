@@ -232,11 +232,10 @@ impl Dialogue<'_> {
     fn wrong(&mut self, why: String) -> Next {
         if let Some(asker) = &mut self.asker {
             asker.error(&why);
-            Next::StorageAgain
-        } else {
-            self.lacking.wrong.push(why);
-            Next::Following
+            return Next::StorageAgain;
         }
+        self.lacking.wrong.push(why);
+        Next::Following
     }
 
     /// Asks until the answer is good.
