@@ -234,9 +234,9 @@ impl Backend for Vdsm {
         job.make(TemporaryPool { pool: ids.deploy, sd: ids.sd, host_id }, |world| {
             ask(world, async |vdsm| {
                 const MAKING: &str = "making the storage pool around the domain";
+                const MANAGING: &str = "becoming the manager of the storage pool";
                 vdsm.pool_create(&pool, &made::mark(ids.deploy), &sd).await.map_err(while_(MAKING))?;
                 vdsm.pool_connect(&pool, host_id, &sd).await.map_err(while_("joining the storage pool"))?;
-                const MANAGING: &str = "becoming the manager of the storage pool";
                 let task = vdsm.spm_start(&pool).await.map_err(while_(MANAGING))?;
                 finish(vdsm, &task, MANAGING).await
             })

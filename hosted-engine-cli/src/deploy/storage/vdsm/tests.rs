@@ -116,9 +116,9 @@ impl Host {
         let heard = Heard::default();
         let world = self.site.world(&self.request, &Unmounted, &heard);
         let mut journal = Journal::begin(&self.journal(), 0, self.request.clone()).unwrap();
-        journal.watch(Box::new(|_, line| match line.contains("\"over\"") {
-            true => Err(DeployError::Refused("cut".to_owned())),
-            false => Ok(()),
+        journal.watch(Box::new(|_, line| {
+            let is_last = line.contains("\"over\"");
+            if is_last { Err(DeployError::Refused("cut".to_owned())) } else { Ok(()) }
         }));
         let error = deploy::run(&Site::steps(), world, &mut journal).unwrap_err();
         assert_eq!(error.to_string(), "cut");
@@ -243,9 +243,9 @@ fn undone_after(change: impl FnOnce(&Host)) -> BTreeMap<String, Undone> {
     let domain = host.site.dir.path().join("srv/he").join(host.first().ids.sd.to_string());
     let story = journal.story();
     let all = story.items.iter().filter_map(|item| {
-        let word = serde_json::to_value(&item.made).unwrap();
-        let word = word.as_object().unwrap().keys().next().unwrap().clone();
-        Some((word, item.undone.clone()?))
+        let value = serde_json::to_value(&item.made).unwrap();
+        let kind = value.as_object().unwrap().keys().next().unwrap().clone();
+        Some((kind, item.undone.clone()?))
     });
     let all: BTreeMap<_, _> = all.collect();
     assert_eq!(domain.is_dir(), all["made-by-vdsm"] != Undone::TakenBack);
