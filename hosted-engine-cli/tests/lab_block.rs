@@ -274,6 +274,10 @@ fn lockspace(name: &str, id: u64, path: &Path) -> Lockspace {
     Lockspace { name: LockspaceName::new(name).unwrap(), host_id: id, disk }
 }
 
+fn daemon(root: &Path, name: &str) -> SanlockDaemon {
+    SanlockDaemon::start(&Paths::new(root).sanlock_run_dir(), name, Speed::Tenfold).unwrap()
+}
+
 /// Real leases in the domain, the broker's blocks, a further host, a boot.
 #[test]
 #[allow(clippy::too_many_lines, reason = "one story of three hosts")]
@@ -282,9 +286,6 @@ fn a_domain_serves_two_hosts() {
     let grid = GridSize::Sector512Align1M;
     let dir = tempfile::tempdir().unwrap();
     let (one, two) = (host(dir.path(), "h1"), host(dir.path(), "h2"));
-    let daemon = |root: &Path, name: &str| {
-        SanlockDaemon::start(&Paths::new(root).sanlock_run_dir(), name, Speed::Tenfold).unwrap()
-    };
     let (sanlock, sanlock_of_two) = (daemon(&one, "h1"), daemon(&two, "h2"));
     let request = first_host(&device.path, "[lease]\nio_timeout = 3\n");
     let ids = ids(&request);
@@ -300,7 +301,7 @@ fn a_domain_serves_two_hosts() {
 
     // A further host finds it and what is written in it.
     let further = Request::FurtherHost(Box::new(FurtherHost {
-        hypervisor: ha_config::ha_toml::Hypervisor::Qemu,
+        hypervisor: Hypervisor::Qemu,
         storage: storage(&device.path),
         network: network(),
         host: HostIdentity { id: 2, name: "h2".to_owned() },

@@ -47,7 +47,7 @@ pub fn ask<T>(
 }
 
 /// For `map_err`: what was being done when VDSM said no.
-pub fn while_(what: &str) -> impl FnOnce(CallError) -> DeployError + use<'_> {
+pub fn while_(what: &str) -> impl FnOnce(CallError) -> DeployError {
     move |error| DeployError::Refused(format!("{what}: {error}"))
 }
 
