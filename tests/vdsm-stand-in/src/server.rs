@@ -35,20 +35,25 @@ pub async fn run(arguments: &Serve) -> anyhow::Result<()> {
     let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut listeners = Vec::new();
     for address in &arguments.listen {
-        let listener = listen(*address)?;
-        println!("listening on {}", listener.local_addr()?);
-        listeners.push(listener);
+        listeners.push(listen(*address)?);
     }
+    let addresses = listeners.iter().map(TcpListener::local_addr).collect::<std::io::Result<Vec<_>>>()?;
+    let announce = move || addresses.iter().for_each(|address| println!("listening on {address}"));
     tokio::select! {
         biased;
         _ = term.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
-        ended = serve(arguments, listeners) => ended,
+        ended = serve(arguments, listeners, announce) => ended,
     }
 }
 
-/// Serves what comes to these listeners, whatever addresses the arguments name.
-pub async fn serve(arguments: &Serve, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
+/// Serves what comes to these listeners, whatever addresses the arguments name. Announces when all is ready, the control
+/// socket too.
+pub async fn serve(
+    arguments: &Serve,
+    listeners: Vec<TcpListener>,
+    announce: impl FnOnce(),
+) -> anyhow::Result<()> {
     let root = std::path::absolute(&arguments.root)
         .with_context(|| format!("--root {}", arguments.root.display()))?;
     let paths = Paths::new(root);
@@ -73,6 +78,7 @@ pub async fn serve(arguments: &Serve, listeners: Vec<TcpListener>) -> anyhow::Re
     let server = Arc::new(Server { hub, misbehaviour, storage, vms: vms.clone() });
 
     let control = arguments.control.as_deref().map(control::listen).transpose()?;
+    announce();
     for listener in listeners {
         tokio::spawn(accept(listener, tls.clone(), server.clone()));
     }

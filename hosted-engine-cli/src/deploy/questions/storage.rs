@@ -66,7 +66,9 @@ pub(super) const QUESTIONS: &[Question] = &[
         when: ISCSI,
         check: |known, text| {
             let portals: Result<Vec<_>, _> = check::list(text).map(|host| portal(known, host)).collect();
-            Ok(portals?.join(","))
+            Some(portals?.join(","))
+                .filter(|text| !text.is_empty())
+                .ok_or_else(|| "an answer is needed".to_owned())
         },
         ..BASE
     },

@@ -67,8 +67,8 @@ impl Host {
             Arguments::parse_from(["", "--root", text, "--without-sanlock", "--monitor-interval", "1"]);
         let listener = RUNTIME.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
-        let task =
-            RUNTIME.spawn(async move { server::serve(&arguments.serve, vec![listener]).await.unwrap() });
+        let task = RUNTIME
+            .spawn(async move { server::serve(&arguments.serve, vec![listener], || ()).await.unwrap() });
         let mut first = first_host(StorageKind::Nfs, "server:/srv/he");
         first.hypervisor = Hypervisor::Vdsm;
         first.ha_toml = format!(
