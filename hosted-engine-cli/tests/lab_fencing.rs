@@ -25,13 +25,16 @@ fn a_frozen_host_is_switched_off_for_good_and_on_again() {
     let sandbox = Sandbox::new();
     sandbox.ok(&["up", "--bare", "--fencing", "--hosts", "2"]);
     let dir = sandbox.dir();
-    let text = dir.display().to_string();
     for host in ["1", "2"] {
-        sandbox.ok(&["exec", host, "hosted-engine", "sandbox", "deploy", &text, host]);
         let file = dir.join(format!("h{host}/etc/ovirt-hosted-engine-ha/fence/sandbox.password"));
         let mode = std::fs::metadata(&file).expect("the password's file").permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{}", file.display());
     }
+    // What switching needs of a deployed host.
+    let etc = dir.join("h1/etc");
+    std::fs::copy(dir.join("h1/root/ha.toml"), etc.join("ovirt-hosted-engine-ha/ha.toml")).expect("ha.toml");
+    let conf = "vmid=0bd4b46e-5ab5-4b6e-8f0c-3f3f0d9d1f6a\nhost_id=1\nconfigured=True\n";
+    std::fs::write(etc.join("ovirt-hosted-engine/hosted-engine.conf"), conf).expect("hosted-engine.conf");
     assert_eq!(power_of_host_2(&sandbox), "the power is on");
 
     sandbox.ok(&["freeze-host", "2"]);

@@ -133,7 +133,7 @@ pub fn the_host_with_the_vm_is_taken_out(sandbox: &Sandbox) {
     let host = all_hosts_are_live_and_one_runs_the_engine(sandbox);
     let text = succeeds(sandbox, &["exec", host, "hosted-engine", "--undeploy", "--yes"]);
     assert!(
-        text.contains("it moves to another one first") && text.contains("; the engine VM is on "),
+        text.contains("it moves to another one first") && text.contains("the engine VM has moved to "),
         "{text}"
     );
     let seen_from = if host == "3" { "1" } else { "3" };
