@@ -105,7 +105,7 @@ pub fn a_host_joins_leaves_without_a_trace_and_joins_again_under_its_number(sand
     assert!(differs.contains("- gateway=192.0.2.77"), "{differs}");
     let lives = refused(sandbox, "1", &["--restore", file, "--yes"]);
     assert!(lives.contains("runs on this host: stop the HA services"), "{lives}");
-    succeeds(sandbox, "1", &["--set-shared-config", "gateway", "192.0.2.1", "--type=he_shared"]);
+    succeeds(sandbox, "1", &["--set-shared-config", "gateway", "10.199.77.1", "--type=he_shared"]);
 
     succeeds(sandbox, "2", &["--deploy", STORAGE, "--yes"]);
     assert_eq!(rows(sandbox, "2")["2"]["live-data"], true, "its row is shown before the deployment ends");
