@@ -3,56 +3,33 @@
 use std::sync::Arc;
 
 use engine_vm::EngineVm;
-use ha_config::ha_toml::Hypervisor;
 use ha_config::{HostedEngineConf, Paths};
 use tempfile::TempDir;
 
 use super::services::{ServiceState, Services};
+use super::storage::testing;
 use super::{
-    Boot, BridgeOrigin, DeployError, Engine, Family, FirstHost, HostIdentity, Ids, Network, Request, Secrets,
-    Storage, StorageKind, Tools, Vm, World,
+    Boot, BridgeOrigin, DeployError, FirstHost, HostIdentity, Network, Request, Secrets, StorageKind, Tools,
+    Vm, World,
 };
 use crate::cli::OpenVm;
 use crate::setup::Report;
 
 /// A first host on storage of its own.
 pub(crate) fn first_host() -> FirstHost {
+    let small = testing::first_host(StorageKind::Nfs, "nas.example.com:/exports/engine");
     FirstHost {
-        hypervisor: Hypervisor::Qemu,
-        family: Family::Auto,
-        storage: Storage {
-            kind: StorageKind::Nfs,
-            connection: "nas.example.com:/exports/engine".to_owned(),
-            mount_options: String::new(),
-            iscsi: None,
-            lun: None,
-        },
-        domain_name: "hosted_storage".to_owned(),
-        datacenter: "hosted_datacenter".to_owned(),
         network: Network {
-            bridge: "ovirtmgmt".to_owned(),
             origin: BridgeOrigin::Over("eth0".to_owned()),
             gateway: Some([10, 0, 0, 254].into()),
             test: "ping".to_owned(),
-            tcp_target: None,
             open_firewall: true,
+            ..small.network
         },
-        vm: Vm {
-            boot: Boot::Pxe,
-            disk_gib: 25,
-            memory_mb: 4096,
-            vcpus: 2,
-            mac: "00:16:3e:00:00:01".to_owned(),
-            console: "vnc".to_owned(),
-            machine: None,
-            cpu: None,
-            kernel: None,
-            seed: None,
-        },
-        engine: Engine { fqdn: "engine.example.com".to_owned(), host_name: "hosted_engine_1".to_owned() },
+        vm: Vm { boot: Boot::Pxe, disk_gib: 25, memory_mb: 4096, vcpus: 2, ..small.vm },
         host: HostIdentity { id: 1, name: "host1.example.com".to_owned() },
-        ids: Ids::draw(),
         ha_toml: String::new(),
+        ..small
     }
 }
 

@@ -4,56 +4,24 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ha_config::Paths;
-use ha_config::ha_toml::Hypervisor;
 use proptest::prelude::*;
 
 use super::journal::Moment;
 use super::made::{ChangedFile, MadeDirectory, MadeFile};
 use super::services::{ServiceState, Services};
+use super::storage::testing::first_host;
 use super::testing::{Heard, Recorded};
 use super::{
-    Boot, BridgeOrigin, DeployError, Engine, Family, FirstHost, HostIdentity, Ids, Job, Journal, Network,
-    Outcome, Request, Secrets, Step, StepId, Storage, StorageKind, Vm, World, run, undo,
+    DeployError, FirstHost, HostIdentity, Job, Journal, Outcome, Request, Secrets, Step, StepId, StorageKind,
+    World, run, undo,
 };
 
 /// A first host with a directory.
 pub(crate) fn request() -> Request {
     Request::FirstHost(Box::new(FirstHost {
-        hypervisor: Hypervisor::Qemu,
-        family: Family::Auto,
-        storage: Storage {
-            kind: StorageKind::Directory,
-            connection: "/srv/engine".to_owned(),
-            mount_options: String::new(),
-            iscsi: None,
-            lun: None,
-        },
-        domain_name: "hosted_storage".to_owned(),
-        datacenter: "hosted_datacenter".to_owned(),
-        network: Network {
-            bridge: "ovirtmgmt".to_owned(),
-            origin: BridgeOrigin::Adopted,
-            gateway: None,
-            test: "none".to_owned(),
-            tcp_target: None,
-            open_firewall: false,
-        },
-        vm: Vm {
-            boot: Boot::Disk(None),
-            disk_gib: 1,
-            memory_mb: 128,
-            vcpus: 1,
-            mac: "00:16:3e:00:00:01".to_owned(),
-            console: "vnc".to_owned(),
-            machine: None,
-            cpu: None,
-            kernel: None,
-            seed: None,
-        },
-        engine: Engine { fqdn: "engine.example.com".to_owned(), host_name: "hosted_engine_1".to_owned() },
         host: HostIdentity { id: 1, name: "h1.example.com".to_owned() },
-        ids: Ids::draw(),
         ha_toml: String::new(),
+        ..first_host(StorageKind::Directory, "/srv/engine")
     }))
 }
 

@@ -114,7 +114,7 @@ pub fn up(layout: &Layout, options: &UpOptions) -> anyhow::Result<()> {
     }
     cluster.deploy()?;
     cluster.wait_for_engine()?;
-    println!("\n{}", cluster.host(1)?.run(&["hosted-engine", "--vm-status"])?);
+    println!("\n{}", cluster.host(options.hosts)?.run(&["hosted-engine", "--vm-status"])?);
     println!("{NEXT}");
     Ok(())
 }

@@ -86,7 +86,7 @@ fn nft(args: &[&str]) -> String {
 }
 
 #[test]
-#[ignore = "runs in a namespace"]
+#[ignore = "runs in a namespace, started by nftables_lets_in_what_is_needed_now_and_after_a_boot_until_it_is_undone"]
 fn inside_nftables() {
     let fixture = Fixture::new();
     let (_, heard) = deploy(&fixture, &Installed);

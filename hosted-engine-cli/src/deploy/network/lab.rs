@@ -63,7 +63,7 @@ fn kill_at(root: &Path) -> PathBuf {
 
 /// A guard that is killed by its Nth command, when a file says so; the commands of a batch count each for itself.
 #[test]
-#[ignore = "the process of the guard, started by the other tests"]
+#[ignore = "the process of the guard, started by own_program for the other tests here"]
 fn the_guard() {
     let root = PathBuf::from(std::env::var(ROOT).expect("a test started it"));
     let kill_at = kill_at(&root);
@@ -275,7 +275,7 @@ fn undoing_that_is_killed_at_any_command_can_be_done_again() {
 }
 
 #[test]
-#[ignore = "runs in a namespace"]
+#[ignore = "runs in a namespace, started by addresses_and_routes_move_to_the_bridge_and_come_back_as_they_were"]
 fn inside_move() {
     let host = Host::new();
     let before = seen("eth0");
@@ -328,7 +328,7 @@ impl Host {
 }
 
 #[test]
-#[ignore = "runs in a namespace"]
+#[ignore = "runs in a namespace, started by a_bridge_behind_which_the_gateway_is_lost_is_taken_back"]
 fn inside_lost() {
     let host = Host::new();
     let before = seen("eth0");
@@ -346,7 +346,7 @@ fn inside_lost() {
 }
 
 #[test]
-#[ignore = "runs in a namespace"]
+#[ignore = "runs in a namespace, started by a_guard_that_is_killed_at_any_command_leaves_nothing"]
 fn inside_killed_guard() {
     let host = Host::new();
     let before = seen("eth0");
@@ -367,7 +367,7 @@ fn inside_killed_guard() {
 }
 
 #[test]
-#[ignore = "runs in a namespace"]
+#[ignore = "runs in a namespace, started by the_bridge_goes_when_the_deployment_ends_before_it_keeps_it"]
 fn inside_ended_deployment() {
     let host = Host::new();
     let before = seen("eth0");
@@ -381,7 +381,7 @@ fn inside_ended_deployment() {
 }
 
 #[test]
-#[ignore = "runs in a namespace"]
+#[ignore = "runs in a namespace, started by undoing_that_is_killed_at_any_command_can_be_done_again"]
 fn inside_killed_undo() {
     let host = Host::new();
     let before = seen("eth0");
