@@ -5,19 +5,20 @@ use std::process::Command;
 
 use anyhow::Context;
 use clock::{Clock, SystemClock};
-use ha_config::{DomainType, Paths, ha_toml};
+use ha_config::{DomainType, HostedEngineConf, Paths, ha_toml};
 use metadata_format::HostId;
 use uuid::Uuid;
 
 use super::init::{VDSM, program_dir};
 use super::layout::{BRIDGE, ENGINE, ENGINE_FQDN, GATEWAY, HostNumber, Layout, PREFIX, STORAGE};
 use super::libvirtd;
+use super::lun;
 use super::power;
-use super::state::{Hypervisor, State};
+use super::state::{Hypervisor, SharedStorage, State};
 use crate::cli::OpenVm;
 use crate::deploy::{
     Boot, BridgeOrigin, Engine, Family, FirstHost, FurtherHost, Hands, HostIdentity, Ids, Installed, Logged,
-    Network, Request, Secrets, Storage, StorageKind, Told, Vm, service_manager,
+    Lun, Network, Request, Secrets, Storage, StorageKind, Told, Vm, service_manager,
 };
 use crate::setup::{
     ClusterSpec, DiskSource, HostSpec, Lines, StorageSpec, VmSpec, configure_host, create_storage,
@@ -63,14 +64,14 @@ pub fn prepare(layout: &Layout, state: &State, number: HostNumber) -> anyhow::Re
 
 /// The answers: the first host makes the cluster, others join it.
 pub fn request(layout: &Layout, state: &State, number: HostNumber) -> anyhow::Result<Request> {
-    let storage = Storage {
+    let (kind, connection, lun) = match state.storage {
         // Mounted by somebody else.
-        kind: StorageKind::Directory,
-        connection: STORAGE.to_owned(),
-        mount_options: String::new(),
-        iscsi: None,
-        lun: None,
+        SharedStorage::Folder => (StorageKind::Directory, STORAGE.to_owned(), None),
+        SharedStorage::Lvm => {
+            (StorageKind::Fc, String::new(), Some(Lun { id: lun::DEVICE.to_owned(), bytes: 0 }))
+        }
     };
+    let storage = Storage { kind, connection, mount_options: String::new(), iscsi: None, lun };
     let network = Network {
         bridge: BRIDGE.to_owned(),
         origin: BridgeOrigin::Adopted,
@@ -81,8 +82,14 @@ pub fn request(layout: &Layout, state: &State, number: HostNumber) -> anyhow::Re
     };
     let host = HostIdentity { id: number.0.into(), name: number.name() };
     if number != HostNumber(1) {
-        let cluster = find_cluster(&layout.inside(), &storage_spec(state)).context("the storage")?;
-        let sd_uuid = Uuid::try_parse(cluster.parsed(&layout.inside()).sd_uuid()?)?;
+        let conf = match state.storage {
+            SharedStorage::Folder => find_cluster(&layout.inside(), &storage_spec(state))
+                .context("the storage")?
+                .parsed(&layout.inside()),
+            // There is one; a look at the LUN would only find its name.
+            SharedStorage::Lvm => HostedEngineConf::load(&layout.host(HostNumber(1)))?,
+        };
+        let sd_uuid = Uuid::try_parse(conf.sd_uuid()?)?;
         return Ok(Request::FurtherHost(Box::new(FurtherHost { storage, network, host, sd_uuid })));
     }
     let ClusterSpec { vm, ha_toml, .. } = cluster(state);
@@ -228,6 +235,7 @@ mod tests {
                     io_timeout,
                     guest: "/guest".into(),
                     hypervisor: *hypervisor,
+                    storage: SharedStorage::Folder,
                     watchdog: false,
                     fencing: true,
                     cgroup: None,
