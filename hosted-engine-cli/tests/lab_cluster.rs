@@ -102,45 +102,6 @@ fn a_host_that_stands_still_is_powered_off(sandbox: &Sandbox) {
     assert!(story.find("the lease can be taken").is_some_and(|free| free < started), "{story}");
 }
 
-/// On block storage: the VM's disk is a logical volume, its lease a place in another one.
-#[test]
-fn a_cluster_on_lvm_keeps_one_vm_alive() {
-    on_lvm("qemu");
-}
-
-#[cfg(feature = "libvirt")]
-#[test]
-fn a_cluster_on_libvirt_and_lvm_keeps_one_vm_alive() {
-    on_lvm("libvirt");
-}
-
-fn on_lvm(hypervisor: &str) {
-    let sandbox = Sandbox::new();
-    sandbox.ok(&["up", "--storage", "lvm", "--hypervisor", hypervisor]);
-    let engine = all_hosts_are_live_and_one_runs_the_engine(&sandbox);
-    let (is_done, refused) = cluster::said(&sandbox, &["stall-storage", engine]);
-    assert!(!is_done && refused.contains("up --storage folder"), "{refused}");
-    play(&sandbox, "kill-vm", Harm::Sure);
-    // It fails unless the same guest goes on.
-    play(&sandbox, "migrate", Harm::Sure);
-    // What was active on the host went with it, and its boot brought it back.
-    play(&sandbox, "kill-host", Harm::Sure);
-    let engine = is_good_again(&sandbox);
-    let conf = HostedEngineConf::load(&Paths::new(sandbox.dir().join("h1"))).expect("host 1 is deployed");
-    let disk = format!(
-        "readlink -f $OVIRT_HA_ROOT/run/vdsm/storage/{}/{}/{}",
-        conf.sd_uuid().expect("a domain"),
-        conf.vm_disk_id().expect("an image"),
-        conf.vm_disk_vol_id().expect("a volume")
-    );
-    let devices = HOSTS.map(|host| sandbox.ok(&["exec", host, "sh", "-c", &disk]));
-    assert!(devices.iter().all(|device| device.starts_with("/dev/loop")), "{devices:?}");
-    assert!(sandbox.ok(&["status"]).contains("storage: on LVM"));
-    assert!(text(&sandbox, engine).contains("good"));
-    sandbox.ok(&["down"]);
-    assert_eq!(sandbox.left_overs(), [""; 0]);
-}
-
 /// As the engine does it: an `OVF_STORE` volume appears in the storage domain. An agent looks for it at its start.
 fn the_engines_own_description_of_its_vm_is_brought(sandbox: &Sandbox) {
     const IMAGE: &str = "0d2f7c9b-e113-4b1d-9a0e-93c44f578a6e";

@@ -4,7 +4,7 @@
 use super::*;
 
 /// Everything that a command prints, whether it succeeds or not.
-pub fn said(sandbox: &Sandbox, words: &[&str]) -> (bool, String) {
+fn said(sandbox: &Sandbox, words: &[&str]) -> (bool, String) {
     let output = sandbox.run(words);
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     (output.status.success(), text.concat())

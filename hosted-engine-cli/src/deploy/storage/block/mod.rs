@@ -303,10 +303,18 @@ impl Backend for Block {
     fn volume(&self, world: &World<'_>, role: Role) -> PathBuf {
         match world.request {
             Request::FirstHost(first) => links::volume(world.paths, first.ids.sd, ids_of(&first.ids, role)),
-            // Their names are in the domain: `prepare` has made links that lead to them.
-            Request::FurtherHost(further) => links::domain_directory(world.paths, further.sd_uuid)
-                .join("ha_agent")
-                .join(layout::description(role)),
+            // Their names are in the domain. What cannot be found has a path that says what is missing.
+            Request::FurtherHost(further) => {
+                let all = volumes(world).unwrap_or_default();
+                let found = all.into_iter().find(|found| found.role == role);
+                found.map_or_else(
+                    || {
+                        let domain = links::domain_directory(world.paths, further.sd_uuid);
+                        domain.join("ha_agent").join(layout::description(role))
+                    },
+                    |found| links::volume(world.paths, further.sd_uuid, found.ids),
+                )
+            }
         }
     }
 
