@@ -17,9 +17,10 @@ use super::layout::{
     BRIDGE, ENGINE, ENGINE_FQDN, GATEWAY, HostNumber, Layout, PREFIX, STORAGE, STORAGE_OF_VDSM,
 };
 use super::libvirtd;
+use super::lun;
 use super::power;
 use super::services::Service;
-use super::state::{Hypervisor, State};
+use super::state::{Hypervisor, SharedStorage, State};
 use crate::cli::OpenVm;
 use crate::deploy::answers::{Answers, Value};
 use crate::deploy::questions::keys;
@@ -63,10 +64,14 @@ pub fn prepare(layout: &Layout, state: &State, number: HostNumber) -> anyhow::Re
 }
 
 /// What is typed on a host to deploy on it: the first one makes the cluster, others join it.
-pub fn words(layout: &Layout, number: HostNumber) -> Vec<String> {
+pub fn words(layout: &Layout, state: &State, number: HostNumber) -> Vec<String> {
     let mut words = vec!["--deploy".to_owned()];
     if number != HostNumber(1) {
-        words.extend(["--join".to_owned(), STORAGE.to_owned()]);
+        let storage = match state.storage {
+            SharedStorage::Folder => STORAGE,
+            SharedStorage::Lvm => lun::KIND,
+        };
+        words.extend(["--join".to_owned(), storage.to_owned()]);
     }
     let answers = answers_file(layout);
     words.extend([format!("--config-append={}", answers.display()), "--yes".to_owned()]);
@@ -74,11 +79,11 @@ pub fn words(layout: &Layout, number: HostNumber) -> Vec<String> {
 }
 
 /// Deploys on a host by the command that operators type; says each line as it comes.
-pub fn run(host: &Host, hypervisor: Hypervisor) -> anyhow::Result<()> {
+pub fn run(host: &Host, state: &State) -> anyhow::Result<()> {
     let this = std::env::current_exe().context("cannot tell where this program is")?;
-    let typed: Vec<OsString> = match hypervisor {
+    let typed: Vec<OsString> = match state.hypervisor {
         Hypervisor::Qemu | Hypervisor::Libvirt => {
-            words(&host.layout, host.number).into_iter().map(OsString::from).collect()
+            words(&host.layout, state, host.number).into_iter().map(OsString::from).collect()
         }
         Hypervisor::Vdsm => {
             let begin = ["sandbox", "deploy-with-vdsm"].map(OsString::from);
@@ -121,8 +126,16 @@ fn answers(layout: &Layout, state: &State, number: HostNumber) -> Answers {
     if number != HostNumber(1) {
         return answers;
     }
-    answers.set(keys::DOMAIN_TYPE, text("directory"));
-    answers.set(keys::CONNECTION, text(STORAGE));
+    match state.storage {
+        SharedStorage::Folder => {
+            answers.set(keys::DOMAIN_TYPE, text("directory"));
+            answers.set(keys::CONNECTION, text(STORAGE));
+        }
+        SharedStorage::Lvm => {
+            answers.set(keys::DOMAIN_TYPE, text(lun::KIND));
+            answers.set(keys::LUN, text(lun::DEVICE));
+        }
+    }
     answers.set(keys::BRIDGE, text(BRIDGE));
     answers.set(keys::GATEWAY, text(&GATEWAY.to_string()));
     answers.set(keys::FQDN, text(ENGINE_FQDN));
@@ -287,6 +300,7 @@ mod tests {
                     io_timeout,
                     guest: "/guest".into(),
                     hypervisor: *hypervisor,
+                    storage: SharedStorage::Folder,
                     watchdog: false,
                     fencing: true,
                     cgroup: None,
