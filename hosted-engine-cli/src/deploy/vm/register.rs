@@ -6,6 +6,8 @@
 //! 2. `…?resource=engine-certificate&format=OPENSSH-PUBKEY`: the key by which the engine logs in here.
 //! 3. `POST https://ENGINE/ovirt-engine/api/hosts`, then `GET …/hosts/ID` until the host is up.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,7 +21,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::wait_for;
-use crate::deploy::made::{ChangedFile, MadeFile};
+use crate::deploy::made::{ChangedFile, MadeDirectory, MadeFile};
 use crate::deploy::{DeployError, FirstHost, Job};
 use crate::liveliness;
 use crate::setup::Report;
@@ -123,6 +125,12 @@ fn authorize(job: &mut Job<'_>, key: &str) -> Result<(), DeployError> {
             job.make(changed, |_| Ok(ha_config::atomic::write(&path, after.as_bytes(), mode)?))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
+                job.make(MadeDirectory { path: directory.to_owned() }, |_| {
+                    let made = DirBuilder::new().mode(0o700).create(directory);
+                    made.map_err(DeployError::io("create the directory", directory))
+                })?;
+            }
             let content = format!("{key}\n");
             let file = MadeFile { path: path.clone(), content: Some(content.clone()) };
             job.make(file, |_| Ok(ha_config::atomic::write(&path, content.as_bytes(), mode)?))
