@@ -443,7 +443,7 @@ fn a_kernel_of_its_own_needs_no_image() {
 }
 
 #[test]
-fn generating_answers_asks_for_no_password_and_no_confirmation() {
+fn generating_answers_asks_for_no_password_of_the_vm_and_no_confirmation() {
     let host = StandIn::new();
     let args = DeployArgs { generate_answer: Some("/tmp/out".into()), ..DeployArgs::default() };
     let mut script = Script::new(&NFS);
