@@ -210,7 +210,7 @@ mod tests {
         assert!(!log.contains("hunter2"));
         assert_eq!(std::fs::metadata(told.log_file()).unwrap().permissions().mode() & 0o777, 0o600);
         let said = told.recorded();
-        assert_eq!(said.out, "[ INFO  ] Creating Storage Domain\n          copying: 50 %\n");
+        assert_eq!(said.out, "[ INFO  ] Creating Storage Domain\n");
         assert_eq!(said.err, "[WARNING] it is nearly full\n");
     }
 
