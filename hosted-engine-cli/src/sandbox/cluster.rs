@@ -91,6 +91,7 @@ pub fn up(layout: &Layout, options: &UpOptions) -> anyhow::Result<()> {
     }
     let cluster = Cluster { layout: layout.clone(), state };
     for host in cluster.hosts() {
+        deploy::install(layout, &cluster.state, host.number)?;
         host.start()?;
         say(&format!(
             "host {} is up: {}, {}, sanlock runs",
@@ -103,10 +104,10 @@ pub fn up(layout: &Layout, options: &UpOptions) -> anyhow::Result<()> {
         }
     }
     if options.bare {
-        if options.hypervisor != Hypervisor::Vdsm && has_guest(&options.guest) {
+        if has_guest(&options.guest) {
             println!("\nNothing is deployed. To do it:");
             for host in cluster.hosts() {
-                let words = deploy::words(layout, host.number).join(" ");
+                let words = deploy::words(layout, options.hypervisor, host.number).join(" ");
                 println!("  hosted-engine sandbox exec {} hosted-engine {words}", host.number);
             }
         }
