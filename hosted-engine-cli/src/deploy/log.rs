@@ -223,7 +223,9 @@ mod tests {
         }
 
         fn follow(&self, _: &Call, heard: &mut dyn FnMut(&str)) -> Result<Said, ToolError> {
-            ["(1/100%)", "(2/100%)"].map(heard);
+            for part in ["(1/100%)", "(2/100%)"] {
+                heard(part);
+            }
             Ok(Said::default())
         }
     }
