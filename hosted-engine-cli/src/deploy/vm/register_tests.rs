@@ -1,6 +1,7 @@
-//! A stand-in of the engine: its resources and its API's answers, over HTTP. It serves the secure pages in plain, for
-//! what TLS does is the library's.
+//! A stand-in of the engine: its resources and its API's answers, over HTTP. It serves the secure pages in plain, but
+//! where the certificate is what is looked at.
 
+use std::io::{Read as _, Write as _};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -87,6 +88,71 @@ async fn the_authority_is_read_shown_and_the_key_is_taken() {
     assert!(trust(&api, &heard).await.unwrap_err().contains("SSH key"));
     let (api, _) = serve(vec![(404, String::new())]).await;
     assert!(trust(&api, &heard).await.unwrap_err().contains("answered 404"));
+}
+
+/// An authority that signs servers' certificates.
+fn issuer() -> (rcgen::Issuer<'static, rcgen::KeyPair>, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let pem = params.self_signed(&key).unwrap().pem();
+    (rcgen::Issuer::new(params, key), pem)
+}
+
+/// Serves the engine's SSH key once over TLS, with a certificate for this name.
+fn serve_key(issuer: &rcgen::Issuer<'_, rcgen::KeyPair>, name: &str, is_expired: bool) -> String {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+    if is_expired {
+        params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+    }
+    let certificate = params.signed_by(&key, issuer).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.unwrap().with_no_client_auth();
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
+    let config = config.with_single_cert(vec![certificate.der().clone()], key.into()).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let (tcp, _) = listener.accept().unwrap();
+        let mut stream =
+            rustls::StreamOwned::new(rustls::ServerConnection::new(Arc::new(config)).unwrap(), tcp);
+        let mut request = String::new();
+        while !is_whole(&request) {
+            let mut part = [0; 4096];
+            // A client that does not believe us is gone.
+            let Ok(got @ 1..) = stream.read(&mut part) else { return };
+            request.push_str(std::str::from_utf8(&part[..got]).unwrap());
+        }
+        let length = KEY.len();
+        write!(stream, "HTTP/1.1 200 X\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{KEY}")
+            .unwrap();
+        stream.conn.send_close_notify();
+        stream.flush().unwrap();
+    });
+    url
+}
+
+#[tokio::test]
+async fn only_whom_the_engines_authority_vouches_for_is_believed() {
+    let ((ours, authority), (others, _)) = (issuer(), issuer());
+    for (issuer, name, is_expired, expected) in [
+        (&ours, "127.0.0.1", false, Ok(KEY)),
+        (&others, "127.0.0.1", false, Err("another machine may answer in the engine's place")),
+        (&ours, "192.0.2.1", false, Err("certificate is for another name")),
+        (&ours, "127.0.0.1", true, Err("not valid any more")),
+    ] {
+        let (api, _) = serve(vec![(200, authority.clone())]).await;
+        let api = Api { secure: serve_key(issuer, name, is_expired), ..api };
+        match (trust(&api, &Heard::default()).await, expected) {
+            (Ok((_, key)), Ok(expected)) => assert_eq!(key, expected),
+            (Err(error), Err(expected)) => {
+                assert!(error.contains(expected) && error.contains(&api.secure), "{error}");
+            }
+            (found, _) => panic!("{name}, expired: {is_expired}: {found:?}"),
+        }
+    }
 }
 
 #[tokio::test]
