@@ -160,8 +160,8 @@ fn authorize(job: &mut Job<'_>, key: &str) -> Result<(), DeployError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
                 job.make(MadeDirectory { path: directory.to_owned() }, |_| {
-                    let made = DirBuilder::new().mode(0o700).create(directory);
-                    made.map_err(DeployError::io("create the directory", directory))
+                    let result = DirBuilder::new().mode(0o700).create(directory);
+                    result.map_err(DeployError::io("create the directory", directory))
                 })?;
             }
             let content = format!("{key}\n");
