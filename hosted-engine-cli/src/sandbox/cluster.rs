@@ -101,6 +101,7 @@ pub fn up(layout: &Layout, options: &UpOptions) -> anyhow::Result<()> {
     }
     let cluster = Cluster { layout: layout.clone(), state };
     for host in cluster.hosts() {
+        deploy::install(layout, &cluster.state, host.number)?;
         host.start()?;
         say(&format!(
             "host {} is up: {}, {}, sanlock runs",
@@ -113,7 +114,7 @@ pub fn up(layout: &Layout, options: &UpOptions) -> anyhow::Result<()> {
         }
     }
     if options.bare {
-        if options.hypervisor != Hypervisor::Vdsm && needs::has_guest(&options.guest) {
+        if needs::has_guest(&options.guest) {
             println!("\nNothing is deployed. To do it:");
             for host in cluster.hosts() {
                 let words = deploy::words(layout, &cluster.state, host.number).join(" ");

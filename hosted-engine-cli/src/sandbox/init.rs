@@ -18,7 +18,9 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::layout::{ENGINE, ENGINE_FQDN, GATEWAY, HostNumber, Layout, MAX_HOSTS};
+use super::layout::{
+    ENGINE, ENGINE_FQDN, FILE_SERVER, FILE_SERVER_ADDRESS, GATEWAY, HostNumber, Layout, MAX_HOSTS, NFS_PORT,
+};
 use super::libvirtd;
 use super::lun;
 use super::net;
@@ -76,8 +78,18 @@ impl Host<'_> {
         if run.exists() {
             fs::remove_dir_all(&run)?;
         }
+        if self.state.hypervisor == Hypervisor::Vdsm {
+            // What VDSM had mounted; links play the mounts, and they would stay.
+            let mounts = paths.storage_mounts();
+            if mounts.exists() {
+                fs::remove_dir_all(&mounts)?;
+            }
+            // These two VDSM brings along.
+            fs::create_dir_all(&mounts)?;
+            fs::create_dir_all(paths.prepared_volumes())?;
+        }
         // The mount point is made where it will be seen from inside.
-        let below_root = self.layout.mountpoint(self.state.hypervisor);
+        let below_root = self.layout.mountpoint();
         let below_root = below_root.strip_prefix(self.layout.inside().root()).unwrap_or(&below_root);
         let mountpoint = self.root().join(below_root);
         for dir in [
@@ -99,7 +111,8 @@ impl Host<'_> {
             libvirtd::prepare_files(&self.root(), self.number)?;
         }
         let mut hosts = format!(
-            "127.0.0.1 localhost\n{ENGINE} {ENGINE_FQDN} engine\n{GATEWAY} gateway.sandbox.test gateway\n"
+            "127.0.0.1 localhost\n{FILE_SERVER_ADDRESS} {FILE_SERVER}\n{ENGINE} {ENGINE_FQDN} engine\n\
+             {GATEWAY} gateway.sandbox.test gateway\n"
         );
         for number in (1..=MAX_HOSTS).map(HostNumber) {
             // Writing to a String cannot fail.
@@ -159,6 +172,9 @@ impl Host<'_> {
             self.wait_for_watchdog().await?;
         }
         self.start(&mut table, Service::Sanlock);
+        if self.state.hypervisor == Hypervisor::Vdsm {
+            self.start(&mut table, Service::Vdsm);
+        }
         if self.layout.host(self.number).hosted_engine_conf().exists() {
             if self.state.storage == SharedStorage::Lvm {
                 self.connect_storage();
@@ -198,7 +214,7 @@ impl Host<'_> {
     }
 
     async fn wait_for_storage(&self) -> anyhow::Result<()> {
-        let mountpoint = self.layout.mountpoint(self.state.hypervisor);
+        let mountpoint = self.layout.mountpoint();
         let marker = format!(" {} ", mountpoint.display());
         for _ in 0..200 {
             if fs::read_to_string("/proc/self/mounts")?.contains(&marker) {
@@ -260,8 +276,11 @@ impl Host<'_> {
             Service::Storage => {
                 let mut command = Command::new(std::env::current_exe()?);
                 command.args(["sandbox", "fs"]);
-                command.arg(self.layout.storage()).arg(self.layout.mountpoint(self.state.hypervisor));
+                command.arg(self.layout.storage()).arg(self.layout.mountpoint());
                 command.arg(self.layout.fault_socket(self.number));
+                if self.state.hypervisor == Hypervisor::Vdsm {
+                    command.args(["--listen", &format!("{FILE_SERVER_ADDRESS}:{NFS_PORT}")]);
+                }
                 command
             }
             Service::Watchdog => {

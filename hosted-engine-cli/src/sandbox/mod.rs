@@ -34,6 +34,7 @@ mod state;
 pub mod timeline;
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -42,8 +43,6 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use ha_config::ha_toml::RecoveryProfile;
 use rustix::process::Signal;
-
-use crate::cli::OpenVm;
 
 pub use cluster::{Cluster, UpOptions};
 pub use deploy::answers_file;
@@ -201,19 +200,23 @@ enum Command {
     #[command(hide = true)]
     Init { layout: PathBuf, host: u8 },
     #[command(hide = true)]
-    DeployWithVdsm { layout: PathBuf, host: u8 },
-    #[command(hide = true)]
     Power {
         host: u8,
         #[arg(value_enum)]
         deed: power::Deed,
     },
     #[command(hide = true)]
-    Fs { source: PathBuf, mountpoint: PathBuf, control: PathBuf },
+    Fs {
+        source: PathBuf,
+        mountpoint: PathBuf,
+        control: PathBuf,
+        #[arg(long)]
+        listen: Option<SocketAddr>,
+    },
 }
 
 /// Carries out one sandbox command.
-pub fn run(args: SandboxArgs, open_vm: &OpenVm) -> anyhow::Result<ExitCode> {
+pub fn run(args: SandboxArgs) -> anyhow::Result<ExitCode> {
     if let Command::Timelines(args) = &args.command {
         measure::show(args)?;
         return Ok(ExitCode::SUCCESS);
@@ -228,11 +231,10 @@ pub fn run(args: SandboxArgs, open_vm: &OpenVm) -> anyhow::Result<ExitCode> {
             init::run(&Layout::new(&layout)?, HostNumber(host), cgroup.as_deref())?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::DeployWithVdsm { layout, host } => {
-            deploy::with_vdsm(&Layout::new(&layout)?, HostNumber(host), open_vm)?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Command::Fs { source, mountpoint, control } => {
+        Command::Fs { source, mountpoint, control, listen } => {
+            if let Some(address) = listen {
+                faultfs::answer_at(address)?;
+            }
             faultfs::serve(&source, &mountpoint, &control)?;
             Ok(ExitCode::SUCCESS)
         }
@@ -249,10 +251,7 @@ fn operate(command: Command, layout: &Layout) -> anyhow::Result<ExitCode> {
             cluster::up(layout, &options)?;
         }
         Command::Down => cluster::down(layout)?,
-        Command::Init { .. }
-        | Command::DeployWithVdsm { .. }
-        | Command::Fs { .. }
-        | Command::Timelines(_) => {
+        Command::Init { .. } | Command::Fs { .. } | Command::Timelines(_) => {
             unreachable!("carried out by run()")
         }
         command => return on_cluster(command, &Cluster::open(layout)?),
@@ -315,7 +314,6 @@ fn on_cluster(command: Command, cluster: &Cluster) -> anyhow::Result<ExitCode> {
         Command::Up { .. }
         | Command::Down
         | Command::Init { .. }
-        | Command::DeployWithVdsm { .. }
         | Command::Fs { .. }
         | Command::Timelines(_) => {
             unreachable!("carried out by operate()")

@@ -62,8 +62,8 @@ impl Service {
     /// The daemons of a deployed host, in the order in which they start.
     pub const fn of_deployed(hypervisor: Hypervisor) -> &'static [Self] {
         match hypervisor {
-            Hypervisor::Qemu => &[Self::Broker, Self::Agent],
-            Hypervisor::Vdsm => &[Self::Vdsm, Self::Broker, Self::Agent],
+            // VDSM runs on a bare host, too.
+            Hypervisor::Qemu | Hypervisor::Vdsm => &[Self::Broker, Self::Agent],
             Hypervisor::Libvirt => &[Self::Libvirtd, Self::Broker, Self::Agent],
         }
     }
