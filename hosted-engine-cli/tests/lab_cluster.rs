@@ -117,7 +117,13 @@ fn on_lvm(hypervisor: &str) {
     // It fails unless the same guest goes on.
     play(&sandbox, "migrate", Harm::Sure);
     // What was active on the host goes with it, and its boot brings it back.
-    play(&sandbox, "kill-host", Harm::Sure);
+    if hypervisor == "libvirt" {
+        // It asks for the lease once QEMU is there: of two survivors one may be refused, and ends a QEMU that never ran.
+        let row = row(&sandbox, "kill-host");
+        assert!(is_over_soon(&row[3]) && row[5] == "one at a time", "{row:?}");
+    } else {
+        play(&sandbox, "kill-host", Harm::Sure);
+    }
     is_good_again(&sandbox);
     for host in HOSTS {
         let said = sandbox.ok(&["exec", host, "hosted-engine", "--connect-storage"]);
