@@ -80,7 +80,7 @@ impl Host {
         Self { site, request: Request::FirstHost(Box::new(first)), task }
     }
 
-    pub(super) fn first(&self) -> &FirstHost {
+    pub(in crate::deploy) fn first(&self) -> &FirstHost {
         match &self.request {
             Request::FirstHost(first) => first,
             Request::FurtherHost(_) => unreachable!("it is a first host"),
