@@ -15,8 +15,9 @@ use super::host::Host;
 use super::init::{VDSM, program_dir};
 use super::layout::{BRIDGE, ENGINE, ENGINE_FQDN, EXPORT, GATEWAY, HostNumber, Layout, PREFIX, STORAGE};
 use super::libvirtd;
+use super::lun;
 use super::power;
-use super::state::{Hypervisor, State};
+use super::state::{Hypervisor, SharedStorage, State};
 use crate::deploy::SUCCESS;
 use crate::deploy::answers::{Answers, Value};
 use crate::deploy::questions::keys;
@@ -66,11 +67,14 @@ pub fn prepare(layout: &Layout, state: &State, number: HostNumber) -> anyhow::Re
 }
 
 /// What is typed on a host to deploy on it: the first one makes the cluster, others join it.
-pub fn words(layout: &Layout, hypervisor: Hypervisor, number: HostNumber) -> Vec<String> {
+pub fn words(layout: &Layout, state: &State, number: HostNumber) -> Vec<String> {
     let mut words = vec!["--deploy".to_owned()];
     if number != HostNumber(1) {
-        let (_, connection) = storage(hypervisor);
-        words.extend(["--join".to_owned(), connection.to_owned()]);
+        let storage = match state.storage {
+            SharedStorage::Folder => folder(state.hypervisor).1,
+            SharedStorage::Lvm => lun::KIND,
+        };
+        words.extend(["--join".to_owned(), storage.to_owned()]);
     }
     let answers = answers_file(layout);
     words.extend([format!("--config-append={}", answers.display()), "--yes".to_owned()]);
@@ -78,10 +82,10 @@ pub fn words(layout: &Layout, hypervisor: Hypervisor, number: HostNumber) -> Vec
 }
 
 /// Deploys on a host by the command that operators type; says each line as it comes.
-pub fn run(host: &Host, hypervisor: Hypervisor) -> anyhow::Result<()> {
+pub fn run(host: &Host, state: &State) -> anyhow::Result<()> {
     let this = std::env::current_exe().context("cannot tell where this program is")?;
     let typed: Vec<OsString> =
-        words(&host.layout, hypervisor, host.number).into_iter().map(OsString::from).collect();
+        words(&host.layout, state, host.number).into_iter().map(OsString::from).collect();
     let (reader, writer) = std::io::pipe()?;
     let mut command = host.command(&[&[this.into_os_string()], &typed[..]].concat())?;
     let spawned = command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).spawn();
@@ -107,8 +111,8 @@ pub fn answers_file(layout: &Layout) -> PathBuf {
     layout.inside().resolve(ANSWERS)
 }
 
-/// The storage in the words of the dialogue: its type and its connection.
-const fn storage(hypervisor: Hypervisor) -> (&'static str, &'static str) {
+/// The shared folder in the words of the dialogue: its type and its connection.
+const fn folder(hypervisor: Hypervisor) -> (&'static str, &'static str) {
     match hypervisor {
         Hypervisor::Qemu | Hypervisor::Libvirt => ("directory", STORAGE),
         // VDSM uses no directory of a host alone.
@@ -126,9 +130,17 @@ fn answers(layout: &Layout, state: &State, number: HostNumber) -> Answers {
     if number != HostNumber(1) {
         return answers;
     }
-    let (domain_type, connection) = storage(state.hypervisor);
-    answers.set(keys::DOMAIN_TYPE, text(domain_type));
-    answers.set(keys::CONNECTION, text(connection));
+    match state.storage {
+        SharedStorage::Folder => {
+            let (domain_type, connection) = folder(state.hypervisor);
+            answers.set(keys::DOMAIN_TYPE, text(domain_type));
+            answers.set(keys::CONNECTION, text(connection));
+        }
+        SharedStorage::Lvm => {
+            answers.set(keys::DOMAIN_TYPE, text(lun::KIND));
+            answers.set(keys::LUN, text(lun::DEVICE));
+        }
+    }
     answers.set(keys::BRIDGE, text(BRIDGE));
     answers.set(keys::GATEWAY, text(&GATEWAY.to_string()));
     answers.set(keys::FQDN, text(ENGINE_FQDN));
@@ -214,6 +226,7 @@ mod tests {
                     io_timeout,
                     guest: "/guest".into(),
                     hypervisor: *hypervisor,
+                    storage: SharedStorage::Folder,
                     watchdog: false,
                     fencing: true,
                     cgroup: None,

@@ -15,7 +15,7 @@ use super::procs::{self, Process};
 use super::services::{Service, ServiceStatus};
 use super::shell::wait_for;
 use super::state::{Hypervisor, State};
-use super::{cgroup, host_init, init, net};
+use super::{cgroup, host_init, init, lun, net};
 
 const SOON: Duration = Duration::from_millis(20);
 const START_PATIENCE: Duration = Duration::from_secs(20);
@@ -147,7 +147,8 @@ impl Host {
             let left = procs::of_host(&init).iter().any(|process| !process.is_zombie());
             Ok((!left).then_some(()))
         })?
-        .with_context(|| format!("some of host {}'s processes do not die", self.number))
+        .with_context(|| format!("some of host {}'s processes do not die", self.number))?;
+        lun::deactivate(&self.layout, self.number)
     }
 
     /// Stops everything in it at once, or lets it go on.

@@ -22,10 +22,11 @@ use super::layout::{
     ENGINE, ENGINE_FQDN, FILE_SERVER, FILE_SERVER_ADDRESS, GATEWAY, HostNumber, Layout, MAX_HOSTS, NFS_PORT,
 };
 use super::libvirtd;
+use super::lun;
 use super::net;
 use super::procs::signal_pid;
 use super::services::{Service, Table};
-use super::state::{Hypervisor, State};
+use super::state::{Hypervisor, SharedStorage, State};
 
 /// Runs until it is killed. Must be process 1 of fresh pid, mount, net, uts and ipc namespaces.
 pub fn run(layout: &Layout, number: HostNumber, cgroup: Option<&Path>) -> anyhow::Result<()> {
@@ -103,6 +104,9 @@ impl Host<'_> {
         ] {
             fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
         }
+        if self.state.storage == SharedStorage::Lvm {
+            lun::prepare_host(self.layout, self.number)?;
+        }
         if self.state.hypervisor == Hypervisor::Libvirt {
             libvirtd::prepare_files(&self.root(), self.number)?;
         }
@@ -159,8 +163,10 @@ impl Host<'_> {
             UnixListener::bind(&socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
 
         self.wait_for_network().await?;
-        self.start(&mut table, Service::Storage);
-        self.wait_for_storage().await?;
+        if Service::Storage.exists(&self.state) {
+            self.start(&mut table, Service::Storage);
+            self.wait_for_storage().await?;
+        }
         if self.state.watchdog {
             self.start(&mut table, Service::Watchdog);
             self.wait_for_watchdog().await?;
@@ -170,6 +176,9 @@ impl Host<'_> {
             self.start(&mut table, Service::Vdsm);
         }
         if self.layout.host(self.number).hosted_engine_conf().exists() {
+            if self.state.storage == SharedStorage::Lvm {
+                self.connect_storage();
+            }
             for service in Service::of_deployed(self.state.hypervisor) {
                 self.start(&mut table, *service);
             }
@@ -215,6 +224,23 @@ impl Host<'_> {
         }
         let log = self.layout.log(self.number, Service::Storage.name());
         anyhow::bail!("the storage did not get mounted within 10 s; see {}", log.display())
+    }
+
+    /// What `ovirt-ha-storage.service` does at a boot. The daemons start whatever comes of it, and say what is missing.
+    fn connect_storage(&self) {
+        let connect = || -> anyhow::Result<std::process::Output> {
+            let mut command = Command::new(std::env::current_exe()?);
+            command.args(["--connect-storage", "--at-boot"]).envs(environment(self.layout)?);
+            command.current_dir("/").stdin(Stdio::null()).output().context("cannot run it")
+        };
+        match connect() {
+            Ok(output) => {
+                let said = [output.stdout, output.stderr].concat();
+                let said = String::from_utf8_lossy(&said).trim().replace('\n', "; ");
+                say(&format!("hosted-engine --connect-storage ({}): {said}", output.status));
+            }
+            Err(error) => say(&format!("hosted-engine --connect-storage: {error:#}")),
+        }
     }
 
     async fn wait_for_watchdog(&self) -> anyhow::Result<()> {
@@ -342,12 +368,16 @@ impl Host<'_> {
 pub fn environment(layout: &Layout) -> anyhow::Result<Vec<(&'static str, std::ffi::OsString)>> {
     let paths = layout.inside();
     let mut path = program_dir()?.into_os_string();
+    path.push(":");
+    path.push(layout.programs());
     path.push(":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     Ok(vec![
         (ha_config::ROOT_ENV, paths.root().into()),
         ("SANLOCK_RUN_DIR", paths.sanlock_run_dir().into()),
         // Without it sanlock asks for more locked memory than unprivileged containers may have.
         ("SANLOCK_PRIVILEGED", "0".into()),
+        // The machine's own configuration says nothing about a sandbox.
+        ("LVM_SYSTEM_DIR", paths.resolve("/etc/lvm").into()),
         ("PATH", path),
     ])
 }

@@ -3,6 +3,8 @@
 //! ```text
 //! DIR/sandbox.json     what the sandbox is made of
 //! DIR/storage/         the shared folder, as the "file server" has it
+//! DIR/lun              or the shared LUN, as the "array" has it
+//! DIR/bin/             programs that play what the hosts have not
 //! DIR/pki/             the authority of the hosts' certificates, where the VM runs by VDSM
 //! DIR/power/           the hosts' power switches: their password, what they were asked
 //! DIR/hN/              the root of host N: etc, run, var, rhev, storage
@@ -142,6 +144,16 @@ impl Layout {
     /// The shared folder, without faults.
     pub fn storage(&self) -> PathBuf {
         self.dir.join("storage")
+    }
+
+    /// The file behind the shared LUN.
+    pub fn lun(&self) -> PathBuf {
+        self.dir.join("lun")
+    }
+
+    /// Programs that come before the machine's own, where there are any.
+    pub fn programs(&self) -> PathBuf {
+        self.dir.join("bin")
     }
 
     /// The authority that signs the hosts' certificates.

@@ -19,7 +19,9 @@ mod host_init;
 mod init;
 pub mod layout;
 mod libvirtd;
+mod lun;
 pub mod measure;
+mod needs;
 mod net;
 pub mod observer;
 mod power;
@@ -49,7 +51,7 @@ pub use host::Host;
 pub use host_init::HostInit;
 pub use layout::{HostNumber, Layout};
 pub use services::Service;
-pub use state::{Hypervisor, State};
+pub use state::{Hypervisor, SharedStorage, State};
 
 /// A whole cluster on this machine, to try out and to break.
 #[derive(Debug, Args)]
@@ -81,6 +83,9 @@ enum Command {
         /// Who runs the engine VM
         #[arg(long, value_enum, default_value_t)]
         hypervisor: Hypervisor,
+        /// What the hosts share. On LVM, which works without a device mapper, no faults of storage can be played
+        #[arg(long, value_enum, default_value_t)]
+        storage: SharedStorage,
         /// The hosts have a watchdog, which resets them when sanlock cannot renew a lease; its device is played by a
         /// stand-in
         #[arg(long)]
@@ -239,9 +244,10 @@ pub fn run(args: SandboxArgs) -> anyhow::Result<ExitCode> {
 
 fn operate(command: Command, layout: &Layout) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Up { hosts, io_timeout, profile, guest, hypervisor, watchdog, fencing, bare } => {
+        Command::Up { hosts, io_timeout, profile, guest, hypervisor, storage, watchdog, fencing, bare } => {
             let io_timeout = profile.map_or(io_timeout, |profile| profile.times().0);
-            let options = UpOptions { hosts, io_timeout, guest, hypervisor, watchdog, fencing, bare };
+            let options =
+                UpOptions { hosts, io_timeout, guest, hypervisor, storage, watchdog, fencing, bare };
             cluster::up(layout, &options)?;
         }
         Command::Down => cluster::down(layout)?,
@@ -257,6 +263,7 @@ fn on_cluster(command: Command, cluster: &Cluster) -> anyhow::Result<ExitCode> {
     let host = |number| cluster.host(number);
     let storage = |number, mode| {
         host(number)?;
+        cluster.state().storage.check_faults()?;
         faultfs::tell(&cluster.layout().fault_socket(HostNumber(number)), mode)
     };
     match command {

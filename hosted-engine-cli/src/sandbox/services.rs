@@ -5,7 +5,7 @@ use clock::Monotonic;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-use super::state::{Hypervisor, State};
+use super::state::{Hypervisor, SharedStorage, State};
 
 /// Time between the end of a service and its next start: the units' `RestartSec`.
 pub const RESTART_AFTER: Duration = Duration::from_secs(5);
@@ -74,7 +74,8 @@ impl Service {
             Self::Vdsm => matches!(state.hypervisor, Hypervisor::Vdsm),
             Self::Libvirtd => matches!(state.hypervisor, Hypervisor::Libvirt),
             Self::Watchdog => state.watchdog,
-            Self::Storage | Self::Sanlock | Self::Broker | Self::Agent => true,
+            Self::Storage => matches!(state.storage, SharedStorage::Folder),
+            Self::Sanlock | Self::Broker | Self::Agent => true,
         }
     }
 
