@@ -16,6 +16,7 @@ mod storage;
 #[cfg(test)]
 mod tests;
 mod time;
+mod vdsm;
 mod virtualisation;
 
 use std::path::Path;
@@ -121,7 +122,7 @@ impl Tools for Hasty<'_> {
 pub fn check(world: &World<'_>) -> Vec<Finding> {
     let tools = Hasty { tools: world.tools, end: SystemClock.monotonic().plus(WHOLE) };
     let host = Host { paths: world.paths, tools: &tools, request: world.request };
-    let checks: [fn(&Host<'_>) -> Vec<Finding>; 11] = [
+    let checks: [fn(&Host<'_>) -> Vec<Finding>; 12] = [
         virtualisation::check,
         virtualisation::check_size,
         names::check,
@@ -131,6 +132,7 @@ pub fn check(world: &World<'_>) -> Vec<Finding> {
         storage::check,
         locks::check,
         certificates::check,
+        vdsm::check,
         ports::check,
         security::check,
     ];
