@@ -21,7 +21,7 @@ use crate::cli::OpenVm;
 use crate::deployed;
 use crate::sandbox::HostInit;
 use crate::setup::Report as _;
-use crate::status;
+use crate::status::{self, View};
 use crate::terminal::{Exit, Terminal};
 
 /// The last line of a deployment; the cluster's state follows it.
@@ -93,7 +93,7 @@ fn begin(args: &DeployArgs, hands: &Hands<'_>, told: &Told) -> anyhow::Result<Ex
     }
     let operator = terminal.as_mut().map(|terminal| terminal as &mut dyn Asker);
     preview::confirm(&asked, operator, told)?;
-    let done = hands.begin(asked.request, &asked.secrets, None);
+    let done = join::begin(hands, asked);
     finish(args, hands, told, done)
 }
 
@@ -130,6 +130,12 @@ fn finish(
     let mut terminal = Terminal::recording();
     asked(status::show(&broker, status::Format::Text, false, &mut terminal))??;
     told.text(&terminal.recorded().out);
+    if asked(View::fetch(&broker))?.is_ok_and(|view| view.has_stale_rows()) {
+        told.info(
+            "Rows with \"unknown stale-data\" are those of hosts that this one has not watched for a minute yet: \
+             hosted-engine --vm-status shows them live then",
+        );
+    }
     Ok(Exit::OK.into())
 }
 

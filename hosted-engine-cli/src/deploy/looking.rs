@@ -13,7 +13,7 @@ use super::log::private_directory;
 use super::questions::{Cluster, Device, StorageLookups, Target};
 use super::storage::block::iscsi::{self, Chap, Portal};
 use super::storage::block::{self, FoundLun};
-use super::storage::find::{Hosts, Seen};
+use super::storage::find::{self, Hosts, Seen};
 use super::{
     BridgeOrigin, DeployError, FurtherHost, Hands, HostIdentity, Job, Journal, Network, Request, Secrets,
     Step, StepId, Storage, World, storage, undo,
@@ -231,6 +231,7 @@ impl Step for Found {
                 next_id: hosts.lowest_free_id().map(metadata_format::HostId::get),
                 taken: taken(&hosts),
                 last_seen: last_seen(&hosts),
+                io_timeouts: find::io_timeouts(&conf.lockspace_path()?)?,
                 conf: shared,
             });
         }

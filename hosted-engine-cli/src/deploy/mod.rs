@@ -29,7 +29,7 @@ mod join;
 mod journal;
 mod log;
 mod looking;
-mod made;
+pub(crate) mod made;
 pub mod network;
 mod plan;
 pub mod preflight;

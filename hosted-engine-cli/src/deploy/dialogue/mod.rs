@@ -68,6 +68,8 @@ pub struct Asked {
     pub preview: Vec<Row>,
     /// The cluster that a further host joins.
     pub cluster: Option<Cluster>,
+    /// The host's number is the one that was proposed, and nobody asked for just this one.
+    pub id_is_proposed: bool,
     /// The preview is confirmed already, by `--yes` or an answer.
     pub is_confirmed: bool,
 }
@@ -384,12 +386,16 @@ impl Dialogue<'_> {
                 answers.set(question.key, question.value(text));
             }
         }
+        let cluster = known.cluster().filter(|_| known.is_join()).cloned();
+        let request = build::request(known)?;
+        let next_id = cluster.as_ref().and_then(|cluster| cluster.next_id);
         Ok(Asked {
-            request: build::request(known)?,
+            id_is_proposed: self.loaded.get(keys::HOST_ID).is_none() && next_id == Some(request.host().id),
+            request,
             secrets: build::secrets(known),
             answers,
             preview,
-            cluster: known.cluster().filter(|_| known.is_join()).cloned(),
+            cluster,
             is_confirmed,
         })
     }
