@@ -90,7 +90,8 @@ impl Host {
     }
 
     async fn reinitialize(&self, force: bool) -> Result<(), Stop> {
-        lockspace::reinitialize(&ReinitializeLockspaceArgs { force }, &self.paths, &Quiet).await
+        let args = ReinitializeLockspaceArgs { force, all: true, ..ReinitializeLockspaceArgs::default() };
+        lockspace::reinitialize(&args, &self.paths, &Quiet).await
     }
 
     pub fn backups(&self) -> usize {
@@ -154,6 +155,9 @@ async fn the_lockspace_needs_maintenance_and_stopped_agents() {
     assert_eq!(host.backups(), 1);
     host.put(3, &[b'x'; 600]);
     assert!(host.reinitialize(false).await.unwrap_err().text.contains("cannot be read"));
+    let mended = lockspace::reinitialize(&ReinitializeLockspaceArgs::default(), &host.paths, &Quiet).await;
+    assert!(mended.unwrap_err().text.contains("use file locks"));
+    assert_eq!(host.backups(), 1);
 }
 
 #[tokio::test]
@@ -187,4 +191,6 @@ fn the_switches_are_those_of_the_existing_tool() {
         Program::CleanMetadata(_) => panic!("another command was read"),
     }
     assert!(parse("x clean-metadata --host-id=0").is_err());
+    assert!(parse("x reinitialize-lockspace --force --all").is_ok());
+    assert!(parse("x reinitialize-lockspace --unused --force").is_err());
 }

@@ -60,7 +60,7 @@ impl ThisHost<'_> {
     }
 
     fn hypervisor(&self) -> Hypervisor {
-        if self.paths.resolve("/etc/vdsm/vdsm.conf").exists() {
+        if self.paths.vdsm_conf().exists() {
             Hypervisor::Vdsm
         } else if self.paths.libvirt_socket().exists() {
             Hypervisor::Libvirt

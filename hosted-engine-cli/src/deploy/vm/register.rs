@@ -7,6 +7,8 @@
 //! 3. `POST https://ENGINE/ovirt-engine/api/hosts`, then `GET …/hosts/ID` until the host is up.
 
 use std::error::Error;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,7 +22,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-use crate::deploy::made::{ChangedFile, MadeFile};
+use crate::deploy::made::{ChangedFile, MadeDirectory, MadeFile};
 use crate::deploy::services_steps::asked;
 use crate::deploy::{DeployError, FirstHost, Job};
 use crate::liveliness;
@@ -156,6 +158,12 @@ fn authorize(job: &mut Job<'_>, key: &str) -> Result<(), DeployError> {
             job.make(changed, |_| Ok(ha_config::atomic::write(&path, after.as_bytes(), mode)?))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
+                job.make(MadeDirectory { path: directory.to_owned() }, |_| {
+                    let result = DirBuilder::new().mode(0o700).create(directory);
+                    result.map_err(DeployError::io("create the directory", directory))
+                })?;
+            }
             let content = format!("{key}\n");
             let file = MadeFile { path: path.clone(), content: Some(content.clone()) };
             job.make(file, |_| Ok(ha_config::atomic::write(&path, content.as_bytes(), mode)?))

@@ -205,14 +205,14 @@ impl Step for Authorize {
 fn the_engines_key_is_added_once_and_can_be_taken_back() {
     let bench = Bench::new(Boot::Pxe);
     assert!(matches!(&bench.request, Request::FirstHost(_)));
-    std::fs::create_dir_all(bench.path("root/.ssh")).unwrap();
+    std::fs::create_dir_all(bench.path("root")).unwrap();
     let keys = bench.path("root/.ssh/authorized_keys");
     let (tools, opener) = (Recorded::new(&[]), crate::deploy::vm::scripted::Script::default().opener());
     for (before, after) in
         [(None, format!("{KEY}\n")), (Some("ssh-rsa A me"), format!("ssh-rsa A me\n{KEY}\n"))]
     {
-        let _ = std::fs::remove_file(&keys);
         if let Some(text) = before {
+            std::fs::create_dir(bench.path("root/.ssh")).unwrap();
             std::fs::write(&keys, text).unwrap();
         }
         bench.run(Box::new(Authorize), &tools, &opener).unwrap();
@@ -220,7 +220,10 @@ fn the_engines_key_is_added_once_and_can_be_taken_back() {
         let story = Journal::read(&bench.journal()).unwrap().unwrap();
         bench.run(Box::new(Authorize), &tools, &opener).unwrap();
         assert_eq!(std::fs::read_to_string(&keys).unwrap(), after, "once only");
-        story.items[0].made.undo(&bench.world(&tools, &opener)).unwrap();
+        for item in story.items.iter().rev() {
+            item.made.undo(&bench.world(&tools, &opener)).unwrap();
+        }
         assert_eq!(std::fs::read_to_string(&keys).ok().as_deref(), before);
+        assert_eq!(bench.path("root/.ssh").exists(), before.is_some());
     }
 }
