@@ -1,4 +1,4 @@
-//! The step with a recorded firewalld, and with a real nftables in a network namespace. The latter needs root.
+//! The step with a recorded firewalld, and with a real nftables in a network namespace.
 
 use std::fs;
 use std::process::Command;
