@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use anyhow::{Context, Result};
 use ha_config::{HostedEngineConf, Paths};
 
-use crate::deploy::{BOTH_WAYS, DeployError, Journal, UNDEPLOY_ON, UNDEPLOYING, title};
+use crate::deploy::{self, BOTH_WAYS, DeployError, Journal, UNDEPLOY_ON, UNDEPLOYING, title};
 use crate::terminal::{Exit, Terminal};
 
 /// The sentence that scripts know.
@@ -79,6 +79,18 @@ pub fn half_deploy(paths: &Paths) -> Result<Option<HalfDeploy>> {
     let cut = story.cut.map(|step| title(&story.request, step));
     let (is_worked_on, is_undeploying) = (Journal::is_worked_on(&path)?, story.is_undeploying);
     Ok(Some(HalfDeploy { cut, since: changed, is_worked_on, is_undeploying }))
+}
+
+/// What must be known before the rest is believed: a deployment or a move that is not over, a cluster that has moved to other
+/// storage.
+///
+/// # Errors
+/// When the journal of a move is damaged.
+pub fn warn(conf: &HostedEngineConf, half: Option<HalfDeploy>, terminal: &mut Terminal) -> Result<()> {
+    let half = half.map(|half| half.to_string());
+    let all = [half, deploy::half_move(conf.paths())?, deploy::moved_notice(conf)];
+    all.into_iter().flatten().for_each(|text| terminal.complain(text));
+    Ok(())
 }
 
 /// `--check-deployed`: exit 0 when it was, 1 when not.

@@ -107,6 +107,7 @@ fn request(volume: &str) -> Request {
         host: HostIdentity { id: 1, name: "h1".to_owned() },
         ids: Ids::draw(),
         ha_toml: "[lease]\nio_timeout = 3\n".to_owned(),
+        moves: None,
     }))
 }
 

@@ -58,6 +58,7 @@ fn the_storage_has_the_name_that_the_cluster_gave_it() {
         network: first.network.clone(),
         host: HostIdentity { id: 2, name: "h2".to_owned() },
         sd_uuid: first.ids.sd,
+        moves: None,
     };
     let heard = Heard::default();
     let conf = cluster_conf("", "/srv/engine").parsed(&Paths::default());

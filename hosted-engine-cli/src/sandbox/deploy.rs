@@ -185,7 +185,7 @@ fn request_of_vdsm(layout: &Layout, state: &State, number: HostNumber) -> anyhow
     if number != HostNumber(1) {
         let cluster = find_cluster(&layout.inside(), &storage_spec()).context("the storage")?;
         let sd_uuid = Uuid::try_parse(cluster.parsed(&layout.inside()).sd_uuid()?)?;
-        let further = FurtherHost { hypervisor, storage, network, host, sd_uuid };
+        let further = FurtherHost { hypervisor, storage, network, host, sd_uuid, moves: None };
         return Ok(Request::FurtherHost(Box::new(further)));
     }
     let vm = VmSpec::new();
@@ -213,6 +213,7 @@ fn request_of_vdsm(layout: &Layout, state: &State, number: HostNumber) -> anyhow
         host,
         ids: Ids::draw(),
         ha_toml: ha_toml_of(state),
+        moves: None,
     })))
 }
 

@@ -174,6 +174,7 @@ fn request(storage: &StorageSpec, cluster: &ClusterSpec) -> Result<Request, Setu
         host: deploy::HostIdentity { id: 1, name: String::new() },
         ids,
         ha_toml: cluster.ha_toml.clone(),
+        moves: None,
     })))
 }
 

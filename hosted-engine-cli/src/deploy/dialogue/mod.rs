@@ -21,6 +21,7 @@ mod links;
 mod properties;
 #[cfg(test)]
 mod pty_tests;
+mod storage;
 #[cfg(test)]
 pub(super) mod testing;
 #[cfg(test)]
@@ -39,6 +40,7 @@ use crate::setup::Report;
 pub use ask::{Asker, AtTerminal};
 pub use error::{DialogueError, Missing};
 pub use host::ThisHost;
+pub use storage::{NewStorage, storage};
 
 /// What the dialogue works with.
 pub struct Means<'a> {
@@ -163,7 +165,10 @@ enum Next {
 
 impl Dialogue<'_> {
     fn all(&mut self, known: &mut Known<'_>) -> Result<(), DialogueError> {
-        let all: Vec<_> = questions::all().collect();
+        self.all_of(&questions::all().collect::<Vec<_>>(), known)
+    }
+
+    fn all_of(&mut self, all: &[&'static Question], known: &mut Known<'_>) -> Result<(), DialogueError> {
         let mut index = 0;
         while let Some(question) = all.get(index) {
             match self.one(question, known)? {
@@ -360,7 +365,8 @@ impl Dialogue<'_> {
         }
     }
 
-    fn finish(self, known: &Known<'_>, is_confirmed: bool) -> Result<Asked, DialogueError> {
+    /// The answers for another time, and the preview.
+    fn said(&self, known: &Known<'_>) -> (Answers, Vec<Row>) {
         let (mut answers, mut preview) = (Answers::default(), Vec::new());
         // What nothing here knows may be for others who read the same file.
         for (key, value) in self.loaded.iter() {
@@ -383,6 +389,11 @@ impl Dialogue<'_> {
                 answers.set(question.key, question.value(text));
             }
         }
+        (answers, preview)
+    }
+
+    fn finish(self, known: &Known<'_>, is_confirmed: bool) -> Result<Asked, DialogueError> {
+        let (answers, preview) = self.said(known);
         Ok(Asked {
             request: build::request(known)?,
             secrets: build::secrets(known),
