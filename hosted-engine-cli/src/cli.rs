@@ -197,7 +197,7 @@ impl SiteCommand {
             Self::LeaseStatus(args) => Ok(lease_status::show(&args, paths, &mut Terminal::default())),
             Self::Leases(command) => Ok(leases::run(&command, paths, &mut Terminal::default()).into()),
             Self::Doctor(doctor::DoctorArgs {}) => Ok(doctor::run(paths, &mut Terminal::default())),
-            Self::Sandbox(args) => sandbox::run(args, open_vm),
+            Self::Sandbox(args) => sandbox::run(args),
             Self::Simulate(args) => Ok(simulate::run(&args, paths, &mut Terminal::default()).into()),
             Self::NetworkGuard => guard::run(paths).map(|()| ExitCode::SUCCESS),
         }

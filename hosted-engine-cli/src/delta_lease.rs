@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use metadata_format::{HostId, MAX_HOST_ID};
-use sanlock_client::DeltaRecord;
+use sanlock_client::{DeltaRecord, GridSize};
 
 use crate::shared_file::{SharedFile, SharedFileError, UNIT};
 
@@ -30,10 +30,23 @@ pub fn read_all(file: &SharedFile) -> Result<BTreeMap<HostId, DeltaRecord>, Shar
         .collect())
 }
 
-/// Sector size of a lockspace, from its first record. `None` when there is no lockspace.
+/// Sector size of a lockspace. `None` when there is no lockspace.
 fn sector_size(file: &SharedFile) -> Result<Option<usize>, SharedFileError> {
-    let first = DeltaRecord::parse(&file.read(0, UNIT)?);
-    Ok(first.map(|record| if record.sector_size == 4096 { 4096 } else { 512 }))
+    Ok(layout(file)?.map(|grid| if grid.sector_bytes() == 4096 { 4096 } else { 512 }))
+}
+
+/// Layout of the lockspace at the start of `file`, from its first record; where that is damaged, from the first one that
+/// is where its own sector size puts it. `None` when there is no record.
+pub fn layout(file: &SharedFile) -> Result<Option<GridSize>, SharedFileError> {
+    if let Some(first) = DeltaRecord::parse(&file.read(0, UNIT)?) {
+        return Ok(Some(first.grid()));
+    }
+    let bytes = file.read(0, 4096 * usize::from(MAX_HOST_ID))?;
+    Ok([512_u16, 4096].into_iter().find_map(|size| {
+        let sectors = bytes.chunks_exact(usize::from(size)).take(usize::from(MAX_HOST_ID));
+        let mut records = sectors.filter_map(DeltaRecord::parse);
+        records.find(|record| record.sector_size == u32::from(size)).map(|record| record.grid())
+    }))
 }
 
 #[cfg(test)]
@@ -64,5 +77,17 @@ mod tests {
         let all = read_all(&file).unwrap();
         assert_eq!(all.keys().map(|id| id.get()).collect::<Vec<_>>(), [1, 10]);
         assert_eq!(all[&HostId::new(10).unwrap()], read(10).unwrap());
+
+        // A damaged first sector hides no other host.
+        bytes[..512].fill(b'x');
+        std::fs::write(&path, &bytes).unwrap();
+        let file = SharedFile::open(&path, false).unwrap();
+        let ten = HostId::new(10).unwrap();
+        assert_eq!(super::read(&file, ten).unwrap(), all.get(&ten).cloned());
+        assert_eq!(read_all(&file).unwrap().into_keys().collect::<Vec<_>>(), [ten]);
+        assert_eq!(layout(&file).unwrap(), Some(GridSize::Sector512Align1M));
+        bytes.fill(b'x');
+        std::fs::write(&path, &bytes).unwrap();
+        assert_eq!(layout(&SharedFile::open(&path, false).unwrap()).unwrap(), None);
     }
 }

@@ -21,7 +21,8 @@ use sanlock_client::AddOptions;
 use site::Site;
 
 const TOML: &str = "[lease]\nio_timeout = 3\n[timers]\nloop = 0.5\n";
-const FORCE: ReinitializeLockspaceArgs = ReinitializeLockspaceArgs { force: true };
+const FORCE: ReinitializeLockspaceArgs = ReinitializeLockspaceArgs { unused: false, all: false, force: true };
+const MEND: ReinitializeLockspaceArgs = ReinitializeLockspaceArgs { unused: false, all: false, force: false };
 
 fn id(number: u16) -> HostId {
     HostId::new(number).unwrap()
@@ -105,4 +106,82 @@ fn a_running_broker_does_what_only_it_may_do() {
 
     assert_eq!(reinitialize_lockspace(&FORCE, &site.paths).unwrap(), ExitCode::SUCCESS);
     assert_eq!((lease(&site, 1).generation, site.backups()), (0, 3));
+}
+
+/// The bytes of the lockspace; `but` the sectors of these ids, which are taken out.
+fn sectors_but(site: &Site, but: &[u16]) -> Vec<u8> {
+    let file = SharedFile::open(&site.conf.lockspace_path().unwrap(), false).unwrap();
+    let bytes = file.read(0, 1 << 20).unwrap();
+    let numbered = bytes.chunks_exact(512).zip(1_u16..);
+    numbered.filter(|(_, id)| !but.contains(id)).flat_map(|(sector, _)| sector.to_vec()).collect()
+}
+
+#[test]
+fn a_bad_sector_is_mended_while_another_host_keeps_its_lease() {
+    let site = Site::new(TOML);
+    let file = SharedFile::open(&site.conf.lockspace_path().unwrap(), true).unwrap();
+    let new = file.read(0, 1 << 20).unwrap();
+    let other = SanlockDaemon::start(&site.dir.path().join("h2"), "h2", Speed::Tenfold).unwrap();
+    let options = AddOptions { io_timeout: Some(3), is_async: false };
+    other.client().add_lockspace(&site.lockspace(2), options).unwrap();
+    // The first sector says how all are laid out; the third is beside the one that lives.
+    file.write_sectors(0, &[b'x'; 512]).unwrap();
+    let mut torn = new[1024..1536].to_vec();
+    torn[40] = 9;
+    file.write_sectors(1024, &torn).unwrap();
+    let here = site.sanlock.client();
+    assert!(here.add_lockspace(&site.lockspace(3), options).is_err(), "the daemon calls it bad, too");
+
+    let before = sectors_but(&site, &[1, 2, 3]);
+    let held = lease(&site, 2);
+    assert_eq!(reinitialize_lockspace(&MEND, &site.paths).unwrap(), ExitCode::SUCCESS);
+    assert_eq!(site.backups(), 1);
+    assert_eq!(sectors_but(&site, &[1, 2, 3]), before, "no other sector is written");
+    let after = file.read(0, 1 << 20).unwrap();
+    assert_eq!(
+        (&after[..512], &after[1024..1536]),
+        (&new[..512], &new[1024..1536]),
+        "as the daemon made them"
+    );
+    let lives = lease(&site, 2);
+    assert_eq!((lives.generation, lives.owner.as_str()), (held.generation, "h2"));
+    wait::until("the other host to renew its lease", Duration::from_secs(10), || {
+        held.renewed_until(&lease(&site, 2)).then_some(())
+    });
+    here.add_lockspace(&site.lockspace(3), options).unwrap();
+
+    assert_eq!(reinitialize_lockspace(&MEND, &site.paths).unwrap(), ExitCode::SUCCESS);
+    assert_eq!(site.backups(), 1, "nothing is bad, nothing is written");
+}
+
+#[test]
+fn the_bad_sector_of_a_host_that_writes_its_block_is_left_alone() {
+    let site = Site::new(TOML);
+    let file = SharedFile::open(&site.conf.lockspace_path().unwrap(), true).unwrap();
+    for id in [4, 5] {
+        file.write_sectors((id - 1) * 512, &[b'x'; 512]).unwrap();
+    }
+    put_block(&site, 5, false);
+    let code = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let path = site.conf.metadata_path().unwrap();
+            let metadata = SharedFile::open(&path, true).unwrap();
+            let mut block = metadata.read(block_offset(5), 4096).unwrap();
+            // Until the repair is over: a host that writes changes its block again and again.
+            for round in 0_u8.. {
+                block[4000] = round.wrapping_add(1);
+                metadata.write(block_offset(5), &block).unwrap();
+                if site.backups() == 1 {
+                    return;
+                }
+                std::thread::park_timeout(Duration::from_millis(50));
+            }
+        });
+        let code = reinitialize_lockspace(&MEND, &site.paths).unwrap();
+        writer.join().unwrap();
+        code
+    });
+    assert_ne!(code, ExitCode::SUCCESS);
+    assert_eq!(file.read(4 * 512, 512).unwrap()[..512], [b'x'; 512]);
+    assert!(!lease(&site, 4).is_taken(), "its neighbour is mended");
 }

@@ -7,8 +7,9 @@ use super::storage::files::storage_of_conf;
 use super::{DeployError, FurtherHost, Request};
 use crate::setup::{ClusterConf, Report};
 
-/// Has a further host do as its cluster does: it reaches the storage under the cluster's name for it, which
-/// hosted-engine.conf has on all hosts, and refuses other leases than the cluster's. Nothing to do for a first host.
+/// Has a further host do as its cluster does: the VM is run by whom it is run there, the storage is reached under the
+/// cluster's name for it, which hosted-engine.conf has on all hosts, and other leases than the cluster's are refused.
+/// Nothing to do for a first host.
 ///
 /// # Errors
 /// Why this host cannot become one of the cluster.
@@ -17,6 +18,10 @@ pub fn settle(asked: &mut Asked, paths: &Paths, report: &dyn Report) -> Result<(
         return Ok(());
     };
     refuse_other_leases(paths, &cluster.conf)?;
+    // Former releases had none, and VDSM only.
+    if !cluster.conf.ha_toml.trim().is_empty() {
+        further.hypervisor = HaToml::parse(paths, &cluster.conf.ha_toml)?.vm.hypervisor;
+    }
     take_storage(further, &cluster.conf.parsed(paths), report)
 }
 

@@ -1,10 +1,14 @@
 use std::fs;
 
+use ha_config::ha_toml::Hypervisor;
+
 use super::*;
+use crate::deploy::dialogue::testing::{StandIn, cluster};
 use crate::deploy::job_tests::request;
+use crate::deploy::questions::Cluster;
 use crate::deploy::storage::conf;
 use crate::deploy::testing::Heard;
-use crate::deploy::{HostIdentity, Storage, StorageKind};
+use crate::deploy::{DeployArgs, HostIdentity, Storage, StorageKind};
 
 const TOML: &str = "[lease]\nio_timeout = 5\n";
 
@@ -70,4 +74,25 @@ fn the_storage_has_the_name_that_the_cluster_gave_it() {
     assert_eq!(heard.all(), ["The cluster reaches this storage as /srv/engine: so will this host"]);
     take_storage(&mut further, &conf, &heard).unwrap();
     assert_eq!(heard.all().len(), 1, "nothing to say when the names are the same");
+}
+
+#[test]
+fn the_hypervisor_is_the_clusters() {
+    for (ha_toml, expected) in [
+        ("[vm]\nhypervisor = \"libvirt\"\n", Hypervisor::Libvirt),
+        ("[score]\nprofile = \"founding\"\n", Hypervisor::Qemu),
+        // A former release's: what this host has.
+        ("", Hypervisor::Vdsm),
+    ] {
+        let (root, mut host) = (tempfile::tempdir().unwrap(), StandIn::new());
+        let paths = Paths::new(root.path());
+        let conf = cluster_conf(ha_toml, "nas.example.com:/exports/he");
+        host.clusters = vec![Cluster { conf, ..cluster() }];
+        let join = Some("nas.example.com:/exports/he".to_owned());
+        let mut asked = host.alone(&DeployArgs { join, yes: true, ..DeployArgs::default() }).unwrap();
+        let Request::FurtherHost(further) = &mut asked.request else { panic!("{asked:?}") };
+        further.hypervisor = Hypervisor::Vdsm;
+        settle(&mut asked, &paths, &Heard::default()).unwrap();
+        assert_eq!(asked.request.hypervisor(), expected);
+    }
 }

@@ -214,7 +214,8 @@ impl Step for Found {
         for domain in backend.look(job)? {
             let shared = ClusterConf::read(&domain.configuration)?;
             let conf = shared.parsed(job.world.paths);
-            let hosts = Hosts::read(&conf.metadata_path()?, &conf.lockspace_path()?)?;
+            let [metadata, lockspace] = backend.of_hosts(&conf)?;
+            let hosts = Hosts::read(&metadata, &lockspace)?;
             let (test, tcp_target) = match conf.network_test()? {
                 ha_config::NetworkTest::Ping => ("ping", None),
                 ha_config::NetworkTest::Dns => ("dns", None),

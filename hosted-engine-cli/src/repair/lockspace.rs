@@ -1,4 +1,5 @@
-//! `--reinitialize-lockspace`: the `hosted-engine` lockspace is written anew, empty.
+//! `--reinitialize-lockspace`: what is bad in the `hosted-engine` lockspace is mended ([`mend`](super::mend)), or all of it
+//! is written anew, empty.
 //!
 //! The VM's own lease is in another lockspace and is not touched.
 
@@ -9,19 +10,27 @@ use broker_api::client::LOCKSPACE_TIMEOUT;
 use clap::Args;
 use ha_config::{HaToml, HostedEngineConf, Paths};
 use metadata_format::HostId;
-use sanlock_client::{DeltaRecord, GridSize, LockspaceRecord, RemoveOptions};
+use sanlock_client::{GridSize, LockspaceRecord, RemoveOptions};
 
 use super::liveness::{Snapshot, names, patience, watch};
-use super::{Broker, Stop, deployed, finish};
+use super::{Broker, Stop, deployed, finish, mend};
 use crate::backup::backup;
+use crate::delta_lease;
 use crate::setup::{LOCKSPACE_NAME, Leases, Lines, Report, grid_for};
-use crate::shared_file::{SharedFile, UNIT};
+use crate::shared_file::SharedFile;
 
-/// Write the lockspace of the hosted-engine hosts anew. This wipes all of their leases on host ids. Global maintenance
-/// must be on and all agents must be stopped.
+/// Look at the lockspace of the hosted-engine hosts, show what is in the sector of each host id, and write those anew that
+/// are provably bad. Hosts with a good sector keep their leases and go on.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ReinitializeLockspaceArgs {
-    /// Go on without global maintenance, and although agents did not stop in order. A host that is seen alive is never
+    /// Write the sectors of ids that no host has anew, too.
+    #[arg(long, conflicts_with_all = ["all", "force"])]
+    pub unused: bool,
+    /// Write the whole lockspace anew, which wipes all leases on host ids: global maintenance must be on, and all agents
+    /// must have been stopped.
+    #[arg(long)]
+    pub all: bool,
+    /// As --all, without global maintenance and although agents did not stop in order. A host that is seen alive is never
     /// overridden.
     #[arg(long)]
     pub force: bool,
@@ -68,6 +77,9 @@ pub(super) async fn reinitialize(
 ) -> Result<(), Stop> {
     let conf = deployed(paths)?;
     let toml = HaToml::load(paths)?;
+    if !(args.all || args.force) {
+        return mend::mend(args.unused, &conf, &toml, report).await;
+    }
     let own = conf.require_host_id()?;
     let broker = Broker::find(paths).await?;
     let first = Snapshot::read(&conf)?;
@@ -95,11 +107,7 @@ pub(super) async fn reinitialize(
     let path = conf.lockspace_path()?;
     let file = SharedFile::open(&path, false)?;
     let grid = grid_of(&file)?;
-    let area =
-        usize::try_from(grid.align_bytes()).map_err(|_| Stop::refused("the lockspace is too large"))?;
-    let bytes = file.read(0, area)?;
-    let copy = backup(paths, LOCKSPACE_NAME, &bytes)?;
-    report.info(&format!("Kept a copy of the lockspace in {}", copy.display()));
+    keep_copy(paths, &area(&file, grid)?, report)?;
     match broker {
         Broker::Runs { client, .. } => {
             report.info("Writing the lockspace anew through the broker of this host");
@@ -142,8 +150,22 @@ fn directly(
 
 /// The layout that the lockspace has; where it is too damaged to say, the one that set-up gives to such storage.
 fn grid_of(file: &SharedFile) -> Result<GridSize, Stop> {
-    Ok(match DeltaRecord::parse(&file.read(0, UNIT)?) {
-        Some(first) => first.grid(),
+    Ok(match delta_lease::layout(file)? {
+        Some(grid) => grid,
         None => grid_for(file.sector_size()?),
     })
+}
+
+/// All bytes of the lockspace.
+pub(super) fn area(file: &SharedFile, grid: GridSize) -> Result<Vec<u8>, Stop> {
+    let length =
+        usize::try_from(grid.align_bytes()).map_err(|_| Stop::refused("the lockspace is too large"))?;
+    Ok(file.read(0, length)?)
+}
+
+/// Of the whole lockspace, before anything is written to it.
+pub(super) fn keep_copy(paths: &Paths, bytes: &[u8], report: &dyn Report) -> Result<(), Stop> {
+    let copy = backup(paths, LOCKSPACE_NAME, bytes)?;
+    report.info(&format!("Kept a copy of the lockspace in {}", copy.display()));
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! Repair of what hosts share: forgetting a host's block, writing the `hosted-engine` lockspace anew.
+//! Repair of what hosts share: forgetting a host's block, mending the `hosted-engine` lockspace or writing it anew.
 //!
 //! ```text
 //!  look ── refuse what is provably in use (no switch overrides that)
@@ -7,11 +7,12 @@
 //! ```
 //!
 //! Where this host's broker runs, it does what only it may do: it owns this host's id. Nothing else than the named
-//! block or volume is written.
+//! block, volume or sectors is written.
 
 mod clean;
 mod liveness;
 mod lockspace;
+mod mend;
 mod signs;
 
 pub(crate) use clean::forget_this_host;

@@ -1,5 +1,7 @@
 //! `--migrate-vm`, and how a host empties itself: what is asked, what is shown, and what the exit code says.
 
+use std::time::Duration;
+
 use broker_api::status::{AgentReport, MigrationPhase, MigrationReport};
 use engine_vm::{LeaseHolding, VmActivity};
 use ha_config::{HaConf, Paths};
@@ -187,13 +189,26 @@ struct Emptied {
 }
 
 async fn empty(state: State, force: bool, no_wait: bool) -> Emptied {
+    empty_while(state, force, no_wait, async |_: &FakeBroker| {}).await
+}
+
+/// While `meanwhile` happens.
+async fn empty_while(
+    state: State,
+    force: bool,
+    no_wait: bool,
+    meanwhile: impl AsyncFnOnce(&FakeBroker),
+) -> Emptied {
     let root = tempfile::tempdir().unwrap();
     let paths = Paths::new(root.path());
     let broker = FakeBroker::start(state);
     let host = maintenance::Host { paths: &paths, id: id(1), broker: &broker.client };
     let mut terminal = Terminal::recording();
     let wanted = Wanted { mode: Mode::Local, force, no_wait };
-    let exit = maintenance::set(wanted, host, Some(&here()), &mut terminal).await.unwrap();
+    let vm = here();
+    let (exit, ()) =
+        tokio::join!(maintenance::set(wanted, host, Some(&vm), &mut terminal), meanwhile(&broker));
+    let exit = exit.unwrap();
     Emptied { exit, said: terminal.recorded(), conf: HaConf::load(&paths).unwrap() }
 }
 
@@ -227,6 +242,39 @@ async fn a_host_shows_how_it_empties_itself() {
     let Emptied { exit, said, conf } = empty(cluster(reports()), false, true).await;
     assert!(exit == Exit::OK && conf.is_maintenance(), "{said:?}");
     assert!(said.out.ends_with("Local maintenance is set on this host\n"), "{said:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_host_says_where_the_vm_went() {
+    let moved = || {
+        cluster([
+            report("EngineUp", None),
+            moving(2, None, sending(50)),
+            moving(2, None, MigrationPhase::Done),
+            report("LocalMaintenance", None),
+        ])
+    };
+    // The row of the host that has it is a moment older than the report.
+    let late = async |broker: &FakeBroker| {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        broker.state.lock().unwrap().blocks.insert(2, block(2, UP, 3400));
+    };
+    let Emptied { exit, said, .. } = empty_while(moved(), false, false, late).await;
+    assert_eq!(exit, Exit::OK);
+    assert!(said.out.ends_with(" s; the engine VM has moved to h2 (id 2)\n"), "{said:?}");
+    let Emptied { exit, said, .. } = empty(moved(), false, false).await;
+    assert_eq!(exit, Exit::OK);
+    assert!(
+        said.out.contains("; the engine VM has moved to h2 (id 2), whose row does not show it after 15 s")
+    );
+    // Shut down here and started there, or not yet.
+    let mut stopped = cluster([report("EngineUp", None), report("LocalMaintenance", None)]);
+    let Emptied { said, .. } = empty(stopped, false, false).await;
+    assert!(said.out.ends_with("; no live host shows the engine VM up\n"), "{said:?}");
+    stopped = cluster([report("LocalMaintenance", None)]);
+    stopped.blocks.insert(2, block(2, UP, 3400));
+    let Emptied { said, .. } = empty(stopped, false, false).await;
+    assert!(said.out.ends_with("; the engine VM is on h2 (id 2)\n"), "{said:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -41,7 +41,7 @@ mod transport;
 pub mod wire;
 
 pub use client::{AddOptions, Client, RemoveOptions, WriteLockspaceOptions};
-pub use delta::{DELTA_RECORD_BYTES, DeltaRecord};
+pub use delta::{BadRecord, DELTA_RECORD_BYTES, DeltaRecord};
 pub use error::{Operation, Refusal, SanlockError};
 pub use events::{EventWatch, HostEvent, ReceivedEvent};
 pub use model::{

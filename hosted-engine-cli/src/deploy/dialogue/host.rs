@@ -11,6 +11,7 @@ use ha_config::ha_toml::Hypervisor;
 
 use super::links;
 use crate::deploy::questions::{HostFacts, Lookups};
+use crate::deploy::vm::image::{self, Proposal};
 use crate::deploy::{Call, Family, Tools};
 use crate::setup::Report;
 
@@ -59,7 +60,7 @@ impl ThisHost<'_> {
     }
 
     fn hypervisor(&self) -> Hypervisor {
-        if self.paths.resolve("/etc/vdsm/vdsm.conf").exists() {
+        if self.paths.vdsm_conf().exists() {
             Hypervisor::Vdsm
         } else if self.paths.libvirt_socket().exists() {
             Hypervisor::Libvirt
@@ -113,6 +114,10 @@ impl Lookups for ThisHost<'_> {
             0 => Err(format!("{} cannot be used: it is empty", path.display())),
             bytes => Ok(bytes),
         }
+    }
+
+    fn image(&self, path: &Path) -> Result<Proposal, String> {
+        image::inspect(path, self.tools).map(|image| image.proposal).map_err(|error| error.to_string())
     }
 
     fn read(&self, path: &Path) -> Result<String, String> {
@@ -247,6 +252,10 @@ mod tests {
         assert!(host.file(&image).unwrap_err().contains("empty"));
         fs::write(&image, "12345").unwrap();
         assert_eq!(host.file(&image), Ok(5));
+        assert!(host.image(&image).unwrap_err().contains("no whole number of sectors"));
+        File::options().write(true).open(&image).unwrap().set_len((30 << 30) + 512).unwrap();
+        assert_eq!(host.image(&image), Ok(Proposal { disk_gib: 31, ..Proposal::default() }));
+        fs::write(&image, "12345").unwrap();
         assert_eq!(host.read(&image).unwrap(), "12345");
         assert!(host.file(folder.path()).unwrap_err().contains("directory"));
     }

@@ -183,7 +183,8 @@ impl Dialogue<'_> {
     }
 
     fn one(&mut self, question: &'static Question, known: &mut Known<'_>) -> Result<Next, DialogueError> {
-        if question.is_secret() && !self.with_secrets {
+        // Those of the storage are needed to look at it; no answer file has them.
+        if question.is_secret() && !self.with_secrets && question.section != Section::Storage {
             return Ok(Next::Following);
         }
         if let Some(look) = question.look

@@ -77,8 +77,7 @@ pub fn ports(hypervisor: Hypervisor, migration: Ports) -> Vec<(Ports, &'static s
     ports
 }
 
-/// The hypervisor and the ports of a request. A further host's hypervisor is not known before its configuration is
-/// read: all that it may need is opened then.
+/// What the hypervisor of a request needs.
 pub fn wanted(paths: &Paths, request: &Request) -> Vec<(Ports, &'static str)> {
     match request {
         Request::FirstHost(first) => {
@@ -92,7 +91,7 @@ pub fn wanted(paths: &Paths, request: &Request) -> Vec<(Ports, &'static str)> {
             };
             ports(first.hypervisor, migration)
         }
-        Request::FurtherHost(_) => ports(Hypervisor::Vdsm, MIGRATION),
+        Request::FurtherHost(further) => ports(further.hypervisor, MIGRATION),
     }
 }
 

@@ -7,7 +7,7 @@ use super::*;
 use crate::deploy::fixture::Fixture;
 use crate::deploy::network::lab::in_namespace;
 use crate::deploy::testing::{Heard, Recorded};
-use crate::deploy::{Installed, Journal, Outcome, Tools, job};
+use crate::deploy::{FurtherHost, Installed, Journal, Outcome, Tools, job};
 
 fn deploy(fixture: &Fixture, tools: &dyn Tools) -> (Journal, Vec<String>) {
     let report = Heard::default();
@@ -28,6 +28,18 @@ fn each_hypervisor_needs_its_ports() {
     let mut fixture = Fixture::new();
     fixture.first().ha_toml = "[migration]\nports = \"4000-4009\"\n".to_owned();
     assert_eq!(wanted(&fixture.paths, &fixture.request)[0].0, Ports::range(4000, 4009));
+
+    let Request::FirstHost(first) = &fixture.request else { unreachable!("made as a first host") };
+    for hypervisor in [Hypervisor::Qemu, Hypervisor::Libvirt, Hypervisor::Vdsm] {
+        let further = Request::FurtherHost(Box::new(FurtherHost {
+            hypervisor,
+            storage: first.storage.clone(),
+            network: first.network.clone(),
+            host: first.host.clone(),
+            sd_uuid: first.ids.sd,
+        }));
+        assert_eq!(wanted(&fixture.paths, &further), ports(hypervisor, MIGRATION));
+    }
 }
 
 #[test]

@@ -85,12 +85,9 @@ struct Host<'a> {
 }
 
 impl Host<'_> {
-    /// The hypervisor; that of a further host stands in the cluster's configuration.
-    fn hypervisor(&self) -> Option<Hypervisor> {
-        match self.request {
-            Request::FirstHost(first) => Some(first.hypervisor),
-            Request::FurtherHost(_) => None,
-        }
+    /// Who runs the VM.
+    fn hypervisor(&self) -> Hypervisor {
+        self.request.hypervisor()
     }
 
     fn storage(&self) -> &super::Storage {

@@ -82,6 +82,14 @@ pub trait Backend {
         self.find(&job.world)
     }
 
+    /// Where the volumes of the hosts' blocks and of the lockspace that protects them can be read after [`Backend::look`].
+    ///
+    /// # Errors
+    /// When the cluster's configuration does not name them.
+    fn of_hosts(&self, conf: &HostedEngineConf) -> Result<[PathBuf; 2], DeployError> {
+        Ok([conf.metadata_path()?, conf.lockspace_path()?])
+    }
+
     /// Makes the domain with its own areas (`ids`, `leases`, `xleases`, …), not yet to be found by others where that
     /// can be had.
     ///
