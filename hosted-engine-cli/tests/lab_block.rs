@@ -185,6 +185,7 @@ fn first_host(device: &Path, ha_toml: &str) -> Request {
         host: HostIdentity { id: 1, name: "h1".to_owned() },
         ids: Ids::draw(),
         ha_toml: ha_toml.to_owned(),
+        moves: None,
     }))
 }
 
@@ -306,6 +307,7 @@ fn a_domain_serves_two_hosts() {
         network: network(),
         host: HostIdentity { id: 2, name: "h2".to_owned() },
         sd_uuid: ids.sd,
+        moves: None,
     }));
     let tools_of_two = Machine::new(&two, None);
     let mut joining = Journal::begin(&dir.path().join("join"), 0, further.clone()).unwrap();
@@ -344,6 +346,7 @@ fn a_domain_serves_two_hosts() {
         network: network(),
         host: HostIdentity { id: 3, name: "h3".to_owned() },
         sd_uuid: ids.sd,
+        moves: None,
     }));
     let mut scanning = Journal::begin(&dir.path().join("scan"), 0, scanned.clone()).unwrap();
     on_host(&three, &scanned, &tools_of_three, |world| {

@@ -6,6 +6,7 @@
 //! steps. `DEPLOY_CUTS=all` cuts at all of them here too.
 
 mod join;
+mod moved;
 mod sandbox;
 
 use std::collections::BTreeMap;
@@ -223,6 +224,7 @@ fn killed_at_each_step_it_is_undone_without_a_trace_and_gone_on_with_to_a_good_e
     let output = run(&sandbox, &["undo"]);
     assert!(!output.status.success(), "a complete deployment is not undone: {output:?}");
     join::a_host_joins_leaves_without_a_trace_and_joins_again_under_its_number(&sandbox);
+    moved::the_cluster_moves_and_the_second_host_follows(&sandbox);
 }
 
 /// Types `hosted-engine WORDS` on the host; whether it succeeded, and all that it said.

@@ -92,6 +92,7 @@ fn a_number_that_another_host_took_first_is_changed_for_the_next_one_that_is_fre
         network: first.network.clone(),
         host: HostIdentity { id: 2, name: "h2".to_owned() },
         sd_uuid: first.ids.sd,
+        moves: None,
     };
     let request = Request::FurtherHost(Box::new(further));
     let next = |owners: &[(u16, &str)]| {
@@ -116,6 +117,7 @@ fn the_storage_has_the_name_that_the_cluster_gave_it() {
         network: first.network.clone(),
         host: HostIdentity { id: 2, name: "h2".to_owned() },
         sd_uuid: first.ids.sd,
+        moves: None,
     };
     let heard = Heard::default();
     let conf = cluster_conf("", "/srv/engine").parsed(&Paths::default());

@@ -157,6 +157,7 @@ fn request(hypervisor: Hypervisor, storage: &Storage) -> Request {
         },
         host: HostIdentity { id: 1, name: String::new() },
         sd_uuid: Uuid::nil(),
+        moves: None,
     }))
 }
 

@@ -61,6 +61,7 @@ pub fn first_host(kind: StorageKind, connection: &str, ha_toml: &str) -> FirstHo
         host: HostIdentity { id: 1, name: "h1".to_owned() },
         ids: Ids::draw(),
         ha_toml: ha_toml.to_owned(),
+        moves: None,
     }
 }
 
@@ -73,6 +74,7 @@ pub fn further_host(first: &FirstHost, id: u16, name: &str) -> FurtherHost {
         network: first.network.clone(),
         host: HostIdentity { id, name: name.to_owned() },
         sd_uuid: first.ids.sd,
+        moves: None,
     }
 }
 

@@ -153,6 +153,12 @@ pub fn check(world: &World<'_>) -> Vec<Finding> {
     found
 }
 
+/// Looks at the storage alone, before it is connected. Changes nothing.
+pub fn storage(world: &World<'_>) -> Vec<Finding> {
+    let tools = Hasty { tools: world.tools, end: SystemClock.monotonic().plus(WHOLE) };
+    storage::check(&Host { paths: world.paths, tools: &tools, request: world.request })
+}
+
 /// Looks at storage that is mounted at `directory`: whether those who must can write to it, directly and in sectors of
 /// 512 bytes, and whether there is enough space. What is written is removed.
 pub fn connected_storage(world: &World<'_>, directory: &Path) -> Vec<Finding> {

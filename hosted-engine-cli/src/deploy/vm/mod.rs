@@ -21,5 +21,6 @@ pub use answers::AwaitEngine;
 pub use fill::FillDisk;
 pub use made::MadeVm;
 pub use operator::{AtTerminal, Operator};
+pub(super) use run::ensure;
 pub use seed::check as check_seed;
 pub use start::StartEngineVm;

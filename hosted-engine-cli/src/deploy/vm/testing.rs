@@ -120,6 +120,7 @@ impl Bench {
             host: HostIdentity { id: 1, name: "h1".to_owned() },
             ids: Ids::draw(),
             ha_toml: String::new(),
+            moves: None,
         };
         Self {
             paths: Paths::new(root.path()),

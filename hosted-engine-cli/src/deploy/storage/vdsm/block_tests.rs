@@ -114,6 +114,7 @@ fn another_host_joins(host: &Host, storage: &Storage) {
         network: first.network.clone(),
         host: HostIdentity { id: 2, name: "h2".to_owned() },
         sd_uuid: first.ids.sd,
+        moves: None,
     }));
     let world = host.site.world(&host.request, &Unmounted, &heard);
     let joining = host.site.world(&further, &Unmounted, &heard);

@@ -192,6 +192,7 @@ fn a_first_host_has_vdsm_make_a_domain_that_others_find() {
         network: first.network.clone(),
         host: HostIdentity { id: 2, name: "h2".to_owned() },
         sd_uuid: first.ids.sd,
+        moves: None,
     }));
     fs::create_dir_all(host.site.paths.ha_toml().parent().unwrap()).unwrap();
     fs::write(host.site.paths.ha_toml(), &first.ha_toml).unwrap();
