@@ -166,8 +166,14 @@ impl Host {
         };
         let show = format!("ip -brief address show dev {device}");
         self.machine.until(&show, v4);
-        let all = self.machine.until(&show, v6);
-        let global = all.split_whitespace().filter(|word| word.contains('/') && !word.starts_with("fe80:"));
+        let mut all = self.machine.until(&show, v6);
+        if self.way == Way::Dhcp && !matches!(self.keeper, Keeper::Ifupdown) {
+            // Besides the one that it made itself: ifupdown's `auto` asks for none.
+            all = self.machine.until(&show, "/128");
+        }
+        let global = all
+            .split_whitespace()
+            .filter(|word| word.contains('/') && !word.starts_with("fe80:") && !word.ends_with("/128"));
         assert_eq!(global.collect::<Vec<_>>(), [v4, v6], "{all}");
         let routes = self.machine.until("ip route show default", GATEWAY);
         assert!(routes.contains(&format!("dev {device} ")) && routes.lines().count() == 1, "{routes}");
@@ -196,11 +202,16 @@ impl Host {
         assert!(!self.machine.output("ip link show dev ovirtmgmt").status.success());
     }
 
-    /// To the server of addresses it is one and the same host: as which client it came, at which address it is.
+    /// To the server of addresses it is one and the same host: as which client it came, at which addresses it is.
     fn lease(&self) -> String {
-        let lease = self.machine.ask("grep ' 10.0.0.' /run/leases | cut -d' ' -f2,3,5");
-        assert!(self.way == Way::Fixed || lease.lines().count() == 1, "{lease}");
-        lease
+        let leases = self.machine.ask("cut -d' ' -f2,3,5 /run/leases | grep -e ' 10.0.0.' -e ' 2001:'");
+        let expected = match (self.way, self.keeper) {
+            (Way::Fixed, _) => 0,
+            (Way::Dhcp, Keeper::Ifupdown) => 1,
+            (Way::Dhcp, Keeper::NetworkManager | Keeper::Networkd) => 2,
+        };
+        assert_eq!(leases.lines().count(), expected, "{leases}");
+        leases
     }
 
     fn steps(&self, words: &str) -> Output {

@@ -166,7 +166,7 @@ impl Machine {
             "ip netns exec gateway dnsmasq --keep-in-foreground --user=root --port=0 --interface=sw0 --bind-interfaces \
              --no-ping --dhcp-authoritative --dhcp-leasefile=/run/leases --enable-ra \
              --dhcp-range=10.0.0.50,10.0.0.99,120 --dhcp-option=3,10.0.0.254 --dhcp-option=6,10.0.0.53 \
-             --dhcp-range=2001:db8::,ra-only,64,1h",
+             --dhcp-range=2001:db8::100,2001:db8::1ff,slaac,64,1h",
         );
     }
 }

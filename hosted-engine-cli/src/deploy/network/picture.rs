@@ -229,24 +229,25 @@ impl Route {
             || hops.filter_map(|hop| hop.get("dev")).any(|dev| dev.as_str() == Some(device))
     }
 
-    /// The address of its router, when it is the way to everywhere.
+    fn is_default(&self) -> bool {
+        self.text("dst") == Some("default") && self.text("table").is_none_or(|table| table == "main")
+    }
+
+    /// The address of its router, when it is the way to everywhere. One that only its link knows says nothing about
+    /// another link.
     pub fn default_gateway(&self) -> Option<&str> {
-        let is_default =
-            self.text("dst") == Some("default") && self.text("table").is_none_or(|t| t == "main");
-        if is_default { self.text("gateway") } else { None }
+        self.text("gateway").filter(|router| self.is_default() && !router.starts_with("fe80:"))
     }
 
     /// Where it leads when it is a way to everywhere: routers with the links behind which they are.
     fn default_hops(&self) -> Vec<(IpAddr, String)> {
-        let is_default =
-            self.text("dst") == Some("default") && self.text("table").is_none_or(|t| t == "main");
         let hop = |told: &serde_json::Map<String, Value>| {
             let address = told.get("gateway")?.as_str()?.parse().ok()?;
             Some((address, told.get("dev")?.as_str()?.to_owned()))
         };
         let more = self.told.get("nexthops").and_then(Value::as_array).into_iter().flatten();
         let all = std::iter::once(hop(&self.told)).chain(more.map(|more| hop(more.as_object()?)));
-        if is_default { all.flatten().collect() } else { Vec::new() }
+        if self.is_default() { all.flatten().collect() } else { Vec::new() }
     }
 
     fn metric(&self) -> u64 {

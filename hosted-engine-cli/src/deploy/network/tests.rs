@@ -247,6 +247,17 @@ fn the_order_in_which_a_route_is_told_makes_no_other_route() {
 }
 
 #[test]
+fn a_router_that_only_its_link_knows_is_no_gateway_to_ask() {
+    let route = |gateway: &str| super::picture::Route {
+        version: super::picture::Version::V6,
+        told: serde_json::from_str(&format!(r#"{{"dst":"default","gateway":"{gateway}","dev":"eth0"}}"#))
+            .unwrap(),
+    };
+    assert_eq!(route("fe80::1").default_gateway(), None);
+    assert_eq!(route("2001:db8::1").default_gateway(), Some("2001:db8::1"));
+}
+
+#[test]
 fn a_route_that_a_manager_made_with_another_metric_is_not_made_twice() {
     let nic = nic();
     let other = ROUTES.replace("\"metric\":100", "\"metric\":425").replace("eth0", "ovirtmgmt");

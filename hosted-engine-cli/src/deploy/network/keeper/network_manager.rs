@@ -130,8 +130,8 @@ fn client(
     let said = tools.run(&call)?.out;
     let known = [("dhcp_client_identifier", "ipv4.dhcp-client-id"), ("iaid", "ipv6.dhcp-iaid")];
     let told = |option: &str| {
-        let options = said.lines().filter_map(|line| line.split_once("]:")?.1.split_once(" = "));
-        options.filter(|(name, _)| *name == option).map(|(_, value)| value.trim().to_owned()).next()
+        let mut options = said.lines().filter_map(|line| line.split_once("]:")?.1.split_once(" = "));
+        options.find(|(name, _)| *name == option).map(|(_, value)| value.trim().to_owned())
     };
     let missing = known.into_iter().filter(|(_, property)| !is_said(property));
     Ok(missing.filter_map(|(option, property)| Some((property.to_owned(), told(option)?))).collect())
