@@ -74,6 +74,7 @@ pub fn further_host(first: &FirstHost, id: u16, name: &str) -> FurtherHost {
         network: first.network.clone(),
         host: HostIdentity { id, name: name.to_owned() },
         sd_uuid: first.ids.sd,
+        moves: None,
     }
 }
 
