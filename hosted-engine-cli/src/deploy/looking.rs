@@ -16,7 +16,7 @@ use super::storage::block::{self, FoundLun};
 use super::storage::find::{self, Hosts, Seen};
 use super::{
     BridgeOrigin, DeployError, FurtherHost, Hands, HostIdentity, Job, Journal, Network, Request, Secrets,
-    Step, StepId, Storage, World, storage, undo,
+    Step, StepId, Storage, World, move_storage, storage, undo,
 };
 use crate::setup::{ClusterConf, Report};
 
@@ -213,6 +213,13 @@ impl Step for Found {
         backend.connect(job)?;
         for domain in backend.look(job)? {
             let shared = ClusterConf::read(&domain.configuration)?;
+            if let Some(to) = move_storage::left_for(&domain.configuration)? {
+                job.world.report.warning(&format!(
+                    "The hosted engine of the storage domain {} moved to other storage ({to}): nobody can use it here",
+                    domain.sd_uuid
+                ));
+                continue;
+            }
             let conf = shared.parsed(job.world.paths);
             let [metadata, lockspace] = backend.of_hosts(&conf)?;
             let hosts = Hosts::read(&metadata, &lockspace)?;

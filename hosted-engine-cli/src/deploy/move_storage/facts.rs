@@ -237,9 +237,10 @@ impl Seen {
     pub fn objections(&self) -> Vec<String> {
         let mut all = Vec::new();
         if let Some(to) = &self.moved {
-            all.push(format!(
+            // The rest tells of what is left there.
+            return vec![format!(
                 "the cluster moved already, to the storage domain {to}: follow it with hosted-engine --move-storage --follow"
-            ));
+            )];
         }
         if self.adapter == LeaseAdapter::File {
             all.push("the leases are file locks ([lease] adapter = \"file\"), which cannot be closed to other hosts: a \

@@ -36,6 +36,7 @@ use super::services_steps::{Broker, HandOver};
 use super::{DeployError, Former, Journal, Request, Step, StepId, Story, World, storage};
 
 pub use command::{MoveStorageArgs, move_storage};
+pub(super) use note::left_for;
 pub use note::{ClosedFormer, moved_notice};
 pub use steps::ReplacedFile;
 

@@ -1,14 +1,15 @@
 //! The note that a move leaves on the former storage: `moved.conf` in the cluster's configuration there, a
 //! hosted-engine.conf with the new storage. Tools that do not know it leave it alone.
 
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use clock::{Clock as _, SystemClock};
-use ha_config::HostedEngineConf;
 use ha_config::conf_archive::{self, Archive};
 use ha_config::conf_volume::{self, ConfVolume, Write};
 use ha_config::shared_file::Lock;
+use ha_config::{HostedEngineConf, Paths};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -25,7 +26,7 @@ fn refused(error: impl std::fmt::Display) -> DeployError {
     DeployError::Refused(error.to_string())
 }
 
-fn volume(conf: &HostedEngineConf) -> Result<std::path::PathBuf, DeployError> {
+fn volume(conf: &HostedEngineConf) -> Result<PathBuf, DeployError> {
     conf.conf_volume_path()?.ok_or_else(|| {
         DeployError::Refused(
             "this cluster has no configuration volume on shared storage: nothing there can say where it moved".to_owned(),
@@ -41,6 +42,22 @@ pub(super) fn read(conf: &HostedEngineConf) -> Result<Option<HostedEngineConf>, 
     let archive = conf_volume::read(&volume(conf)?).map_err(refused)?;
     let text = archive.content(NAME).map(|text| String::from_utf8_lossy(text).into_owned());
     Ok(text.map(|text| HostedEngineConf::parse(conf.paths(), &text)))
+}
+
+/// Where the cluster whose configuration volume this is has gone, for people; `None` when it did not.
+///
+/// # Errors
+/// When the volume cannot be read.
+pub fn left_for(volume: &Path) -> Result<Option<String>, DeployError> {
+    let archive = conf_volume::read(volume).map_err(refused)?;
+    let Some(text) = archive.content(NAME) else { return Ok(None) };
+    Ok(Some(place(&HostedEngineConf::parse(&Paths::default(), &String::from_utf8_lossy(text)))))
+}
+
+fn place(to: &HostedEngineConf) -> String {
+    let kind = to.domain_type().map_or("", ha_config::DomainType::word);
+    let (storage, sd) = (to.storage().unwrap_or("another device"), to.sd_uuid().unwrap_or("unknown"));
+    format!("{kind} {storage}, storage domain {sd}")
 }
 
 /// Whether the note names this domain.
@@ -137,11 +154,9 @@ pub fn moved_notice(conf: &HostedEngineConf) -> Option<String> {
         let _ = tell.send(read(&asked).ok().flatten());
     });
     let to = told.recv_timeout(LOOK).ok().flatten()?;
-    let kind = to.domain_type().map_or("", ha_config::DomainType::word);
-    let storage = to.storage().unwrap_or("another device").to_owned();
     Some(format!(
-        "The cluster moved to other storage: {kind} {storage}, storage domain {}. This host still looks at the former one, \
-         from where the engine VM cannot be started any more. Run here: hosted-engine --move-storage --follow",
-        to.sd_uuid().unwrap_or("unknown"),
+        "The cluster moved to other storage: {}. This host still looks at the former one, from where the engine VM cannot be \
+         started any more. Run here: hosted-engine --move-storage --follow",
+        place(&to),
     ))
 }

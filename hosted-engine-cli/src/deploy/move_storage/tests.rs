@@ -17,12 +17,15 @@ use super::facts::{Seen, same_storage};
 use super::lease::FormerLease;
 use super::*;
 use crate::deploy::job::run;
+use crate::deploy::questions::StorageLookups as _;
 use crate::deploy::services::{ServiceState, Services};
 use crate::deploy::storage::testing::{Site, first_host, storage as storage_at};
 use crate::deploy::storage::{Role, backend};
 use crate::deploy::testing::{Heard, Recorded, cut_after};
-use crate::deploy::{FirstHost, FurtherHost, Ids, Outcome, StorageKind, undo};
+use crate::deploy::{FirstHost, FurtherHost, Ids, Outcome, Secrets, StorageKind, undo};
+use crate::leases::{self, ChangeArgs, LeaseCommand};
 use crate::setup::ClusterConf;
+use crate::terminal::{Exit, Terminal};
 
 const DISK: u64 = 9 << 20;
 const CONTENT: &[u8] = b"the engine's own data";
@@ -218,6 +221,23 @@ fn a_cluster_moves_with_its_disk_and_leaves_a_note() {
         refuse_behind(&stage.journal_story(), &world, &stage.lease).unwrap_err().to_string()
     });
     assert!(error.contains("closed already") && error.contains("--resume"), "{error}");
+    // Whoever looks at the former storage finds nothing to join, and is told where it went.
+    let (tools, heard) = (Recorded::new(&[]), Heard::default());
+    let (hands, old) = (stage.site.hands(&tools, &heard), &stage.old().storage);
+    assert_eq!(hands.clusters(old, &Secrets::default()).unwrap(), []);
+    assert!(heard.all().iter().any(|text| text.contains("moved to other storage (posixfs /srv/new")));
+    assert_eq!(
+        hands.clusters(&storage_at(StorageKind::Directory, "/srv/new"), &Secrets::default()).unwrap().len(),
+        1
+    );
+    // Nor does a host that stayed behind make itself another lease there.
+    let behind = format!("{}configured=True\n", request.moves().unwrap().hosted_engine_conf);
+    fs::write(stage.site.paths.hosted_engine_conf(), behind).unwrap();
+    let mut terminal = Terminal::recording();
+    let make = LeaseCommand::LeaseCreate(ChangeArgs { name: "vm".to_owned(), json: false, force: false });
+    assert_eq!(leases::run(&make, &stage.site.paths, &mut terminal), Exit::FAILED);
+    let refusal = terminal.recorded().err;
+    assert!(refusal.contains("--move-storage --follow"), "{refusal}");
     let all_off = stage.services.0.lock().unwrap().values().all(|state| !state.is_active);
     assert!(all_off, "the daemons were on the former storage");
 }
