@@ -37,7 +37,7 @@ pub fn check(options: &UpOptions) -> anyhow::Result<()> {
     if options.hypervisor == Hypervisor::Vdsm {
         anyhow::ensure!(
             options.storage == SharedStorage::Folder,
-            "the stand-in for VDSM knows no block storage: use --storage lvm with --hypervisor qemu or libvirt"
+            "hosts with VDSM share a folder in the sandbox: use --storage lvm with --hypervisor qemu or libvirt"
         );
         has_stand_in(VDSM)?;
     }
