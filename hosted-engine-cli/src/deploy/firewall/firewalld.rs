@@ -124,8 +124,8 @@ impl Undo for OpenedZone {
         all.dedup();
         let ports = (!all.is_empty()).then(|| format!("TCP ports {}", all.join(", ")));
         let bridge = self.joined.as_ref().map(|joined| format!("the bridge {}", joined.bridge));
-        let parts: Vec<String> = bridge.into_iter().chain(ports).collect();
-        format!("{} in firewalld's zone {}", parts.join(", "), self.zone)
+        let both: Vec<String> = bridge.into_iter().chain(ports).collect();
+        format!("{} in firewalld's zone {}", both.join(", "), self.zone)
     }
 
     fn describe_undo(&self) -> String {

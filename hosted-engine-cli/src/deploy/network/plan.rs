@@ -29,9 +29,10 @@ impl Nic {
     }
 
     /// The card with those addresses and routes that are its own: not given for a time by DHCP or by a router.
+    #[must_use]
     pub fn without_lent(&self) -> Self {
         let lent = self.addresses.iter().filter(|address| address.is_lent());
-        let lent: Vec<&str> = lent.map(|address| address.local()).collect();
+        let lent: Vec<&str> = lent.map(Address::local).collect();
         let addresses = self.addresses.iter().filter(|address| !address.is_lent()).cloned().collect();
         let routes = self.routes.iter().filter(|route| !route.is_lent(&lent)).cloned().collect();
         Self { addresses, routes, ..self.clone() }
