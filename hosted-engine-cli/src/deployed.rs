@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use anyhow::{Context, Result};
 use ha_config::{HostedEngineConf, Paths};
 
-use crate::deploy::{BOTH_WAYS, DeployError, Journal, UNDEPLOY_ON, UNDEPLOYING, title};
+use crate::deploy::{self, BOTH_WAYS, DeployError, Journal, Made, UNDEPLOY_ON, UNDEPLOYING, title};
 use crate::terminal::{Exit, Terminal};
 
 /// The sentence that scripts know.
@@ -39,6 +39,8 @@ pub struct HalfDeploy {
     pub is_worked_on: bool,
     /// It was complete, and this host is taken out of the cluster.
     pub is_undeploying: bool,
+    /// The name of this host, when the deployment has set global maintenance and not ended it again.
+    pub keeps_hands_off: Option<String>,
 }
 
 impl fmt::Display for HalfDeploy {
@@ -54,9 +56,15 @@ impl fmt::Display for HalfDeploy {
             };
         }
         if self.is_worked_on {
-            return write!(f, "The deployment of this host goes on now{step}, since {at}");
+            write!(f, "The deployment of this host goes on now{step}, since {at}")?;
+        } else {
+            write!(f, "The deployment of this host was interrupted{step}, at {at}\n{BOTH_WAYS}")?;
         }
-        write!(f, "The deployment of this host was interrupted{step}, at {at}\n{BOTH_WAYS}")
+        let Some(name) = &self.keeps_hands_off else { return Ok(()) };
+        write!(
+            f,
+            "\nGlobal maintenance was set by hosted-engine --deploy on {name}: it ends when the agents take over"
+        )
     }
 }
 
@@ -77,8 +85,30 @@ pub fn half_deploy(paths: &Paths) -> Result<Option<HalfDeploy>> {
         .with_context(|| format!("Cannot look at {}", path.display()))
         .map(|meta| std::os::unix::fs::MetadataExt::mtime(&meta))?;
     let cut = story.cut.map(|step| title(&story.request, step));
-    let (is_worked_on, is_undeploying) = (Journal::is_worked_on(&path)?, story.is_undeploying);
-    Ok(Some(HalfDeploy { cut, since: changed, is_worked_on, is_undeploying }))
+    // The last change of the mode that was not taken back.
+    let mode = story.left().find_map(|item| match &item.made {
+        Made::Maintenance(changed) => Some(changed.after),
+        _ => None,
+    });
+    Ok(Some(HalfDeploy {
+        cut,
+        since: changed,
+        is_worked_on: Journal::is_worked_on(&path)?,
+        is_undeploying: story.is_undeploying,
+        keeps_hands_off: (mode == Some(true)).then(|| story.request.host().name.clone()),
+    }))
+}
+
+/// What must be known before the rest is believed: a deployment or a move that is not over, a cluster that has moved to other
+/// storage.
+///
+/// # Errors
+/// When the journal of a move is damaged.
+pub fn warn(conf: &HostedEngineConf, half: Option<HalfDeploy>, terminal: &mut Terminal) -> Result<()> {
+    let half = half.map(|half| half.to_string());
+    let all = [half, deploy::half_move(conf.paths())?, deploy::moved_notice(conf)];
+    all.into_iter().flatten().for_each(|text| terminal.complain(text));
+    Ok(())
 }
 
 /// `--check-deployed`: exit 0 when it was, 1 when not.
@@ -107,6 +137,7 @@ pub fn check(paths: &Paths, terminal: &mut Terminal) -> Result<Exit> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deploy::made::ChangedMaintenance;
     use crate::deploy::{Outcome, StepId};
 
     #[test]
@@ -120,14 +151,21 @@ mod tests {
         let mut journal = Journal::begin(&paths.deploy_journal(), 0, request).unwrap();
         journal.begin_step(StepId::Broker).unwrap();
         assert!(half_deploy(&paths).unwrap().unwrap().to_string().contains("goes on now"));
+        journal.will(ChangedMaintenance { before: false, after: true }.into()).unwrap();
         drop(journal);
         let mut terminal = Terminal::recording();
         assert_eq!(check(&paths, &mut terminal).unwrap(), Exit::FAILED);
         let said = terminal.recorded().err;
+        assert!(
+            said.contains("Global maintenance was set by hosted-engine --deploy on h1.example.com"),
+            "{said}"
+        );
         for part in ["at \"Starting the broker and joining the lockspaces\", at 2", "--resume", "--undo"] {
             assert!(said.contains(part), "{said}");
         }
         let mut journal = Journal::open(&paths.deploy_journal()).unwrap().unwrap();
+        journal.will(ChangedMaintenance { before: true, after: false }.into()).unwrap();
+        assert!(!half_deploy(&paths).unwrap().unwrap().to_string().contains("Global maintenance"));
         journal.over(Outcome::Deployed).unwrap();
         assert_eq!(check(&paths, &mut terminal).unwrap(), Exit::OK);
     }

@@ -3,6 +3,7 @@
 //! `global` never touches the local mode and `local` never touches the global one. A change of the global mode
 //! counts once it was read back through the broker; other lines of the cluster's block stay as they are.
 
+mod coming;
 mod emptying;
 
 use std::time::Duration;
@@ -97,11 +98,23 @@ pub async fn set(
 }
 
 /// Has this host empty itself by local maintenance, and waits until its agent says that it is. Whether another host can take
-/// the VM was looked at before; with `force` the VM is shut down where none can.
+/// the VM, or soon may, was looked at before; with `force` the VM is shut down where none can.
 ///
 /// # Errors
 /// When the mode cannot be set.
-pub(crate) async fn empty(host: Host<'_>, force: bool, terminal: &mut Terminal) -> Result<Exit> {
+pub(crate) async fn empty(
+    host: Host<'_>,
+    vm_is_here: bool,
+    force: bool,
+    terminal: &mut Terminal,
+) -> Result<Exit> {
+    if vm_is_here && !force {
+        let view = coming::await_taker(host.broker, host.id, terminal).await?;
+        if !view.somebody_else_can_run_it(host.id) {
+            let why = reasons(&view.others(host.id));
+            bail!("no other host can take the engine VM{why}\nBring another host up, or use --force");
+        }
+    }
     set_local(host.paths, true, force)?;
     Ok(emptying::follow(host.broker, host.id, terminal).await)
 }
@@ -136,7 +149,12 @@ async fn may_leave(
             return Leaving::Unwatched;
         }
     }
-    match View::fetch(host.broker).await {
+    let view = if is_forced {
+        View::fetch(host.broker).await
+    } else {
+        coming::await_taker(host.broker, host.id, terminal).await
+    };
+    match view {
         Ok(view) if view.somebody_else_can_run_it(host.id) => {
             terminal.say("The engine VM is running on this host; the agent moves it to another one first");
             watched(&view, terminal)

@@ -63,6 +63,7 @@ fn a_cluster_on_vdsm_keeps_one_vm_alive() {
     play(&sandbox, "kill-host", Harm::Sure);
     is_good_again(&sandbox);
     the_engines_own_description_of_its_vm_is_brought(&sandbox);
+    cluster::a_host_of_vdsm_without_the_vm_is_taken_out(&sandbox);
     sandbox.ok(&["down"]);
     assert_eq!(sandbox.left_overs(), [""; 0]);
 }

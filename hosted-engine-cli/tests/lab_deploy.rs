@@ -6,6 +6,7 @@
 //! steps. `DEPLOY_CUTS=all` cuts at all of them here too.
 
 mod join;
+mod moved;
 mod sandbox;
 
 use std::collections::BTreeMap;
@@ -115,6 +116,7 @@ fn tree(sandbox: &Sandbox) -> BTreeMap<PathBuf, String> {
                 "h1/var/lib/ovirt-hosted-engine-setup",
                 "h1/run/sanlock",
                 "h1/run/storage.sock",
+                "h1/run/vdsm/stand-in",
             ];
             if kept.iter().any(|kept| name == Path::new(kept)) {
                 continue;
@@ -147,6 +149,44 @@ fn tree(sandbox: &Sandbox) -> BTreeMap<PathBuf, String> {
     all
 }
 
+fn is_as_before(sandbox: &Sandbox, before: &BTreeMap<PathBuf, String>, cut: &str) {
+    let after = tree(sandbox);
+    let differs: Vec<_> = before
+        .iter()
+        .filter(|(path, what)| after.get(*path) != Some(*what))
+        .chain(after.iter().filter(|(path, _)| !before.contains_key(*path)))
+        .collect();
+    assert!(differs.is_empty(), "{cut}: {differs:#?}");
+}
+
+/// What VDSM was asked to make is taken back by its verbs: it must not go on with what is not there any more. Killed where
+/// VDSM has done what the journal only announces.
+#[test]
+fn killed_on_a_host_of_vdsm_it_is_gone_on_with_and_undone_without_a_trace() {
+    let sandbox = Sandbox::new();
+    sandbox.ok(&["up", "--bare", "--hosts", "1", "--io-timeout", "1", "--hypervisor", "vdsm"]);
+    let before = tree(&sandbox);
+    let taken_back = |said: &str, what: &[&str]| {
+        for what in what {
+            assert!(said.contains(&format!("Taken back: {what}")), "{what}: {said}");
+        }
+    };
+
+    // VDSM manages the pool around the domain.
+    is_cut(&sandbox, &["begin", "storage-domain:5:before"]);
+    is_cut(&sandbox, &["undo", "undo:2:before"]);
+    let said = succeeds(&sandbox, &["undo"]);
+    taken_back(&said, &["storage domain ", "VDSM's connection to sandbox:/storage"]);
+    is_as_before(&sandbox, &before, "in the pool");
+
+    // The volumes are made and prepared; then the VM runs.
+    is_cut(&sandbox, &["begin", "storage-domain:7:before"]);
+    is_cut(&sandbox, &["resume", "engine-vm:3:before"]);
+    let said = succeeds(&sandbox, &["undo"]);
+    taken_back(&said, &["storage domain ", "4 volumes of the storage domain "]);
+    is_as_before(&sandbox, &before, "with the VM");
+}
+
 #[test]
 fn killed_at_each_step_it_is_undone_without_a_trace_and_gone_on_with_to_a_good_engine() {
     let sandbox = Sandbox::new();
@@ -166,13 +206,7 @@ fn killed_at_each_step_it_is_undone_without_a_trace_and_gone_on_with_to_a_good_e
         if index % 2 == 1 || !is_undone_at_once(&sandbox, "undo:2:before") {
             succeeds(&sandbox, &["undo"]);
         }
-        let after = tree(&sandbox);
-        let differs: Vec<_> = before
-            .iter()
-            .filter(|(path, what)| after.get(*path) != Some(*what))
-            .chain(after.iter().filter(|(path, _)| !before.contains_key(*path)))
-            .collect();
-        assert!(differs.is_empty(), "{cut}: {differs:#?}");
+        is_as_before(&sandbox, &before, &cut);
     }
 
     // Gone on with, over and over.
@@ -190,6 +224,7 @@ fn killed_at_each_step_it_is_undone_without_a_trace_and_gone_on_with_to_a_good_e
     let output = run(&sandbox, &["undo"]);
     assert!(!output.status.success(), "a complete deployment is not undone: {output:?}");
     join::a_host_joins_leaves_without_a_trace_and_joins_again_under_its_number(&sandbox);
+    moved::the_cluster_moves_and_the_second_host_follows(&sandbox);
 }
 
 /// Types `hosted-engine WORDS` on the host; whether it succeeded, and all that it said.

@@ -207,7 +207,7 @@ impl Core {
         self.memory.lead.take(&blocks, Score(bar));
         self.memory.samples.take(&look, limits);
         if settings.policy.live_migration && !matches!(look.local.migrates, Migrates::Never { .. }) {
-            self.memory.settled.take(&blocks, look.finished, limits.alive);
+            self.memory.settled.take(&blocks, look.finished, limits.alive + limits.migration_answer);
         } else {
             self.memory.settled.forget();
         }

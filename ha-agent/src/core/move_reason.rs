@@ -22,6 +22,7 @@ pub enum NoMigration {
     NoFitHost,
     NotNeeded,
     Unanswered { host: HostName, secs: u64 },
+    UnansweredByNew { host: HostName, left: u64 },
     Vanished,
 }
 
@@ -44,6 +45,11 @@ impl fmt::Display for NoMigration {
             Self::NotFit { host } => write!(f, "{host} cannot take it: its score is 0"),
             Self::NoFitHost => f.write_str("no other live host can take it"),
             Self::NotNeeded => f.write_str("what asked for it is over"),
+            Self::UnansweredByNew { host, left } => write!(
+                f,
+                "{host} has just come up and did not get ready for it in time: it is asked again, and the VM goes on here \
+                 for {left} s at least"
+            ),
             Self::Unanswered { host, secs } => {
                 write!(
                     f,

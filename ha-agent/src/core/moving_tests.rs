@@ -189,6 +189,8 @@ fn a_destination_that_does_not_answer_gets_the_vm_by_a_shutdown_unless_a_person_
         let world = |at| {
             let mut world = here(at, 100);
             world.local.maintenance = true;
+            // The other host has just come up, which nobody who forces it waits for.
+            world.local.force_maintenance = true;
             world
         };
         let (waiting, ..) = whole_step(core, world(NOW + 45), true, &settings);

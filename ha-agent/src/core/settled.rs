@@ -22,17 +22,17 @@ pub struct Settled {
 struct Life {
     /// Its last timestamp.
     host_ts: i64,
-    /// Since when it has been alive; `None` when that is long enough.
+    /// Since when it has been alive; `None` when that is so long that nobody asks any more.
     since: Option<Secs>,
 }
 
 impl Settled {
-    /// Takes note of the live hosts at `now`. One is settled after more than `needed` seconds.
-    pub(super) fn take(&mut self, alive: &[(HostId, RemoteBlock)], now: Secs, needed: u64) {
+    /// Takes note of the live hosts at `now`. Nobody asks for more than `longest` seconds.
+    pub(super) fn take(&mut self, alive: &[(HostId, RemoteBlock)], now: Secs, longest: u64) {
         let before = std::mem::take(&mut self.hosts);
         let life = |(id, block): &(HostId, RemoteBlock)| {
             let since = match before.get(id).filter(|life| life.host_ts <= block.host_ts) {
-                Some(life) => life.since.filter(|since| now.since(*since) <= needed),
+                Some(life) => life.since.filter(|since| now.since(*since) <= longest),
                 None => Some(now),
             };
             (*id, Life { host_ts: block.host_ts, since })
@@ -45,9 +45,16 @@ impl Settled {
         self.hosts.clear();
     }
 
-    /// Whether that host has been alive for long enough.
-    pub(super) fn is_settled(&self, id: HostId) -> bool {
-        self.hosts.get(&id).is_some_and(|life| life.since.is_none())
+    /// Whether that host has been alive for more than `needed` seconds.
+    pub(super) fn is_settled(&self, id: HostId, now: Secs, needed: u64) -> bool {
+        self.hosts.get(&id).is_some_and(|life| life.since.is_none_or(|since| now.since(since) > needed))
+    }
+
+    /// In how many seconds a live host will have been alive for more than `needed`; `None` when it has been already, or is
+    /// not alive.
+    pub(super) fn settles_in(&self, id: HostId, now: Secs, needed: u64) -> Option<u64> {
+        let since = self.hosts.get(&id)?.since?;
+        (now.since(since) <= needed).then(|| needed + 1 - now.since(since))
     }
 
     /// Moves the readings to shifted clocks.

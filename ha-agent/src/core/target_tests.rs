@@ -127,6 +127,34 @@ fn one_other_host_is_asked_when_the_first_does_not_answer_and_then_the_vm_is_shu
 }
 
 #[test]
+fn the_silence_of_a_host_that_has_just_come_up_ends_no_vm_in_maintenance_that_nobody_forced() {
+    let settings = on();
+    let new = [(2, 3400)];
+    let run = |is_forced: bool, alive_for: u64| {
+        let world = |at| {
+            let mut world = beside(at, &new);
+            world.local.force_maintenance = is_forced;
+            world
+        };
+        let (core, ..) = whole_step(seen_for(alive_for, &new, &settings), world(NOW), true, &settings);
+        assert_eq!(core.state, State::EngineMigratingAway);
+        let (core, decision, actions) = whole_step(core, world(NOW + 46), true, &settings);
+        assert!(actions.is_empty());
+        (core, texts(&decision))
+    };
+    let (core, said) = run(false, 20);
+    assert_eq!(core.state, State::EngineUp, "{said}");
+    assert!(said.contains("other (id 2) has just come up") && said.contains("for 40 s at least"), "{said}");
+    // It is asked again, and its silence counts in the end.
+    let (core, decision, _) = whole_step(core, beside(NOW + 50, &new), true, &settings);
+    assert_eq!(core.state, State::EngineMigratingAway, "{}", texts(&decision));
+    let (core, ..) = whole_step(core, beside(NOW + 96, &new), true, &settings);
+    assert_eq!(core.state, State::EngineStop);
+    assert_eq!(run(true, 20).0.state, State::EngineStop, "who forces it waits for nobody");
+    assert_eq!(run(false, 70).0.state, State::EngineStop, "it had its time");
+}
+
+#[test]
 fn a_destination_that_is_seen_dead_or_unfit_before_it_is_ready_is_given_up_at_once_for_the_next() {
     let settings = on();
     for unfit in [0, 3400] {

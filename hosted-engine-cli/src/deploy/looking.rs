@@ -13,10 +13,10 @@ use super::log::private_directory;
 use super::questions::{Cluster, Device, StorageLookups, Target};
 use super::storage::block::iscsi::{self, Chap, Portal};
 use super::storage::block::{self, FoundLun};
-use super::storage::find::{Hosts, Seen};
+use super::storage::find::{self, Hosts, Seen};
 use super::{
     BridgeOrigin, DeployError, FurtherHost, Hands, HostIdentity, Job, Journal, Network, Request, Secrets,
-    Step, StepId, Storage, World, storage, undo,
+    Step, StepId, Storage, World, move_storage, storage, undo,
 };
 use crate::setup::{ClusterConf, Report};
 
@@ -157,6 +157,7 @@ fn request(hypervisor: Hypervisor, storage: &Storage) -> Request {
         },
         host: HostIdentity { id: 1, name: String::new() },
         sd_uuid: Uuid::nil(),
+        moves: None,
     }))
 }
 
@@ -212,6 +213,13 @@ impl Step for Found {
         backend.connect(job)?;
         for domain in backend.look(job)? {
             let shared = ClusterConf::read(&domain.configuration)?;
+            if let Some(to) = move_storage::left_for(&domain.configuration)? {
+                job.world.report.warning(&format!(
+                    "The hosted engine of the storage domain {} moved to other storage ({to}): nobody can use it here",
+                    domain.sd_uuid
+                ));
+                continue;
+            }
             let conf = shared.parsed(job.world.paths);
             let [metadata, lockspace] = backend.of_hosts(&conf)?;
             let hosts = Hosts::read(&metadata, &lockspace)?;
@@ -231,6 +239,7 @@ impl Step for Found {
                 next_id: hosts.lowest_free_id().map(metadata_format::HostId::get),
                 taken: taken(&hosts),
                 last_seen: last_seen(&hosts),
+                io_timeouts: find::io_timeouts(&conf.lockspace_path()?)?,
                 conf: shared,
             });
         }

@@ -217,24 +217,47 @@ mod tests {
 
     use super::*;
 
+    fn state() -> State {
+        State {
+            hosts: 3,
+            io_timeout: 3,
+            guest: "/guest".into(),
+            hypervisor: Hypervisor::Qemu,
+            storage: SharedStorage::Folder,
+            watchdog: false,
+            fencing: true,
+            cgroup: None,
+        }
+    }
+
     #[test]
     fn the_daemons_accept_the_times_for_every_io_timeout() {
         for io_timeout in 1..=60 {
             for hypervisor in Hypervisor::value_variants() {
-                let state = State {
-                    hosts: 3,
-                    io_timeout,
-                    guest: "/guest".into(),
-                    hypervisor: *hypervisor,
-                    storage: SharedStorage::Folder,
-                    watchdog: false,
-                    fencing: true,
-                    cgroup: None,
-                };
+                let state = State { io_timeout, hypervisor: *hypervisor, ..state() };
                 let toml = HaToml::parse(&Paths::default(), &ha_toml_of(&state)).unwrap();
                 assert_eq!(toml.lease.io_timeout, io_timeout);
                 assert_eq!((toml.fencing.enabled, toml.fencing.host.len()), (true, 3));
             }
+        }
+    }
+
+    #[test]
+    fn each_kind_of_storage_is_named_to_the_first_host_and_found_by_the_others() {
+        let layout = Layout::new(std::path::Path::new("/sb")).unwrap();
+        let (first, second) = (HostNumber(1), HostNumber(2));
+        for (storage, place, join) in [
+            (SharedStorage::Folder, (keys::CONNECTION, "/storage"), "--deploy --join /storage "),
+            (SharedStorage::Lvm, (keys::LUN, "/dev/sandbox-lun"), "--deploy --join fc "),
+        ] {
+            let state = State { storage, ..state() };
+            let all = answers(&layout, &state, first);
+            assert_eq!(all.get(place.0), Some(&Value::Text(place.1.to_owned())));
+            assert!(words(&layout, &state, second).join(" ").starts_with(join));
+            let all = answers(&layout, &state, second);
+            assert!(
+                [keys::DOMAIN_TYPE, keys::CONNECTION, keys::LUN].iter().all(|key| all.get(key).is_none())
+            );
         }
     }
 }

@@ -12,8 +12,7 @@ pub(crate) mod volume;
 #[cfg(test)]
 mod tests;
 
-pub use domain::{DiskSource, StorageSpec};
-pub use find::{ClusterConf, find_cluster};
+pub use find::ClusterConf;
 pub use host::HostSpec;
 pub(crate) use host::refuse_other_host;
 pub(crate) use leases::grid_for;

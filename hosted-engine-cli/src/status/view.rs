@@ -238,6 +238,18 @@ impl View {
         self.others(except).iter().any(|(_, _, unfit)| unfit.is_none())
     }
 
+    /// The other hosts than `this`, each as `name (id)`, that cannot take the VM yet and soon may: their agents write, and
+    /// have only just been started, or this host's was. Whoever was seen alive for a minute is live.
+    pub fn coming(&self, this: HostId) -> Vec<String> {
+        let others = self.rows.iter().filter(|(id, _)| **id != this);
+        others.filter(|(_, row)| is_coming(row)).map(|(id, _)| self.name_of(*id)).collect()
+    }
+
+    /// Whether the row of an agent that was not stopped is shown as stale.
+    pub fn has_stale_rows(&self) -> bool {
+        self.rows.values().any(|row| matches!(row, HostRow::Good(row) if !row.live && !row.stopped))
+    }
+
     /// One sentence about a live migration that is under way, or that this host's agent ended in the last minute.
     pub fn moving(&self, zone: &TimeZone) -> Option<String> {
         if let Some(report) = self.migration() {
@@ -296,6 +308,19 @@ fn unfit(row: &HostRow) -> Option<String> {
         HostRow::Good(_) => return None,
     };
     Some(why.to_owned())
+}
+
+/// Seconds without a change of its block after which nobody expects anything of a host any more.
+const WRITES_WITHIN: u64 = 30;
+
+fn is_coming(row: &HostRow) -> bool {
+    let HostRow::Good(row) = row else { return false };
+    let writes = row.unchanged_secs.is_some_and(|secs| secs <= WRITES_WITHIN);
+    let begins = ["state=StartState", "state=ReinitializeFSM"]
+        .iter()
+        .any(|state| row.extra.lines().any(|line| line == *state));
+    let can_be_fit = if row.score.0 == 0 { begins } else { !row.live };
+    writes && can_be_fit && !row.stopped && !row.maintenance
 }
 
 /// A wall-clock second for people.

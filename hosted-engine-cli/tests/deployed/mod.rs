@@ -1,4 +1,5 @@
 //! Hosts in directories, deployed by the product's own steps as far as files and storage go: no bridge, no service, no VM.
+#![allow(dead_code, reason = "each test program uses its own part of this")]
 
 use std::path::Path;
 
@@ -61,11 +62,11 @@ pub fn first_host(kind: StorageKind, connection: &str, ha_toml: &str) -> FirstHo
         host: HostIdentity { id: 1, name: "h1".to_owned() },
         ids: Ids::draw(),
         ha_toml: ha_toml.to_owned(),
+        moves: None,
     }
 }
 
 /// A further host of the same cluster.
-#[allow(dead_code, reason = "each test program uses its own part of this")]
 pub fn further_host(first: &FirstHost, id: u16, name: &str) -> FurtherHost {
     FurtherHost {
         hypervisor: first.hypervisor,
@@ -73,6 +74,7 @@ pub fn further_host(first: &FirstHost, id: u16, name: &str) -> FurtherHost {
         network: first.network.clone(),
         host: HostIdentity { id, name: name.to_owned() },
         sd_uuid: first.ids.sd,
+        moves: None,
     }
 }
 
@@ -107,7 +109,6 @@ pub fn on_host<T>(paths: &Paths, request: &Request, work: impl FnOnce(World<'_>)
 }
 
 /// Makes this host a member; what was begun is taken back when that fails.
-#[allow(dead_code, reason = "each test program uses its own part of this")]
 pub fn deploy(paths: &Paths, request: &Request) -> Result<(), DeployError> {
     std::fs::create_dir_all(paths.setup_state_dir()).unwrap();
     let mut journal = Journal::begin(&paths.deploy_journal(), 0, request.clone())?;
@@ -119,7 +120,6 @@ pub fn deploy(paths: &Paths, request: &Request) -> Result<(), DeployError> {
 }
 
 /// Makes host 1 with its storage in `/storage` below its root.
-#[allow(dead_code, reason = "each test program uses its own part of this")]
 pub fn alone(root: &Path, ha_toml: &str) -> (Paths, FirstHost) {
     let paths = Paths::new(root);
     std::fs::create_dir_all(paths.resolve("/storage")).unwrap();

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use broker_api::BrokerClient;
 use broker_api::status::{
-    AgentReport, AskMigration, LeaseState, MigrationRequest, StatusDocument, StorageState,
+    AgentReport, AskMigration, HostRow, LeaseState, MigrationRequest, StatusDocument, StorageState,
 };
 use broker_api::xmlrpc::{Fault, Value, decode_call, encode_fault, encode_response};
 use hosted_engine_cli::status::View;
@@ -21,6 +21,8 @@ use tokio::task::JoinHandle;
 pub struct State {
     pub blocks: BTreeMap<u16, Vec<u8>>,
     pub alive: Vec<u16>,
+    /// For how many seconds blocks have not changed; of others nobody knows.
+    pub unchanged: BTreeMap<u16, u64>,
     /// Has `GET /v1/status`.
     pub ours: bool,
     pub storage: Option<StorageState>,
@@ -149,7 +151,12 @@ fn call(body: &[u8], state: &mut State) -> Vec<u8> {
 
 /// Our broker's document for the same blocks.
 fn document(state: &mut State) -> StatusDocument {
-    let view = View::from_blocks(&state.blocks, &state.alive);
+    let mut view = View::from_blocks(&state.blocks, &state.alive);
+    for (id, secs) in &state.unchanged {
+        if let Some(HostRow::Good(row)) = HostId::new(*id).ok().and_then(|id| view.rows.get_mut(&id)) {
+            row.unchanged_secs = Some(*secs);
+        }
+    }
     let agent = state.reports.front().cloned();
     if state.reports.len() > 1 {
         state.reports.pop_front();

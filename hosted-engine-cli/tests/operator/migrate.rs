@@ -297,6 +297,33 @@ async fn without_a_host_that_can_take_the_vm_only_force_empties_this_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_host_that_has_just_come_up_is_waited_for_and_no_longer_than_it_takes() {
+    let young = || {
+        let mut state = cluster([report("EngineUp", None), moving(2, None, MigrationPhase::Done)]);
+        (state.alive, state.unchanged) = (vec![1], [(2, 3), (3, 40)].into());
+        state
+    };
+    let comes = async |broker: &FakeBroker| {
+        tokio::time::sleep(Duration::from_secs(50)).await;
+        let mut state = broker.state.lock().unwrap();
+        state.alive.push(2);
+        state.blocks.insert(2, block(2, UP, 3400));
+        state.reports.push_back(report("LocalMaintenance", None));
+    };
+    let Emptied { exit, said, conf } = empty_while(young(), false, false, comes).await;
+    assert!(exit == Exit::OK && conf.is_maintenance(), "{said:?}");
+    let begins = "No other host can take the engine VM yet. Waiting for h2 (id 2), until it was watched for a \
+                  minute: 90 s at most\nThe engine VM is running on this host; the agent moves it";
+    assert!(said.out.starts_with(begins), "{said:?}");
+    let Emptied { exit, said, conf } = empty(young(), false, false).await;
+    assert!(exit == Exit::FAILED && conf == HaConf::default(), "nothing was set: {said:?}");
+    assert!(said.err.contains("or add --force"), "{said:?}");
+    let begun = tokio::time::Instant::now();
+    let Emptied { exit, .. } = empty(State { unchanged: [(2, 31)].into(), ..young() }, false, false).await;
+    assert!(exit == Exit::FAILED && begun.elapsed() < Duration::from_secs(1), "it does not write");
+}
+
+#[tokio::test(start_paused = true)]
 async fn nobody_waits_for_agents_that_keep_their_hands_off_or_are_not_there() {
     let mut global = cluster([report("GlobalMaintenance", None)]);
     global.blocks.insert(0, cluster_block(true));

@@ -379,6 +379,9 @@ impl Step<'_> {
         if let Some(outcome) = self.goes_elsewhere(moving, &why) {
             return outcome;
         }
+        if let Some(why) = self.new_host_of(moving) {
+            return self.given_up(why);
+        }
         self.end_move(Some(why.to_string()));
         let state = if moving.cause.request().is_some() { State::EngineUp } else { State::EngineStop };
         moved(state, Delay, MoveReason::GivenUp { why })
@@ -390,6 +393,20 @@ impl Step<'_> {
         self.end_move(Some(why.to_string()));
         self.moves.failures = failures;
         moved(State::EngineUp, Delay, MoveReason::GivenUp { why })
+    }
+
+    /// In maintenance that nobody forced: one of the hosts that were asked has been alive for less time than it takes to
+    /// learn who is alive and to answer then. It may answer soon, which is worth more than a start there.
+    fn new_host_of(&self, moving: &Moving) -> Option<NoMigration> {
+        if moving.cause != Cause::Maintenance || self.view.look.local.force_maintenance {
+            return None;
+        }
+        let (settled, limits) = (&self.core.memory.settled, &self.settings.limits);
+        let asked = moving.asked.iter().copied().chain(moving.to.as_ref().map(|to| to.id));
+        let needed = limits.alive + limits.migration_answer;
+        let new = asked.filter_map(|id| Some((settled.settles_in(id, self.now(), needed)?, id)));
+        let (left, id) = new.min()?;
+        Some(NoMigration::UnansweredByNew { host: self.host_named(id), left })
     }
 
     /// The host that was asked does not take it: the next one is.

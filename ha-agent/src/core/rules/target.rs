@@ -27,10 +27,11 @@ impl Step<'_> {
             .filter(|(_, block)| block.score > Score(0))
             .map(|(id, block)| (View::host_name(id, &block.hostname), block.score))
             .collect();
+        let settled = &self.core.memory.settled;
         // Stable: the first of equal ones.
         fit.sort_by_key(|(host, score)| {
             let is_behind = score.0.saturating_add(margin) <= best.0;
-            let is_settled = self.core.memory.settled.is_settled(host.id);
+            let is_settled = settled.is_settled(host.id, self.now(), self.settings.limits.alive);
             (is_behind, self.failed_lately(host.id), !is_settled, Reverse(*score))
         });
         fit

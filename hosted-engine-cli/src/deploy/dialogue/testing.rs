@@ -204,6 +204,7 @@ pub(crate) fn cluster() -> Cluster {
         test: "ping".to_owned(),
         tcp_target: None,
         taken: BTreeMap::from([(1, "host7.example.com".to_owned()), (3, "host8.example.com".to_owned())]),
+        io_timeouts: BTreeMap::from([(1, 10)]),
         last_seen: BTreeMap::from([(3, "Sat Nov 21 17:30:00 2026".to_owned())]),
         conf: ClusterConf {
             hosted_engine_conf: String::new(),

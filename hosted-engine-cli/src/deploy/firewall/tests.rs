@@ -1,4 +1,4 @@
-//! The step with a recorded firewalld, and with a real nftables in a network namespace. The latter needs root.
+//! The step with a recorded firewalld, and with a real nftables in a network namespace.
 
 use std::fs;
 use std::process::Command;
@@ -37,6 +37,7 @@ fn each_hypervisor_needs_its_ports() {
             network: first.network.clone(),
             host: first.host.clone(),
             sd_uuid: first.ids.sd,
+            moves: None,
         }));
         assert_eq!(wanted(&fixture.paths, &further), ports(hypervisor, MIGRATION));
     }

@@ -151,6 +151,8 @@ pub struct Cluster {
     pub taken: BTreeMap<u16, String>,
     /// When those that wrote a block did so, by their own clocks and in their words.
     pub last_seen: BTreeMap<u16, String>,
+    /// The I/O time-outs N in seconds with which its hosts renew their leases; none where it has no such leases.
+    pub io_timeouts: BTreeMap<u16, u16>,
     /// Its configuration.
     pub conf: ClusterConf,
     /// The lowest host id whose block is absent and whose lease is free.

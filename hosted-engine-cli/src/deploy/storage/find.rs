@@ -141,6 +141,19 @@ impl Hosts {
         Self::read(&metadata, &lockspace)
     }
 
+    /// With those that have an id in another lockspace of theirs, and have not given it up.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn and_owners_in(mut self, lockspace: &Path) -> Result<Self, SetupError> {
+        let leases = delta_lease::read_all(&SharedFile::open(lockspace, false)?)?;
+        for (id, lease) in leases.into_iter().filter(|(_, lease)| lease.is_taken()) {
+            let nothing = Seen { block: None, last_seen: None, owner: None };
+            self.0.entry(id).or_insert(nothing).owner.get_or_insert(lease.owner);
+        }
+        Ok(self)
+    }
+
     fn from_storage(blocks: &[u8], leases: BTreeMap<HostId, DeltaRecord>) -> Self {
         let mut all: BTreeMap<HostId, Seen> = BTreeMap::new();
         for (id, block) in parse_blocks(blocks) {
@@ -202,6 +215,16 @@ impl Hosts {
              hosted-engine --clean-metadata --host-id={id}"
         )))
     }
+}
+
+/// The I/O time-outs N in seconds with which the hosts of a lockspace renew their leases.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn io_timeouts(lockspace: &Path) -> Result<BTreeMap<u16, u16>, SetupError> {
+    let leases = delta_lease::read_all(&SharedFile::open(lockspace, false)?)?;
+    let held = leases.into_iter().filter(|(_, lease)| lease.is_taken());
+    Ok(held.map(|(id, lease)| (id.get(), lease.io_timeout)).collect())
 }
 
 /// The lowest host id that has no block and no lease that is held; `None` when there is none.

@@ -23,7 +23,7 @@ use ha_config::HostedEngineConf;
 use ha_config::ha_toml::Hypervisor;
 use uuid::Uuid;
 
-pub use steps::{Connect, MakeDomain, ShareConfiguration, WriteLeases};
+pub use steps::{Connect, MakeDomain, ShareConfiguration, WriteLeases, hosted_engine_conf};
 
 use super::{DeployError, Job, Request, StorageKind, Tools, World};
 

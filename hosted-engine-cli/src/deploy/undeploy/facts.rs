@@ -219,6 +219,10 @@ impl Member {
         if view.somebody_else_can_run_it(self.id) {
             return Ok(format!("{here}: it moves to another one first"));
         }
+        let coming = view.coming(self.id);
+        if !(force || coming.is_empty()) {
+            return Ok(format!("{here}: it moves to {} first, once that can take it", coming.join(" or ")));
+        }
         let why = reasons(&view.others(self.id));
         if force {
             return Ok(format!("{here}, and no other can take it{why}: it is shut down, because of --force"));

@@ -39,10 +39,11 @@ impl Leaving<'_> {
         self.hands.report.info("Emptying this host by local maintenance");
         let (paths, id) = (self.hands.paths, self.member.id);
         let broker = BrokerClient::new(paths.broker_socket());
+        let vm_is_here = self.member.vm == Vm::Here;
         let refused = |text: String| Err(DeployError::Refused(text));
         asked(async {
             let host = maintenance::Host { paths, id, broker: &broker };
-            let exit = maintenance::empty(host, self.force, &mut Terminal::default()).await;
+            let exit = maintenance::empty(host, vm_is_here, self.force, &mut Terminal::default()).await;
             let back =
                 "the host stays in local maintenance (hosted-engine --set-maintenance --mode=none ends that)";
             match exit {

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use broker_api::status::HostRow;
 use ha_config::{HostedEngineConf, Paths};
 use metadata_format::{EngineStatus, HostId, HostRecord, Score};
 
@@ -88,6 +89,11 @@ fn a_vm_without_a_place_to_go_stays_unless_forced() {
         let note = judged(member(Vm::Here, others), true).unwrap();
         assert!(note.contains("it is shut down, because of --force"), "{note}");
     }
+    let mut young = member(Vm::Here, &[2400]);
+    let Some(HostRow::Good(row)) = young.view.as_mut().unwrap().rows.get_mut(&id(2)) else { panic!("a row") };
+    (row.live, row.unchanged_secs) = (false, Some(4));
+    let note = judged(young, false).unwrap();
+    assert!(note.contains("it moves to h2 (id 2) first, once that can take it"), "{note}");
     let unknown = || member(Vm::Unknown("libvirtd does not run".to_owned()), &[2400]);
     assert!(judged(unknown(), false).unwrap_err().contains("libvirtd does not run"));
     assert!(judged(unknown(), true).unwrap().contains("because of --force"));

@@ -22,8 +22,8 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-use super::wait_for;
 use crate::deploy::made::{ChangedFile, MadeDirectory, MadeFile};
+use crate::deploy::services_steps::asked;
 use crate::deploy::{DeployError, FirstHost, Job};
 use crate::liveliness;
 use crate::setup::Report;
@@ -76,9 +76,9 @@ pub(super) fn this_host(job: &mut Job<'_>, first: &FirstHost, password: &Secret)
 
 fn with(job: &mut Job<'_>, first: &FirstHost, password: &Secret, api: &Api) -> Result<String, String> {
     let text = |error: DeployError| error.to_string();
-    let (client, key) = wait_for(trust(api, job.world.report)).map_err(text)??;
+    let (client, key) = asked(trust(api, job.world.report)).map_err(text)??;
     authorize(job, &key).map_err(text)?;
-    wait_for(add(&client, api, first, password, job.world.report)).map_err(text)?
+    asked(add(&client, api, first, password, job.world.report)).map_err(text)?
 }
 
 /// A client that believes the engine's authority alone, and the key by which the engine logs in.

@@ -14,10 +14,12 @@
 //! the new domain is for some seconds the master of a pool of its own, whose uuid is the deployment's; afterwards it is in
 //! no pool, as the engine wants to find it. The domain's lockspace and the leases of its volumes are VDSM's work, too.
 
+#[cfg(test)]
+mod block_tests;
 mod find;
 mod made;
 #[cfg(test)]
-mod tests;
+pub(in crate::deploy) mod tests;
 
 use std::path::{Path, PathBuf};
 

@@ -1,3 +1,4 @@
+use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
@@ -87,16 +88,17 @@ case $* in
 esac
 "#;
 
-/// Runs what is called with this `iscsiadm`. Without root a user namespace gives what mounting needs.
-struct WithOwnIscsiadm(PathBuf);
+/// Runs what is called with this `iscsiadm`, by these words where they are needed to be root.
+struct WithOwnIscsiadm {
+    programs: PathBuf,
+    words: Vec<OsString>,
+}
 
 impl Tools for WithOwnIscsiadm {
     fn ask(&self, call: &Call) -> Result<Said, ToolError> {
-        let path = format!("PATH={}:{}", self.0.display(), std::env::var("PATH").unwrap());
+        let path = format!("PATH={}:{}", self.programs.display(), std::env::var("PATH").unwrap());
         let call = call.clone();
-        let is_root = rustix::process::geteuid().is_root();
-        let user: &[&str] = if is_root { &[] } else { &["unshare", "--map-root-user"] };
-        let wrapped = Call::new("env").arg(path).args(user).arg(call.program).args(&call.args);
+        let wrapped = Call::new("env").arg(path).args(&self.words).arg(call.program).args(&call.args);
         Installed.ask(&Call { input: call.input, ..wrapped })
     }
 }
@@ -115,7 +117,12 @@ fn a_discovery_with_a_password_touches_no_record_of_this_host() {
     std::fs::write(own.join("st_config"), "discovery.type = sendtargets\n").unwrap();
     std::fs::write(own.join("iqn.own,192.0.2.1,3260,1,default"), "").unwrap();
 
-    let tools = WithOwnIscsiadm(programs);
+    let Some(unshare) = ha_tests::namespace::unshare() else { return };
+    let arguments: Vec<OsString> = unshare.get_args().map(ToOwned::to_owned).collect();
+    let is_root = arguments.is_empty();
+    let words = std::iter::once(unshare.get_program().to_owned()).chain(arguments);
+    let words = if is_root { Vec::new() } else { words.collect() };
+    let tools = WithOwnIscsiadm { programs, words };
     let discovered = |password: &str| {
         let chap = Chap { user: "ed", password: &Secret::new(password) };
         discover(&site.paths, &tools, "192.0.2.1", 3260, Some(&chap))
