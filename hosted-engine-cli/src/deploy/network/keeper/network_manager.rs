@@ -19,8 +19,6 @@ pub struct Profiles {
     /// As which client of DHCP the card came, for the bridge alone.
     #[serde(default)]
     client: Vec<(String, String)>,
-    /// Name of the bridge's profile, which was not there before.
-    bridge: String,
     /// Whether the card's profile comes up at boot.
     is_automatic: bool,
 }
@@ -71,6 +69,11 @@ const OF_CONNECTION: &[&str] = &["zone", "metered", "mdns", "llmnr", "dns-over-t
 /// How long a profile may take to come up: DHCP needs a moment.
 const UP: &str = "25";
 
+/// Name of a bridge's profile, which was not there before.
+fn profile(bridge: &str) -> String {
+    format!("hosted-engine-{bridge}")
+}
+
 fn nmcli() -> Call {
     Call::new("nmcli")
 }
@@ -107,7 +110,7 @@ pub(super) fn find(tools: &dyn Tools, nic: &Nic, bridge: &str) -> Result<Option<
         .map(|(property, value)| ((*property).to_owned(), value.trim().to_owned()))
         .collect();
     settings.sort_by_key(|(property, _)| property.ends_with(".method"));
-    let name = format!("hosted-engine-{bridge}");
+    let name = profile(bridge);
     if tools.ask(&nmcli().args(["-g", "connection.uuid", "connection", "show"]).arg(&name))?.code == 0 {
         return Err(DeployError::Refused(format!(
             "NetworkManager has a profile {name} already: use it (nmcli connection up {name}) and start again, or \
@@ -116,7 +119,7 @@ pub(super) fn find(tools: &dyn Tools, nic: &Nic, bridge: &str) -> Result<Option<
     }
     let is_automatic = of("connection.autoconnect") != "no";
     let client = client(tools, nic, |property| !of(property).is_empty())?;
-    Ok(Some(Profiles { card: card.to_owned(), settings, client, bridge: name, is_automatic }))
+    Ok(Some(Profiles { card: card.to_owned(), settings, client, is_automatic }))
 }
 
 /// What the card told DHCP servers of itself, where its profile leaves that to `NetworkManager`: some of it is made of the
@@ -145,7 +148,7 @@ impl Profiles {
     pub(super) fn make(&self, made: &MadeBridge, tools: &dyn Tools) -> Result<(), DeployError> {
         let add = nmcli()
             .args(["connection", "add", "type", "bridge", "con-name"])
-            .arg(&self.bridge)
+            .arg(profile(&made.bridge))
             .args([
                 "ifname",
                 &made.bridge,
@@ -159,19 +162,19 @@ impl Profiles {
         tools.run(&add)?;
         let modify = nmcli().args(["connection", "modify"]).arg(&self.card);
         tools.run(&modify.args(["connection.master", &made.bridge, "connection.slave-type", "bridge"]))?;
-        for profile in [&self.bridge, &self.card] {
-            tools.run(&nmcli().args(["-w", UP, "connection", "up"]).arg(profile))?;
+        for name in [&profile(&made.bridge), &self.card] {
+            tools.run(&nmcli().args(["-w", UP, "connection", "up"]).arg(name))?;
         }
         Ok(())
     }
 
-    pub(super) fn forget(&self, _: &MadeBridge, tools: &dyn Tools) -> Result<Option<String>, DeployError> {
+    pub(super) fn forget(&self, made: &MadeBridge, tools: &dyn Tools) -> Result<Option<String>, DeployError> {
         let modify = nmcli().args(["connection", "modify"]).arg(&self.card);
         let modify =
             modify.args(["connection.master", "", "connection.slave-type", ""]).args(self.settings());
         let said = tools.ask(&modify)?;
         // Not there when it was cut before it was added.
-        tools.ask(&nmcli().args(["connection", "delete"]).arg(&self.bridge))?;
+        tools.ask(&nmcli().args(["connection", "delete"]).arg(profile(&made.bridge)))?;
         tools.ask(&nmcli().args(["-w", UP, "connection", "up"]).arg(&self.card))?;
         Ok((said.code != 0)
             .then(|| format!("the profile {} of NetworkManager: {}", self.card, said.err.trim())))

@@ -214,8 +214,9 @@ impl Files {
         tools.run(&Call::new("networkctl").arg("reload"))?;
         // A link that it had not managed yet is only taken up when it is told so.
         tools.run(&Call::new("networkctl").args(["reconfigure", &made.nic.name, &made.bridge]))?;
-        // It works in the background: until it is done the gateway says nothing about what it will have done.
-        tools.run(&online(&made.bridge))?;
+        // It works in the background: until it is done the gateway says nothing about what it will have done. That it does
+        // not call the bridge ready in time is no failure: the gateway tells whether it is.
+        tools.ask(&online(&made.bridge))?;
         Ok(())
     }
 
