@@ -158,6 +158,8 @@ pub enum SiteCommand {
     #[allow(missing_docs, reason = "the words of its arguments are the help")]
     Undeploy(deploy::UndeployArgs),
     #[allow(missing_docs, reason = "the words of its arguments are the help")]
+    MoveStorage(deploy::MoveStorageArgs),
+    #[allow(missing_docs, reason = "the words of its arguments are the help")]
     Backup(saved::BackupArgs),
     #[allow(missing_docs, reason = "the words of its arguments are the help")]
     Restore(saved::RestoreArgs),
@@ -187,6 +189,7 @@ impl SiteCommand {
         match self {
             Self::Deploy(args) => deploy::deploy(&args, paths, open_vm),
             Self::Undeploy(args) => deploy::undeploy(args, paths, open_vm),
+            Self::MoveStorage(args) => deploy::move_storage(&args, paths, open_vm),
             Self::Backup(args) => saved::backup(&args, paths, &mut Terminal::default()),
             Self::Restore(args) => saved::restore(&args, paths, &mut Terminal::default()),
             Self::CleanMetadata(args) => repair::clean_metadata(&args, paths),
@@ -194,7 +197,7 @@ impl SiteCommand {
             Self::LeaseStatus(args) => Ok(lease_status::show(&args, paths, &mut Terminal::default())),
             Self::Leases(command) => Ok(leases::run(&command, paths, &mut Terminal::default()).into()),
             Self::Doctor(doctor::DoctorArgs {}) => Ok(doctor::run(paths, &mut Terminal::default())),
-            Self::Sandbox(args) => sandbox::run(args, open_vm),
+            Self::Sandbox(args) => sandbox::run(args),
             Self::Simulate(args) => Ok(simulate::run(&args, paths, &mut Terminal::default()).into()),
             Self::NetworkGuard => guard::run(paths).map(|()| ExitCode::SUCCESS),
         }
@@ -280,8 +283,9 @@ pub async fn run(
                 }
                 return Ok(Exit::FAILED);
             };
-            if let (Some(half), DeployedCommand::VmStatus { .. }) = (half, &command) {
-                terminal.complain(half.to_string());
+            let is_status = matches!(command, DeployedCommand::VmStatus { .. });
+            if is_status || matches!(command, DeployedCommand::VmStart | DeployedCommand::VmStartPaused) {
+                deployed::warn(&conf, half.filter(|_| is_status), terminal)?;
             }
             on_deployed(command, &conf, open_vm, terminal).await
         }
@@ -373,10 +377,7 @@ async fn on_deployed(
             shared_config::get(conf, &key, kind, show_secret, terminal)
         }
         DeployedCommand::SetSharedConfig { key, value, kind } => {
-            let value = match value.as_str() {
-                "-" => shared_config::Given::Input(password::from_input()?),
-                _ => shared_config::Given::Argument(value),
-            };
+            let value = shared_config::Given::of(value)?;
             shared_config::set(conf, &key, value, kind, terminal).await
         }
     }

@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use anyhow::{Context, Result};
 use ha_config::{HostedEngineConf, Paths};
 
-use crate::deploy::{BOTH_WAYS, DeployError, Journal, Made, UNDEPLOY_ON, UNDEPLOYING, title};
+use crate::deploy::{self, BOTH_WAYS, DeployError, Journal, Made, UNDEPLOY_ON, UNDEPLOYING, title};
 use crate::terminal::{Exit, Terminal};
 
 /// The sentence that scripts know.
@@ -97,6 +97,18 @@ pub fn half_deploy(paths: &Paths) -> Result<Option<HalfDeploy>> {
         is_undeploying: story.is_undeploying,
         keeps_hands_off: (mode == Some(true)).then(|| story.request.host().name.clone()),
     }))
+}
+
+/// What must be known before the rest is believed: a deployment or a move that is not over, a cluster that has moved to other
+/// storage.
+///
+/// # Errors
+/// When the journal of a move is damaged.
+pub fn warn(conf: &HostedEngineConf, half: Option<HalfDeploy>, terminal: &mut Terminal) -> Result<()> {
+    let half = half.map(|half| half.to_string());
+    let all = [half, deploy::half_move(conf.paths())?, deploy::moved_notice(conf)];
+    all.into_iter().flatten().for_each(|text| terminal.complain(text));
+    Ok(())
 }
 
 /// `--check-deployed`: exit 0 when it was, 1 when not.

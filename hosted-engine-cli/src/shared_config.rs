@@ -37,6 +37,16 @@ pub enum Given {
     Input(String),
 }
 
+impl Given {
+    /// What stands on the command line: `-` reads standard input.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub fn of(value: String) -> Result<Self> {
+        Ok(if value == "-" { Self::Input(crate::password::from_input()?) } else { Self::Argument(value) })
+    }
+}
+
 /// Reads the option `--type`.
 ///
 /// # Errors

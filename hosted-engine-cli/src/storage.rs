@@ -199,26 +199,30 @@ async fn reasons_against(host: &Host<'_>) -> Vec<String> {
     reasons
 }
 
-/// Whether the storage is mounted, and the metadata file can be read.
+/// Whether the storage is mounted or active, and the metadata file can be read.
 async fn check(conf: &HostedEngineConf, terminal: &mut Terminal) -> Result<Exit> {
     let (domain, file) = (conf.storage_domain_dir()?, conf.metadata_path()?);
-    let mount = conf.mount_dir()?;
+    let (is_there, is_right, place, way) = if conf.domain_type()?.is_block() {
+        ("its volumes are active", "are its volumes active", domain.clone(), "the paths to its LUN")
+    } else {
+        let mount = conf.mount_dir()?;
+        ("it is mounted", "is the right storage mounted", mount, "the server and the network to it")
+    };
+    let place = place.display();
     // A read of stuck storage does not come back: it is left behind.
     let read = tokio::task::spawn_blocking(move || look(&domain, &file));
     match tokio::time::timeout(READ, read).await {
         Ok(found) => match found.context("the thread that reads the storage failed")? {
             Ok(()) => {
-                terminal
-                    .say(format!("The storage domain is connected: it is mounted at {}", mount.display()));
+                terminal.say(format!("The storage domain is connected: {is_there} at {place}"));
                 return Ok(Exit::OK);
             }
             Err(error) => {
-                terminal.complain(format!("{error}; is the right storage mounted at {}?", mount.display()));
+                terminal.complain(format!("{error}; {is_right} at {place}?"));
             }
         },
         Err(_) => terminal.complain(format!(
-            "The storage at {} does not answer within {} s: check the server and the network to it",
-            mount.display(),
+            "The storage at {place} does not answer within {} s: check {way}",
             READ.as_secs()
         )),
     }

@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
+mod deployed;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,7 +14,6 @@ use std::time::Duration;
 
 use ha_broker::whiteboard::direct_io::{DirectIo, SectorSize};
 use ha_broker::whiteboard::{BlockRange, Whiteboard as _};
-use ha_config::ha_toml::Hypervisor;
 use ha_config::{HostedEngineConf, Paths};
 use ha_tests::sanlock::{SanlockDaemon, Speed};
 use hosted_engine_cli::cli::OpenVm;
@@ -23,9 +24,8 @@ use hosted_engine_cli::deploy::storage::{
     Backend as _, Connect, MakeDomain, Role, ShareConfiguration, WriteLeases, attach, detach,
 };
 use hosted_engine_cli::deploy::{
-    Boot, BridgeOrigin, Call, DeployError, Engine, Family, FirstHost, FurtherHost, Hands, HostIdentity, Ids,
-    Installed, Journal, Lun, Network, Request, Said, Secrets, Step, Storage, StorageKind, ToolError, Tools,
-    Vm, World, run, undo,
+    Call, DeployError, Hands, Ids, Installed, Journal, Lun, Request, Said, Secrets, Step, StorageKind,
+    ToolError, Tools, World, run, undo,
 };
 use hosted_engine_cli::setup::{ClusterConf, Quiet};
 use sanlock_client::{
@@ -140,52 +140,22 @@ fn first_steps() -> Vec<Box<dyn Step>> {
     vec![Box::new(Connect), Box::new(MakeDomain), Box::new(WriteLeases), Box::new(ShareConfiguration)]
 }
 
-fn storage(device: &Path) -> Storage {
-    Storage {
-        kind: StorageKind::Fc,
-        connection: String::new(),
-        mount_options: String::new(),
-        iscsi: None,
-        lun: Some(Lun { id: device.display().to_string(), bytes: 0 }),
-    }
-}
-
-fn network() -> Network {
-    Network {
-        bridge: "ovirtmgmt".to_owned(),
-        origin: BridgeOrigin::Adopted,
-        gateway: None,
-        test: "none".to_owned(),
-        tcp_target: None,
-        open_firewall: false,
-    }
+fn lun(device: &Path) -> Lun {
+    Lun { id: device.display().to_string(), bytes: 0 }
 }
 
 fn first_host(device: &Path, ha_toml: &str) -> Request {
-    Request::FirstHost(Box::new(FirstHost {
-        hypervisor: Hypervisor::Qemu,
-        family: Family::Auto,
-        storage: storage(device),
-        domain_name: "hosted storage".to_owned(),
-        datacenter: "dc".to_owned(),
-        network: network(),
-        vm: Vm {
-            boot: Boot::Disk(None),
-            disk_gib: 1,
-            memory_mb: 128,
-            vcpus: 1,
-            mac: "00:16:3e:00:00:01".to_owned(),
-            console: "vnc".to_owned(),
-            machine: None,
-            cpu: None,
-            kernel: None,
-            seed: None,
-        },
-        engine: Engine { fqdn: "engine.example.com".to_owned(), host_name: "h1".to_owned() },
-        host: HostIdentity { id: 1, name: "h1".to_owned() },
-        ids: Ids::draw(),
-        ha_toml: ha_toml.to_owned(),
-    }))
+    let mut first = deployed::first_host(StorageKind::Fc, "", ha_toml);
+    first.storage.lun = Some(lun(device));
+    Request::FirstHost(Box::new(first))
+}
+
+/// A further host of the same cluster, which is told of this device or of none.
+fn further_host(first: &Request, id: u16, name: &str, lun: Option<Lun>) -> Request {
+    let Request::FirstHost(first) = first else { unreachable!("made above as the first host's") };
+    let mut further = deployed::further_host(first, id, name);
+    further.storage.lun = lun;
+    Request::FurtherHost(Box::new(further))
 }
 
 fn ids(request: &Request) -> Ids {
@@ -300,13 +270,7 @@ fn a_domain_serves_two_hosts() {
     assert!(error.to_string().contains("it is a physical volume of LVM"), "{error}");
 
     // A further host finds it and what is written in it.
-    let further = Request::FurtherHost(Box::new(FurtherHost {
-        hypervisor: Hypervisor::Qemu,
-        storage: storage(&device.path),
-        network: network(),
-        host: HostIdentity { id: 2, name: "h2".to_owned() },
-        sd_uuid: ids.sd,
-    }));
+    let further = further_host(&request, 2, "h2", Some(lun(&device.path)));
     let tools_of_two = Machine::new(&two, None);
     let mut joining = Journal::begin(&dir.path().join("join"), 0, further.clone()).unwrap();
     let cluster = on_host(&two, &further, &tools_of_two, |world| {
@@ -327,7 +291,7 @@ fn a_domain_serves_two_hosts() {
     // Without a device in the request every device is looked at, and the domain is known by its tags.
     let three = host(dir.path(), "h3");
     let tools_of_three = Machine::new(&three, None);
-    let anywhere = Storage { lun: None, ..storage(&device.path) };
+    let anywhere = deployed::first_host(StorageKind::Fc, "", "").storage;
     let secrets = Secrets::default();
     let open_vm: &OpenVm = &|_| unreachable!("no VM is looked at");
     let paths = Paths::new(&three);
@@ -338,13 +302,7 @@ fn a_domain_serves_two_hosts() {
     assert_eq!(seen.iter().map(|cluster| cluster.next_id).collect::<Vec<_>>(), [Some(1)]);
     assert!(!three.join("dev").join(ids.sd.to_string()).exists(), "a look leaves volumes active");
     assert!(!three.join("rhev").exists() && !three.join("run/vdsm").exists(), "a look leaves links");
-    let scanned = Request::FurtherHost(Box::new(FurtherHost {
-        hypervisor: ha_config::ha_toml::Hypervisor::Qemu,
-        storage: anywhere,
-        network: network(),
-        host: HostIdentity { id: 3, name: "h3".to_owned() },
-        sd_uuid: ids.sd,
-    }));
+    let scanned = further_host(&request, 3, "h3", None);
     let mut scanning = Journal::begin(&dir.path().join("scan"), 0, scanned.clone()).unwrap();
     on_host(&three, &scanned, &tools_of_three, |world| {
         run(&[Box::new(Connect) as Box<dyn Step>], world, &mut scanning).unwrap();

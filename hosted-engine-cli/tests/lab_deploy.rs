@@ -6,6 +6,7 @@
 //! steps. `DEPLOY_CUTS=all` cuts at all of them here too.
 
 mod join;
+mod moved;
 mod sandbox;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,11 @@ const CUTS: [(&str, &str); 10] = [
 /// Of these, the ones whose deployment is undone: what goes before is begun anew for each, which takes its time.
 const UNDONE: [&str; 3] = ["shared-configuration", "broker", "engine-vm"];
 
+/// A sandbox on whose first host nothing is deployed.
+const UP: [&str; 6] = ["up", "--bare", "--hosts", "2", "--io-timeout", "1"];
+/// The journal of the first host.
+const JOURNAL: &str = "h1/var/lib/ovirt-hosted-engine-setup/deploy.journal";
+
 fn program() -> String {
     let beside = Path::new(env!("CARGO_BIN_EXE_hosted-engine")).with_file_name("examples/deploy_cut");
     assert!(beside.exists(), "{}: cargo build --examples", beside.display());
@@ -59,18 +65,44 @@ fn is_cut(sandbox: &Sandbox, words: &[&str]) {
     assert!(!output.status.success() && !said.contains("Error: "), "{words:?}: {output:?}");
 }
 
+/// Undoes, and is killed at a line if there are so many; whether it came to its end.
+fn is_undone_at_once(sandbox: &Sandbox, cut: &str) -> bool {
+    let output = run(sandbox, &["undo", cut]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!said.contains("Error: "), "{cut}: {output:?}");
+    assert!(!output.status.success() || all_are_cut(), "{cut} is never reached");
+    output.status.success()
+}
+
 fn all_are_cut() -> bool {
     std::env::var_os("DEPLOY_CUTS").is_some_and(|value| value == "all")
 }
 
-fn cuts() -> Vec<(&'static str, String)> {
-    let lines = (1..=12).flat_map(|line| [format!("{line}:before"), format!("{line}:after")]);
-    CUTS.iter()
-        .flat_map(|(step, line)| {
-            let chosen = if all_are_cut() { lines.clone().collect() } else { vec![(*line).to_owned()] };
-            chosen.into_iter().map(|line| (*step, line))
-        })
-        .collect()
+/// The steps with the lines at which they are cut. All lines of all steps are those of a deployment that is not cut.
+fn cuts(sandbox: &Sandbox) -> Vec<(String, String)> {
+    if !all_are_cut() {
+        return CUTS.map(|(step, line)| (step.to_owned(), line.to_owned())).to_vec();
+    }
+    succeeds(sandbox, &["begin"]);
+    let journal = fs::read_to_string(sandbox.dir().join(JOURNAL)).expect("a journal");
+    sandbox.ok(&["down"]);
+    sandbox.ok(&UP);
+    let mut all = Vec::new();
+    let (mut step, mut count) = (String::new(), 0);
+    for line in journal.lines() {
+        if let Some(name) = line.strip_prefix("{\"begin\":\"").and_then(|rest| rest.strip_suffix("\"}")) {
+            (step, count) = (name.to_owned(), 0);
+        }
+        if !step.is_empty() {
+            count += 1;
+            all.extend(["before", "after"].map(|moment| (step.clone(), format!("{count}:{moment}"))));
+        }
+        if line.starts_with("{\"end\":") {
+            step.clear();
+        }
+    }
+    println!("{} cuts", all.len());
+    all
 }
 
 /// Everything on the host and on its storage, but the logs and the journal, which stay, and what other daemons write.
@@ -84,6 +116,7 @@ fn tree(sandbox: &Sandbox) -> BTreeMap<PathBuf, String> {
                 "h1/var/lib/ovirt-hosted-engine-setup",
                 "h1/run/sanlock",
                 "h1/run/storage.sock",
+                "h1/run/vdsm/stand-in",
             ];
             if kept.iter().any(|kept| name == Path::new(kept)) {
                 continue;
@@ -116,55 +149,73 @@ fn tree(sandbox: &Sandbox) -> BTreeMap<PathBuf, String> {
     all
 }
 
+fn is_as_before(sandbox: &Sandbox, before: &BTreeMap<PathBuf, String>, cut: &str) {
+    let after = tree(sandbox);
+    let differs: Vec<_> = before
+        .iter()
+        .filter(|(path, what)| after.get(*path) != Some(*what))
+        .chain(after.iter().filter(|(path, _)| !before.contains_key(*path)))
+        .collect();
+    assert!(differs.is_empty(), "{cut}: {differs:#?}");
+}
+
+/// What VDSM was asked to make is taken back by its verbs: it must not go on with what is not there any more. Killed where
+/// VDSM has done what the journal only announces.
+#[test]
+fn killed_on_a_host_of_vdsm_it_is_gone_on_with_and_undone_without_a_trace() {
+    let sandbox = Sandbox::new();
+    sandbox.ok(&["up", "--bare", "--hosts", "1", "--io-timeout", "1", "--hypervisor", "vdsm"]);
+    let before = tree(&sandbox);
+    let taken_back = |said: &str, what: &[&str]| {
+        for what in what {
+            assert!(said.contains(&format!("Taken back: {what}")), "{what}: {said}");
+        }
+    };
+
+    // VDSM manages the pool around the domain.
+    is_cut(&sandbox, &["begin", "storage-domain:5:before"]);
+    is_cut(&sandbox, &["undo", "undo:2:before"]);
+    let said = succeeds(&sandbox, &["undo"]);
+    taken_back(&said, &["storage domain ", "VDSM's connection to sandbox:/storage"]);
+    is_as_before(&sandbox, &before, "in the pool");
+
+    // The volumes are made and prepared; then the VM runs.
+    is_cut(&sandbox, &["begin", "storage-domain:7:before"]);
+    is_cut(&sandbox, &["resume", "engine-vm:3:before"]);
+    let said = succeeds(&sandbox, &["undo"]);
+    taken_back(&said, &["storage domain ", "4 volumes of the storage domain "]);
+    is_as_before(&sandbox, &before, "with the VM");
+}
+
 #[test]
 fn killed_at_each_step_it_is_undone_without_a_trace_and_gone_on_with_to_a_good_engine() {
     let sandbox = Sandbox::new();
     sandbox.ok(&["up", "--bare", "--hosts", "3", "--io-timeout", "1"]);
+    let cuts = cuts(&sandbox);
     let before = tree(&sandbox);
 
     // Undone, and undoing is killed too.
-    let undone = cuts().into_iter().filter(|(step, _)| all_are_cut() || UNDONE.contains(step));
+    let undone = cuts.iter().filter(|(step, _)| all_are_cut() || UNDONE.contains(&step.as_str()));
     for (index, (step, line)) in undone.enumerate() {
         let cut = format!("{step}:{line}");
-        let output = run(&sandbox, &["begin", &cut]);
-        if output.status.success() {
-            // The step has fewer lines. A complete deployment is not undone: the host is made anew.
-            assert!(all_are_cut(), "{cut} is never reached");
-            sandbox.ok(&["down"]);
-            sandbox.ok(&["up", "--bare", "--hosts", "1", "--io-timeout", "1"]);
-            continue;
-        }
+        is_cut(&sandbox, &["begin", &cut]);
         let check = sandbox.run(&["exec", "1", "hosted-engine", "--check-deployed"]);
         let said = String::from_utf8_lossy(&check.stderr).into_owned();
         assert!(!check.status.success() && said.contains("--undo"), "{cut}: {said}");
-        if index % 2 == 0 {
-            is_cut(&sandbox, &["undo", "undo:2:before"]);
+        // Where little was made, the first try comes to the end.
+        if index % 2 == 1 || !is_undone_at_once(&sandbox, "undo:2:before") {
+            succeeds(&sandbox, &["undo"]);
         }
-        succeeds(&sandbox, &["undo"]);
-        let after = tree(&sandbox);
-        let differs: Vec<_> = before
-            .iter()
-            .filter(|(path, what)| after.get(*path) != Some(*what))
-            .chain(after.iter().filter(|(path, _)| !before.contains_key(*path)))
-            .collect();
-        assert!(differs.is_empty(), "{cut}: {differs:#?}");
+        is_as_before(&sandbox, &before, &cut);
     }
 
     // Gone on with, over and over.
-    let (mut verb, mut is_over) = ("begin", false);
-    for (step, line) in cuts() {
-        let cut = format!("{step}:{line}");
-        let output = run(&sandbox, &[verb, &cut]);
+    let mut verb = "begin";
+    for (step, line) in &cuts {
+        is_cut(&sandbox, &[verb, &format!("{step}:{line}")]);
         verb = "resume";
-        is_over = output.status.success();
-        assert!(!is_over || all_are_cut(), "{cut} is never reached");
-        if is_over {
-            break;
-        }
     }
-    if !is_over {
-        succeeds(&sandbox, &["resume"]);
-    }
+    succeeds(&sandbox, &["resume"]);
     let said = sandbox.ok(&["exec", "1", "hosted-engine", "--vm-status", "--json"]);
     let rows: serde_json::Value = serde_json::from_str(&said).expect("JSON");
     assert_eq!(rows["1"]["engine-status"]["health"], "good", "{rows}");
@@ -174,6 +225,7 @@ fn killed_at_each_step_it_is_undone_without_a_trace_and_gone_on_with_to_a_good_e
     assert!(!output.status.success(), "a complete deployment is not undone: {output:?}");
     join::a_host_joins_and_leaves_without_a_trace(&sandbox);
     join::hosts_that_join_at_the_same_moment_settle_on_numbers_of_their_own(&sandbox);
+    moved::the_cluster_moves_and_the_second_host_follows(&sandbox);
 }
 
 /// Types `hosted-engine WORDS` on the host; whether it succeeded, and all that it said.
@@ -218,7 +270,7 @@ fn the_command_says_what_is_half_done_and_takes_it_back() {
     }
     let (is_done, said) = types(&sandbox, &["--deploy", answers, "--yes"]);
     assert!(!is_done && said.contains("--deploy --resume"), "{said}");
-    let journal = sandbox.dir().join("h1/var/lib/ovirt-hosted-engine-setup/deploy.journal");
+    let journal = sandbox.dir().join(JOURNAL);
     let before = fs::read(&journal).expect("a journal");
     let (is_done, plan) = types(&sandbox, &["--deploy", "--undo", "--plan"]);
     assert!(is_done && plan.contains("hosted-engine.conf: removed"), "{plan}");

@@ -3,26 +3,23 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
+mod deployed;
+
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use ha_config::ha_toml::Hypervisor;
+use deployed::{first_host, on_host};
 use ha_config::{HostedEngineConf, Paths};
 use ha_tests::sanlock::{SanlockDaemon, Speed};
 use ha_tests::wait::until;
-use hosted_engine_cli::cli::OpenVm;
-use hosted_engine_cli::deploy::services::{ServiceState, Services};
 use hosted_engine_cli::deploy::storage::{
     Connect, MakeDomain, ShareConfiguration, WriteLeases, backend, files,
 };
-use hosted_engine_cli::deploy::{
-    self, Boot, BridgeOrigin, DeployError, Engine, Family, FirstHost, HostIdentity, Ids, Installed, Journal,
-    Network, Request, Secrets, Step, Storage, StorageKind, Vm, World,
-};
-use hosted_engine_cli::setup::{ClusterConf, LOCKSPACE_NAME, Quiet};
+use hosted_engine_cli::deploy::{self, Installed, Journal, Request, Step, StorageKind};
+use hosted_engine_cli::setup::{ClusterConf, LOCKSPACE_NAME};
 use sanlock_client::{AddOptions, Disk, DiskPath, Lockspace, LockspaceName};
 
 /// Says to this program that it runs inside.
@@ -70,60 +67,6 @@ fn serve(brick: &Path) {
     }
 }
 
-fn request(volume: &str) -> Request {
-    Request::FirstHost(Box::new(FirstHost {
-        hypervisor: Hypervisor::Qemu,
-        family: Family::Auto,
-        storage: Storage {
-            kind: StorageKind::Glusterfs,
-            connection: format!("{SERVER}:/{volume}"),
-            mount_options: String::new(),
-            iscsi: None,
-            lun: None,
-        },
-        domain_name: "hosted_storage".to_owned(),
-        datacenter: "hosted_datacenter".to_owned(),
-        network: Network {
-            bridge: "ovirtmgmt".to_owned(),
-            origin: BridgeOrigin::Adopted,
-            gateway: None,
-            test: "none".to_owned(),
-            tcp_target: None,
-            open_firewall: false,
-        },
-        vm: Vm {
-            boot: Boot::Disk(None),
-            disk_gib: 1,
-            memory_mb: 128,
-            vcpus: 1,
-            mac: "00:16:3e:00:00:01".to_owned(),
-            console: "vnc".to_owned(),
-            machine: None,
-            cpu: None,
-            kernel: None,
-            seed: None,
-        },
-        engine: Engine { fqdn: "engine.example.com".to_owned(), host_name: "hosted_engine_1".to_owned() },
-        host: HostIdentity { id: 1, name: "h1".to_owned() },
-        ids: Ids::draw(),
-        ha_toml: "[lease]\nio_timeout = 3\n".to_owned(),
-    }))
-}
-
-struct NoServices;
-
-impl Services for NoServices {
-    fn state(&self, _: &str) -> Result<Option<ServiceState>, DeployError> {
-        Ok(None)
-    }
-    fn set(&self, service: &str, _: ServiceState) -> Result<(), DeployError> {
-        panic!("{service} is not storage's");
-    }
-    fn restart(&self, service: &str) -> Result<(), DeployError> {
-        panic!("{service} is not storage's");
-    }
-}
-
 fn inside() {
     let dir = tempfile::tempdir().unwrap();
     let (paths, brick) = (Paths::new(dir.path().join("h1")), dir.path().join("brick"));
@@ -132,30 +75,21 @@ fn inside() {
     }
     serve(&brick);
     let sanlock = SanlockDaemon::start(&paths.sanlock_run_dir(), "h1", Speed::Tenfold).unwrap();
-    let (secrets, open_vm): (_, Box<OpenVm>) =
-        (Secrets::default(), Box::new(|_| anyhow::bail!("no VM is started here")));
-    let world = |request| World {
-        paths: &paths,
-        tools: &Installed,
-        report: &Quiet,
-        secrets: &secrets,
-        request,
-        services: &NoServices,
-        open_vm: &*open_vm,
-    };
     let steps: Vec<Box<dyn Step>> =
         vec![Box::new(Connect), Box::new(MakeDomain), Box::new(WriteLeases), Box::new(ShareConfiguration)];
-    let request = request("he");
+    let first = first_host(StorageKind::Glusterfs, &format!("{SERVER}:/he"), "[lease]\nio_timeout = 3\n");
+    let request = Request::FirstHost(Box::new(first));
     let mount = paths.storage_mounts().join(format!("glusterSD/{SERVER}:_he"));
     let mut journal = Journal::begin(&dir.path().join("journal"), 0, request.clone()).unwrap();
 
     // A volume that is not started cannot be mounted; once it is, the deployment goes on.
-    let error = deploy::run(&steps, world(&request), &mut journal).unwrap_err().to_string();
+    let mut run_steps = || on_host(&paths, &request, |world| deploy::run(&steps, world, &mut journal));
+    let error = run_steps().unwrap_err().to_string();
     assert!(error.contains("gluster volume status he, on 10.99.0.1"), "{error}");
     run("gluster", "--mode=script volume start he");
-    deploy::run(&steps, world(&request), &mut journal).unwrap();
+    run_steps().unwrap();
 
-    let found = backend(&request).find(&world(&request)).unwrap();
+    let found = on_host(&paths, &request, |world| backend(&request).find(&world)).unwrap();
     let cluster = ClusterConf::read(&found[0].configuration).unwrap();
     let conf: HostedEngineConf = cluster.parsed(&paths);
     assert_eq!(conf.mount_dir().unwrap(), mount);
@@ -183,7 +117,7 @@ fn inside() {
 
     // A host that was restarted in the middle has to mount it to take it back.
     assert!(files::detach(&conf, &Installed).unwrap());
-    deploy::undo(world(&request), &mut journal).unwrap();
+    on_host(&paths, &request, |world| deploy::undo(world, &mut journal)).unwrap();
     assert!(!paths.root().join("rhev").exists());
     let left = fs::read_dir(&brick).unwrap().map(|entry| entry.unwrap().file_name());
     let left: Vec<_> = left.filter(|name| name != ".glusterfs").collect();

@@ -91,3 +91,39 @@ fn mistakes_are_named() {
         assert!(!output.status.success() && said.contains(part), "{words:?}: {said}");
     }
 }
+
+/// What is active on a host ends with its power, which no process of its own does for it, and on no other host.
+#[test]
+fn volumes_of_a_shared_lun_are_active_on_each_host_for_itself() {
+    const GROUP: &str = "lun=$(readlink -f $OVIRT_HA_ROOT/dev/sandbox-lun) && lvm pvcreate $lun && \
+                         lvm vgcreate g $lun && lvm lvcreate --yes --wipesignatures n --size 4m --name v g && \
+                         echo shared > $OVIRT_HA_ROOT/dev/g/v && blockdev --flushbufs $OVIRT_HA_ROOT/dev/g/v";
+    let sandbox = Sandbox::new();
+    sandbox.ok(&["up", "--bare", "--hosts", "2", "--storage", "lvm"]);
+    let sh = |host: &str, script: &str| sandbox.ok(&["exec", host, "sh", "-c", script]);
+    let has_volume = |host: &str| {
+        sandbox.run(&["exec", host, "sh", "-c", "test -b $OVIRT_HA_ROOT/dev/g/v"]).status.success()
+    };
+    sh("1", GROUP);
+    assert!(has_volume("1") && !has_volume("2"));
+    sh("2", "lvm lvchange --activate y g/v");
+    assert_eq!(sh("2", "head -n 1 $OVIRT_HA_ROOT/dev/g/v"), "shared\n");
+
+    let over_lun = || {
+        let lun = sh("2", "readlink -f $OVIRT_HA_ROOT/dev/sandbox-lun");
+        sh("2", &format!("losetup --noheadings --output NAME --associated {}", lun.trim())).lines().count()
+    };
+    assert_eq!(over_lun(), 2);
+    sandbox.ok(&["kill-host", "1"]);
+    assert_eq!(over_lun(), 1, "the devices of the host without power are gone");
+    sandbox.ok(&["start-host", "1"]);
+    assert!(!has_volume("1") && has_volume("2"));
+
+    let refused = sandbox.run(&["stall-storage", "2"]);
+    assert!(!refused.status.success(), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("up --storage folder"), "{refused:?}");
+    let refused = sandbox.run(&["up", "--bare", "--storage", "lvm", "--hypervisor", "vdsm"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--hypervisor qemu or libvirt"), "{refused:?}");
+    sandbox.ok(&["down"]);
+    assert_eq!(sandbox.left_overs(), [""; 0]);
+}

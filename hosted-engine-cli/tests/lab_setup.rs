@@ -1,40 +1,21 @@
-//! Set-up with the real sanlock daemon: what it writes can be joined and acquired. Needs root, sanlock, libfaketime.
+//! What deployment writes, with the real sanlock daemon: it can be joined and acquired, and a number has one owner. Needs
+//! root, sanlock, libfaketime.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
+mod deployed;
 
 use std::fs;
 use std::path::Path;
 
-use ha_config::{DomainType, HostedEngineConf, Paths};
+use ha_config::{HostedEngineConf, Paths};
 use ha_tests::sanlock::{SanlockDaemon, Speed};
-use hosted_engine_cli::setup::{
-    ClusterSpec, DiskSource, HostSpec, LOCKSPACE_NAME, Quiet, StorageSpec, VmSpec, configure_host,
-    create_storage, find_cluster,
-};
-use metadata_format::HostId;
+use hosted_engine_cli::deploy::Request;
+use hosted_engine_cli::setup::LOCKSPACE_NAME;
 use sanlock_client::{
     AcquireOptions, AddOptions, Disk, DiskPath, Lockspace, LockspaceName, Registration, RemoveOptions,
     Resource, ResourceName,
 };
-
-fn storage() -> StorageSpec {
-    StorageSpec {
-        domain_type: DomainType::Posixfs,
-        storage: "shared:/e".to_owned(),
-        name: "hosted_storage".to_owned(),
-        disk: DiskSource::Empty(1 << 20),
-    }
-}
-
-fn host(root: &Path, shared: &Path) -> (Paths, SanlockDaemon) {
-    let paths = Paths::new(root);
-    let mount = storage().mount_dir(&paths);
-    fs::create_dir_all(mount.parent().unwrap()).unwrap();
-    std::os::unix::fs::symlink(shared, mount).unwrap();
-    let name = root.file_name().unwrap().to_str().unwrap();
-    let daemon = SanlockDaemon::start(&paths.sanlock_run_dir(), name, Speed::Tenfold).unwrap();
-    (paths, daemon)
-}
 
 fn lockspace(name: &str, id: u64, path: &Path) -> Lockspace {
     let disk = Disk { path: DiskPath::new(path).unwrap(), offset: 0 };
@@ -44,24 +25,11 @@ fn lockspace(name: &str, id: u64, path: &Path) -> Lockspace {
 #[test]
 fn both_lockspaces_can_be_joined_and_the_vms_lease_acquired() {
     let dir = tempfile::tempdir().unwrap();
-    let shared = dir.path().join("shared");
-    fs::create_dir(&shared).unwrap();
-    let (first, sanlock) = host(&dir.path().join("h1"), &shared);
-    let (second, _other) = host(&dir.path().join("h2"), &shared);
-    let cluster = ClusterSpec {
-        fqdn: "engine.example.com".to_owned(),
-        bridge: "ovirtmgmt".to_owned(),
-        gateway: None,
-        network_test: "none".to_owned(),
-        tcp_target: None,
-        vm: VmSpec::new(),
-        ha_toml: "[lease]\nio_timeout = 3\n".to_owned(),
-    };
-    let made = create_storage(&first, &storage(), &cluster, 0, &Quiet).unwrap();
-    let spec = |id, name: &str| HostSpec { host_id: HostId::new(id).unwrap(), hostname: name.to_owned() };
-    configure_host(&first, &made, &spec(1, "h1"), &Quiet).unwrap();
+    let root = dir.path().join("h1");
+    let sanlock = SanlockDaemon::start(&Paths::new(&root).sanlock_run_dir(), "h1", Speed::Tenfold).unwrap();
+    let (paths, first) = deployed::alone(&root, "[lease]\nio_timeout = 3\n");
 
-    let conf = HostedEngineConf::load(&first).unwrap();
+    let conf = HostedEngineConf::load(&paths).unwrap();
     let client = sanlock.client();
     let blocks = lockspace(LOCKSPACE_NAME, 1, &conf.lockspace_path().unwrap());
     let domain = lockspace(conf.sd_uuid().unwrap(), 1, &conf.ids_path().unwrap());
@@ -77,17 +45,24 @@ fn both_lockspaces_can_be_joined_and_the_vms_lease_acquired() {
     registration.acquire(std::slice::from_ref(&lease), &AcquireOptions::default()).unwrap();
     assert_eq!(client.read_resource_owners(&lease).unwrap().owners[0].host_id, 1);
 
-    // The id is taken now, for another host; the same host may be set up again.
-    let found = find_cluster(&second, &storage()).unwrap();
-    let error = configure_host(&second, &found, &spec(1, "h2"), &Quiet).unwrap_err().to_string();
+    // The number is taken now, for another host.
+    let join = |name: &str, id: u16| {
+        let paths = Paths::new(dir.path().join(name));
+        if !paths.resolve("/storage").exists() {
+            fs::create_dir_all(paths.root()).unwrap();
+            std::os::unix::fs::symlink(root.join("storage"), paths.resolve("/storage")).unwrap();
+        }
+        let further = deployed::further_host(&first, id, name);
+        let joined = deployed::deploy(&paths, &Request::FurtherHost(Box::new(further)));
+        assert_eq!(paths.hosted_engine_conf().exists(), joined.is_ok());
+        joined.map_err(|error| error.to_string())
+    };
+    let error = join("h2", 1).unwrap_err();
     assert!(error.contains("host id 1 belongs to the host \"h1\""), "{error}");
-    assert!(!second.hosted_engine_conf().exists());
-    configure_host(&first, &made, &spec(1, "h1"), &Quiet).unwrap();
-    configure_host(&second, &found, &spec(2, "h2"), &Quiet).unwrap();
+    join("h2", 2).unwrap();
 
     // Given up in order, it is free.
     registration.release_all().unwrap();
     client.remove_lockspace(&blocks, RemoveOptions::default()).unwrap();
-    fs::remove_file(second.hosted_engine_conf()).unwrap();
-    configure_host(&second, &found, &spec(1, "h2"), &Quiet).unwrap();
+    join("h3", 1).unwrap();
 }

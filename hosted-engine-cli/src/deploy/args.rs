@@ -27,7 +27,8 @@ pub struct DeployArgs {
     /// Confirm everything; with answers for all questions no terminal is needed.
     #[arg(long)]
     pub yes: bool,
-    /// Join the cluster on this storage: `server:/path`, a directory, or a portal of iSCSI.
+    /// Join the cluster on this storage: `server:/path`, a directory, a portal of iSCSI, or `fc` for what this host's
+    /// adapters see.
     #[arg(long, value_name = "STORAGE")]
     pub join: Option<String>,
     /// Go on with a deployment that was interrupted, at the step that was cut.

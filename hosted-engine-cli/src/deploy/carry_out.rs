@@ -9,7 +9,8 @@ use super::journal::{Outcome, Story, Watcher};
 use super::log::private_directory;
 use super::services::Services;
 use super::{
-    DeployError, Journal, Request, Secrets, StepId, Tools, Undo as _, World, plan, run, storage, undo,
+    DeployError, Journal, Request, Secrets, StepId, Tools, Undo as _, World, move_storage, plan, run,
+    storage, undo,
 };
 use crate::cli::OpenVm;
 use crate::setup::Report;
@@ -68,13 +69,18 @@ impl fmt::Display for Stopped {
                 writeln!(f, "  {}{part}", item.made.describe())?;
             }
         }
-        f.write_str(BOTH_WAYS)
+        f.write_str(if story.request.moves().is_some() { MOVE_WAYS } else { BOTH_WAYS })
     }
 }
 
 /// What can be done about a deployment that is not over.
 pub const BOTH_WAYS: &str = "Go on at this step:    hosted-engine --deploy --resume\n\
                              Take everything back:  hosted-engine --deploy --undo   (with --plan: show what, do nothing)";
+
+/// What can be done about a move that is not over.
+pub const MOVE_WAYS: &str = "Go on at this step:    hosted-engine --move-storage --resume\n\
+                             Take everything back:  hosted-engine --move-storage --undo   (with --plan: show what, do \
+                             nothing; not once the former storage is closed)";
 
 /// Of a host that is being taken out of its cluster.
 pub const UNDEPLOYING: &str = "Taking this host out of its hosted engine was interrupted";
@@ -99,7 +105,8 @@ impl Hands<'_> {
         watcher: Option<Watcher>,
     ) -> Result<(), Stopped> {
         private_directory(&self.paths.setup_state_dir())?;
-        let mut journal = Journal::begin(&self.paths.deploy_journal(), SystemClock.wall().0, request)?;
+        let path = move_storage::journal_of(self.paths, &request);
+        let mut journal = Journal::begin(&path, SystemClock.wall().0, request)?;
         let kept = secrets.keep(self.paths);
         self.with(&mut journal, watcher, |hands, journal| {
             kept?;
@@ -112,7 +119,11 @@ impl Hands<'_> {
     /// # Errors
     /// As [`Hands::begin`]; also when there is nothing to go on with.
     pub fn resume(&self, watcher: Option<Watcher>) -> Result<(), Stopped> {
-        let mut journal = self.open("go on with")?;
+        self.resume_at(self.open("go on with")?, watcher)
+    }
+
+    /// The same of this journal.
+    pub(super) fn resume_at(&self, mut journal: Journal, watcher: Option<Watcher>) -> Result<(), Stopped> {
         let secrets = Secrets::kept(self.paths)?;
         self.with(&mut journal, watcher, |hands, journal| {
             if journal.story().ended.contains(&StepId::StorageConnection) {
@@ -129,7 +140,11 @@ impl Hands<'_> {
     /// # Errors
     /// What cannot be taken back now; trying again goes on there.
     pub fn undo(&self, watcher: Option<Watcher>) -> Result<(), Stopped> {
-        let mut journal = self.open("take back")?;
+        self.undo_at(self.open("take back")?, watcher)
+    }
+
+    /// The same of this journal.
+    pub(super) fn undo_at(&self, mut journal: Journal, watcher: Option<Watcher>) -> Result<(), Stopped> {
         // Undoing needs none; a damaged file must not stand in its way.
         let secrets = Secrets::kept(self.paths).unwrap_or_default();
         self.with(&mut journal, watcher, |hands, journal| {

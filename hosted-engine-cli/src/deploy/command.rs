@@ -12,11 +12,11 @@ use super::carry_out::{Hands, Stopped, nothing_to};
 use super::dialogue::{self, Asked, Asker, AtTerminal, Means, ThisHost};
 use super::join;
 use super::log::{Logged, Told};
-use super::preflight::{self, Severity};
+use super::preflight::{self, Finding, Severity};
 use super::services::Services;
 use super::services_steps::asked;
 use super::systemd::Systemd;
-use super::{DeployArgs, Installed, Journal, Request, Tools, Undo as _, plan, preview};
+use super::{DeployArgs, Installed, Journal, Request, Story, Tools, Undo as _, plan, preview};
 use crate::cli::OpenVm;
 use crate::deployed;
 use crate::sandbox::HostInit;
@@ -100,8 +100,12 @@ fn begin(args: &DeployArgs, hands: &Hands<'_>, told: &Told) -> anyhow::Result<Ex
 /// Tells everything that pre-flight found at once; whether the deployment may begin.
 fn is_fit(hands: &Hands<'_>, asked: &Asked, told: &Told) -> bool {
     told.info("Checking this host");
-    let found = preflight::check(&hands.world(&asked.request, &asked.secrets));
-    for finding in &found {
+    all_told(&preflight::check(&hands.world(&asked.request, &asked.secrets)), told)
+}
+
+/// Tells what was found; whether none of it stands in the way.
+pub(super) fn all_told(found: &[Finding], told: &Told) -> bool {
+    for finding in found {
         match finding.severity {
             Severity::Blocker => told.failure(&finding.to_string()),
             Severity::Warning => told.warning(&finding.to_string()),
@@ -126,7 +130,13 @@ fn finish(
         return Ok(Exit::OK.into());
     }
     told.info(SUCCESS);
-    let broker = BrokerClient::new(hands.paths.broker_socket());
+    show_status(hands.paths, told)?;
+    Ok(Exit::OK.into())
+}
+
+/// The cluster's state, after what was done.
+pub(super) fn show_status(paths: &Paths, told: &Told) -> anyhow::Result<()> {
+    let broker = BrokerClient::new(paths.broker_socket());
     let mut terminal = Terminal::recording();
     asked(status::show(&broker, status::Format::Text, false, &mut terminal))??;
     told.text(&terminal.recorded().out);
@@ -136,7 +146,7 @@ fn finish(
              hosted-engine --vm-status shows them live then",
         );
     }
-    Ok(Exit::OK.into())
+    Ok(())
 }
 
 /// Refuses what cannot become a new deployment of this host.
@@ -159,8 +169,10 @@ pub fn refuse_second(paths: &Paths) -> anyhow::Result<()> {
 
 /// Which plan of an interrupted deployment is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Plan {
+pub(super) enum Plan {
+    /// What is taken back.
     Undo,
+    /// What is done still.
     Resume,
 }
 
@@ -169,7 +181,11 @@ fn interrupted(paths: &Paths, what: Plan) -> anyhow::Result<String> {
     let path = paths.deploy_journal();
     let story = Journal::read(&path)?;
     nothing_to(if what == Plan::Undo { "take back" } else { "go on with" }, story.as_ref())?;
-    let Some(story) = story else { return Ok(String::new()) };
+    Ok(story.map_or_else(String::new, |story| left(&story, what)))
+}
+
+/// The same of a story that is not over.
+pub(super) fn left(story: &Story, what: Plan) -> String {
     let mut text = String::new();
     match what {
         Plan::Undo => {
@@ -195,15 +211,15 @@ fn interrupted(paths: &Paths, what: Plan) -> anyhow::Result<String> {
             }
         }
     }
-    Ok(text)
+    text
 }
 
 /// What a request would do, and how each step is undone.
 pub fn planned(request: &Request) -> String {
     let mut text = String::new();
     for (index, step) in plan::steps(request).iter().enumerate() {
-        let (id, title) = (step.id(), step.title());
-        let (makes, unmakes) = (id.makes(), id.unmakes());
+        let title = step.title();
+        let (makes, unmakes) = (step.makes(), step.unmakes());
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{:2}. {title}\n      makes: {makes}\n      undo:  {unmakes}", index + 1);
     }
@@ -219,7 +235,7 @@ pub fn service_manager<'a>(paths: &Paths, tools: &'a dyn Tools) -> Box<dyn Servi
 }
 
 /// A session that ends with its connection would take the deployment with it.
-fn session_warning(is_set: impl Fn(&str) -> bool) -> Option<&'static str> {
+pub(super) fn session_warning(is_set: impl Fn(&str) -> bool) -> Option<&'static str> {
     let is_remote = is_set("SSH_CONNECTION") || is_set("SSH_TTY");
     let is_kept = is_set("STY") || is_set("TMUX");
     (is_remote && !is_kept).then_some(

@@ -124,7 +124,7 @@ impl Step for MainConfiguration {
 }
 
 /// The cluster's configuration, from shared storage.
-fn cluster(world: &World<'_>) -> Result<ClusterConf, DeployError> {
+pub(super) fn cluster(world: &World<'_>) -> Result<ClusterConf, DeployError> {
     let volume = storage::backend(world.request).volume(world, storage::Role::Configuration);
     Ok(ClusterConf::read(&volume)?)
 }
@@ -181,7 +181,7 @@ fn file(job: &mut Job<'_>, path: &Path, text: &str) -> Result<(), DeployError> {
 }
 
 /// Writes a file, whatever is in it now.
-fn replace(job: &mut Job<'_>, path: &Path, text: &str, mode: Mode) -> Result<(), DeployError> {
+pub(super) fn replace(job: &mut Job<'_>, path: &Path, text: &str, mode: Mode) -> Result<(), DeployError> {
     match atomic::read_text(path) {
         Ok(before) if before == text => return Ok(()),
         Ok(before) => {
@@ -279,7 +279,7 @@ fn give_to_daemons(world: &World<'_>, path: &Path) -> Result<(), DeployError> {
 }
 
 /// The broker reads it, other users do not.
-fn give_to_broker(world: &World<'_>, path: &Path) -> Result<(), DeployError> {
+pub(super) fn give_to_broker(world: &World<'_>, path: &Path) -> Result<(), DeployError> {
     if has_daemons_user(world)? {
         world.tools.run(&Call::new("chown").args(["root:kvm", "--"]).arg(path))?;
         world.tools.run(&Call::new("chmod").args(["0640", "--"]).arg(path))?;

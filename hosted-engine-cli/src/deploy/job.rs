@@ -30,6 +30,10 @@ pub enum StepId {
     Disk,
     /// The cluster's configuration on shared storage.
     SharedConfiguration,
+    /// The storage domain that a cluster leaves: nobody can start the VM from it any more.
+    CloseFormerDomain,
+    /// This host's daemons and its number in the lockspaces of the domain that it leaves.
+    LeaveFormerDomain,
     /// This host's files but the main one.
     HostConfiguration,
     /// hosted-engine.conf: with it the host counts as deployed.
@@ -70,6 +74,16 @@ pub trait Step {
 
     /// What the operator reads when it begins: `Creating Storage Domain`.
     fn title(&self) -> String;
+
+    /// What it makes or changes, for people.
+    fn makes(&self) -> &'static str {
+        self.id().makes()
+    }
+
+    /// How that is taken back, for people.
+    fn unmakes(&self) -> &'static str {
+        self.id().unmakes()
+    }
 
     /// Does it. Everything that is made or changed goes through [`Job::make`].
     ///

@@ -15,8 +15,9 @@ use crate::setup::{ClusterConf, Report};
 /// So many numbers are tried: as many hosts may join at the same moment.
 const NUMBERS_TRIED: u32 = 8;
 
-/// Has a further host do as its cluster does: it reaches the storage under the cluster's name for it, which
-/// hosted-engine.conf has on all hosts, and refuses other leases than the cluster's. Nothing to do for a first host.
+/// Has a further host do as its cluster does: the VM is run by whom it is run there, the storage is reached under the
+/// cluster's name for it, which hosted-engine.conf has on all hosts, and other leases than the cluster's are refused.
+/// Nothing to do for a first host.
 ///
 /// # Errors
 /// Why this host cannot become one of the cluster.
@@ -25,6 +26,10 @@ pub fn settle(asked: &mut Asked, paths: &Paths, report: &dyn Report) -> Result<(
         return Ok(());
     };
     refuse_other_leases(paths, &cluster.conf)?;
+    // Former releases had none, and VDSM only.
+    if !cluster.conf.ha_toml.trim().is_empty() {
+        further.hypervisor = HaToml::parse(paths, &cluster.conf.ha_toml)?.vm.hypervisor;
+    }
     refuse_other_renewals(paths, cluster, report)?;
     take_storage(further, &cluster.conf.parsed(paths), report)
 }

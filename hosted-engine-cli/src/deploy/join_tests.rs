@@ -1,11 +1,15 @@
 use std::fs;
 
+use ha_config::ha_toml::Hypervisor;
+
 use super::*;
+use crate::deploy::dialogue::testing::{StandIn, cluster};
 use crate::deploy::job_tests::request;
+use crate::deploy::questions::Cluster;
 use crate::deploy::storage::conf;
 use crate::deploy::storage::find::Seen;
 use crate::deploy::testing::Heard;
-use crate::deploy::{HostIdentity, Storage, StorageKind};
+use crate::deploy::{DeployArgs, HostIdentity, Storage, StorageKind};
 
 const TOML: &str = "[lease]\nio_timeout = 5\n";
 
@@ -88,6 +92,7 @@ fn a_number_that_another_host_took_first_is_changed_for_the_next_one_that_is_fre
         network: first.network.clone(),
         host: HostIdentity { id: 2, name: "h2".to_owned() },
         sd_uuid: first.ids.sd,
+        moves: None,
     };
     let request = Request::FurtherHost(Box::new(further));
     let next = |owners: &[(u16, &str)]| {
@@ -112,6 +117,7 @@ fn the_storage_has_the_name_that_the_cluster_gave_it() {
         network: first.network.clone(),
         host: HostIdentity { id: 2, name: "h2".to_owned() },
         sd_uuid: first.ids.sd,
+        moves: None,
     };
     let heard = Heard::default();
     let conf = cluster_conf("", "/srv/engine").parsed(&Paths::default());
@@ -123,4 +129,25 @@ fn the_storage_has_the_name_that_the_cluster_gave_it() {
     assert_eq!(heard.all(), ["The cluster reaches this storage as /srv/engine: so will this host"]);
     take_storage(&mut further, &conf, &heard).unwrap();
     assert_eq!(heard.all().len(), 1, "nothing to say when the names are the same");
+}
+
+#[test]
+fn the_hypervisor_is_the_clusters() {
+    for (ha_toml, expected) in [
+        ("[vm]\nhypervisor = \"libvirt\"\n", Hypervisor::Libvirt),
+        ("[score]\nprofile = \"founding\"\n", Hypervisor::Qemu),
+        // A former release's: what this host has.
+        ("", Hypervisor::Vdsm),
+    ] {
+        let (root, mut host) = (tempfile::tempdir().unwrap(), StandIn::new());
+        let paths = Paths::new(root.path());
+        let conf = cluster_conf(ha_toml, "nas.example.com:/exports/he");
+        host.clusters = vec![Cluster { conf, ..cluster() }];
+        let join = Some("nas.example.com:/exports/he".to_owned());
+        let mut asked = host.alone(&DeployArgs { join, yes: true, ..DeployArgs::default() }).unwrap();
+        let Request::FurtherHost(further) = &mut asked.request else { panic!("{asked:?}") };
+        further.hypervisor = Hypervisor::Vdsm;
+        settle(&mut asked, &paths, &Heard::default()).unwrap();
+        assert_eq!(asked.request.hypervisor(), expected);
+    }
 }

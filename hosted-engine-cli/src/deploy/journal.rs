@@ -47,7 +47,7 @@ pub enum Outcome {
 enum Line {
     Deploy { form: u32, at: i64, version: String, request: Request },
     Begin(StepId),
-    Will { number: u32, made: Made },
+    Will { number: u32, made: Box<Made> },
     Did(u32),
     End(StepId),
     Undoing(u32),
@@ -168,7 +168,7 @@ impl Story {
                 if usize::try_from(number) != Ok(self.items.len()) {
                     return Err("the numbers do not follow each other");
                 }
-                self.items.push(Item { number, step, made, is_done: false, undone: None });
+                self.items.push(Item { number, step, made: *made, is_done: false, undone: None });
             }
             Line::Did(number) => {
                 let index = number_is_known(self, number).ok_or("an unknown number")?;
@@ -331,7 +331,7 @@ impl Journal {
     /// As [`Journal::begin_step`].
     pub fn will(&mut self, made: Made) -> Result<u32, DeployError> {
         let number = u32::try_from(self.story.items.len()).unwrap_or(u32::MAX);
-        let line = Line::Will { number, made };
+        let line = Line::Will { number, made: Box::new(made) };
         self.append(&line)?;
         self.apply(line)?;
         Ok(number)

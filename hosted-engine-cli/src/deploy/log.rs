@@ -138,9 +138,19 @@ pub struct Logged<'a> {
 
 impl Tools for Logged<'_> {
     fn ask(&self, call: &Call) -> Result<Said, ToolError> {
+        self.log(call, || self.tools.ask(call))
+    }
+
+    fn follow(&self, call: &Call, heard: &mut dyn FnMut(&str)) -> Result<Said, ToolError> {
+        self.log(call, || self.tools.follow(call, heard))
+    }
+}
+
+impl Logged<'_> {
+    fn log(&self, call: &Call, run: impl FnOnce() -> Result<Said, ToolError>) -> Result<Said, ToolError> {
         self.told.note(&format!("running: {call}"));
         let begin = SystemClock.monotonic();
-        let result = self.tools.ask(call);
+        let result = run();
         let took = SystemClock.monotonic().saturating_since(begin).as_secs_f64();
         match &result {
             Err(error) => self.told.note(&format!("  {error}")),
@@ -200,7 +210,34 @@ mod tests {
         assert!(!log.contains("hunter2"));
         assert_eq!(std::fs::metadata(told.log_file()).unwrap().permissions().mode() & 0o777, 0o600);
         let said = told.recorded();
-        assert_eq!(said.out, "[ INFO  ] Creating Storage Domain\n          copying: 50 %\n");
+        assert_eq!(said.out, "[ INFO  ] Creating Storage Domain\n");
         assert_eq!(said.err, "[WARNING] it is nearly full\n");
+    }
+
+    /// Speaks in two parts.
+    struct Speaks;
+
+    impl Tools for Speaks {
+        fn ask(&self, call: &Call) -> Result<Said, ToolError> {
+            panic!("nobody expected {call} to be asked")
+        }
+
+        fn follow(&self, _: &Call, heard: &mut dyn FnMut(&str)) -> Result<Said, ToolError> {
+            for part in ["(1/100%)", "(2/100%)"] {
+                heard(part);
+            }
+            Ok(Said::default())
+        }
+    }
+
+    #[test]
+    fn a_program_is_heard_through_the_log_while_it_speaks() {
+        let root = tempfile::tempdir().unwrap();
+        let told = Told::new(&Paths::new(root.path()), Terminal::recording()).unwrap();
+        let logged = Logged { tools: &Speaks, told: &told };
+        let mut parts = Vec::new();
+        logged.follow(&Call::new("qemu-img"), &mut |part| parts.push(part.to_owned())).unwrap();
+        assert_eq!(parts, ["(1/100%)", "(2/100%)"]);
+        assert!(std::fs::read_to_string(told.log_file()).unwrap().contains("running: qemu-img\n"));
     }
 }

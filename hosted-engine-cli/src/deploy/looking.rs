@@ -16,7 +16,7 @@ use super::storage::block::{self, FoundLun};
 use super::storage::find::{self, Hosts, Seen};
 use super::{
     BridgeOrigin, DeployError, FurtherHost, Hands, HostIdentity, Job, Journal, Network, Request, Secrets,
-    Step, StepId, Storage, World, storage, undo,
+    Step, StepId, Storage, World, move_storage, storage, undo,
 };
 use crate::setup::{ClusterConf, Report};
 
@@ -157,6 +157,7 @@ fn request(hypervisor: Hypervisor, storage: &Storage) -> Request {
         },
         host: HostIdentity { id: 1, name: String::new() },
         sd_uuid: Uuid::nil(),
+        moves: None,
     }))
 }
 
@@ -212,8 +213,16 @@ impl Step for Found {
         backend.connect(job)?;
         for domain in backend.look(job)? {
             let shared = ClusterConf::read(&domain.configuration)?;
+            if let Some(to) = move_storage::left_for(&domain.configuration)? {
+                job.world.report.warning(&format!(
+                    "The hosted engine of the storage domain {} moved to other storage ({to}): nobody can use it here",
+                    domain.sd_uuid
+                ));
+                continue;
+            }
             let conf = shared.parsed(job.world.paths);
-            let hosts = Hosts::read(&conf.metadata_path()?, &conf.lockspace_path()?)?;
+            let [metadata, lockspace] = backend.of_hosts(&conf)?;
+            let hosts = Hosts::read(&metadata, &lockspace)?;
             let (test, tcp_target) = match conf.network_test()? {
                 ha_config::NetworkTest::Ping => ("ping", None),
                 ha_config::NetworkTest::Dns => ("dns", None),

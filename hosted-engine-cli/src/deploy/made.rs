@@ -104,6 +104,10 @@ made! {
     DaemonDirectory(DaemonDirectory),
     /// This host's place in the lockspaces.
     Lockspaces(JoinedLockspaces),
+    /// The note on storage that the cluster leaves.
+    ClosedFormer(super::move_storage::ClosedFormer),
+    /// A main configuration that another takes the place of.
+    Replaced(super::move_storage::ReplacedFile),
     /// Global maintenance.
     Maintenance(ChangedMaintenance),
     /// LVM's label of a device.

@@ -30,6 +30,7 @@ mod journal;
 mod log;
 mod looking;
 pub(crate) mod made;
+mod move_storage;
 pub mod network;
 mod plan;
 pub mod preflight;
@@ -57,10 +58,11 @@ pub use job::{Job, Step, StepId, World, run, undo};
 pub use journal::{Item, Journal, Moment, Outcome, Story, Watcher};
 pub use log::{Logged, Told};
 pub use made::{Made, Undo, Undone};
+pub use move_storage::{MoveStorageArgs, half_move, move_storage, moved_notice};
 pub use plan::steps;
 pub use request::{
-    Boot, BridgeOrigin, Engine, Family, FirstHost, FurtherHost, HostIdentity, Ids, Iscsi, Lun, Network,
-    Request, Seed, Storage, StorageKind, Vm, VolumeIds,
+    Boot, BridgeOrigin, Engine, Family, FirstHost, Former, FurtherHost, HostIdentity, Ids, Iscsi, Lun,
+    Network, Request, Seed, Storage, StorageKind, Vm, VolumeIds,
 };
 pub use secrets::Secrets;
 pub use tools::{Call, Installed, Said, ToolError, Tools};

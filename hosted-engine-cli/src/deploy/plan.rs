@@ -2,11 +2,12 @@
 
 use super::host_files::{Directories, HostConfiguration, MainConfiguration};
 use super::services_steps::{Broker, HandOver};
-use super::{Request, Step, StepId, firewall, network, storage, vm};
+use super::{Request, Step, StepId, firewall, move_storage, network, storage, vm};
 
 /// The steps, the first one first.
 pub fn steps(request: &Request) -> Vec<Box<dyn Step>> {
     match request {
+        _ if request.moves().is_some() => move_storage::steps(request),
         Request::FirstHost(_) => vec![
             Box::new(Directories),
             Box::new(network::MakeBridge),
@@ -38,7 +39,7 @@ pub fn steps(request: &Request) -> Vec<Box<dyn Step>> {
 
 impl StepId {
     /// All, in their order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Directories,
         Self::Bridge,
         Self::Firewall,
@@ -47,6 +48,8 @@ impl StepId {
         Self::Disk,
         Self::Leases,
         Self::SharedConfiguration,
+        Self::CloseFormerDomain,
+        Self::LeaveFormerDomain,
         Self::HostConfiguration,
         Self::MainConfiguration,
         Self::Broker,
@@ -66,6 +69,8 @@ impl StepId {
             Self::Leases => "leases",
             Self::Disk => "disk",
             Self::SharedConfiguration => "shared-configuration",
+            Self::CloseFormerDomain => "close-former-domain",
+            Self::LeaveFormerDomain => "leave-former-domain",
             Self::HostConfiguration => "host-configuration",
             Self::MainConfiguration => "main-configuration",
             Self::Broker => "broker",
@@ -96,6 +101,13 @@ impl StepId {
             Self::SharedConfiguration => {
                 "the cluster's configuration; from now on other hosts find the domain"
             }
+            Self::CloseFormerDomain => {
+                "the lease of the VM's disk on the former storage is retired: no host can start the VM from there; a note \
+                 says where it is; from now on other hosts find the new domain"
+            }
+            Self::LeaveFormerDomain => {
+                "the agent is stopped, the former storage's lockspaces are left, the broker is stopped"
+            }
             Self::HostConfiguration => {
                 "agent.conf, broker.conf, ha.toml, vm.conf; what libvirt's files must say"
             }
@@ -123,6 +135,8 @@ impl StepId {
             }
             Self::Leases | Self::Disk => "goes with the storage domain",
             Self::SharedConfiguration => "goes with the storage domain, which gets its unfinished name back",
+            Self::CloseFormerDomain => "not at all: from here on there is only --resume",
+            Self::LeaveFormerDomain => "both services as they were",
             Self::HostConfiguration => {
                 "new files are removed, changed ones get their text back, unless somebody changed them"
             }
@@ -158,20 +172,32 @@ mod tests {
     }
 
     const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/deploy.md");
-    const BEGIN: &str = "| step | makes or changes | how it is undone |\n| --- | --- | --- |\n";
 
-    /// `UPDATE_DOCS=1` writes it anew.
+    fn row(step: &dyn Step) -> String {
+        format!("| {} | {} | {} |\n", step.id().word(), step.makes(), step.unmakes())
+    }
+
+    /// `UPDATE_DOCS=1` writes them anew.
     #[test]
-    fn the_table_of_steps_in_the_documentation_is_this_one() {
-        let page = std::fs::read_to_string(PAGE).unwrap();
-        let (head, rest) = page.split_once(BEGIN).expect("docs/deploy.md has the table");
-        let tail = rest.split_once("\n\n").map_or("", |(_, tail)| tail);
-        let rows = StepId::ALL.map(|id| format!("| {} | {} | {} |\n", id.word(), id.makes(), id.unmakes()));
-        let rows = rows.concat();
-        let right = format!("{head}{BEGIN}{rows}\n{tail}");
-        if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::write(PAGE, &right).unwrap();
+    fn the_tables_of_steps_in_the_documentation_are_these() {
+        let written = std::fs::read_to_string(PAGE).unwrap();
+        let moving = |further: bool| -> Vec<String> {
+            steps(&move_storage::testing::request(further)).iter().map(|step| row(step.as_ref())).collect()
+        };
+        let deploying = steps(&request()).iter().map(|step| row(step.as_ref())).collect();
+        let mut page = written.clone();
+        for (kind, rows) in
+            [("", deploying), (" of the first host's move", moving(false)), (" of following", moving(true))]
+        {
+            let begin =
+                format!("| step{kind} | makes or changes | how it is undone |\n| --- | --- | --- |\n");
+            let (head, rest) = page.split_once(&begin).expect("docs/deploy.md has the table");
+            let tail = rest.split_once("\n\n").map_or("", |(_, tail)| tail);
+            page = format!("{head}{begin}{}\n{tail}", rows.concat());
         }
-        assert_eq!(page, right, "docs/deploy.md is stale: run this test with UPDATE_DOCS=1");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(PAGE, &page).unwrap();
+        }
+        assert_eq!(page, written, "docs/deploy.md is stale: run this test with UPDATE_DOCS=1");
     }
 }

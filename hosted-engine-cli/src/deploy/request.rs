@@ -19,6 +19,14 @@ pub enum Request {
 }
 
 impl Request {
+    /// The storage that the cluster leaves for the one of this request; `None` of a deployment.
+    pub fn moves(&self) -> Option<&Former> {
+        match self {
+            Self::FirstHost(first) => first.moves.as_ref(),
+            Self::FurtherHost(further) => further.moves.as_ref(),
+        }
+    }
+
     /// Who runs the VM.
     pub fn hypervisor(&self) -> Hypervisor {
         match self {
@@ -53,6 +61,9 @@ pub struct FirstHost {
     pub ids: Ids,
     /// ha.toml of all hosts; empty for the defaults.
     pub ha_toml: String,
+    /// The cluster is there already, on this other storage, and moves: what is made is filled with what was there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moves: Option<Former>,
 }
 
 /// A further host.
@@ -69,6 +80,23 @@ pub struct FurtherHost {
     pub host: HostIdentity,
     /// The storage domain that was found.
     pub sd_uuid: Uuid,
+    /// This host belongs to the cluster already, which has moved here from this other storage: the host follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moves: Option<Former>,
+}
+
+/// The storage that a cluster leaves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Former {
+    /// This host's hosted-engine.conf before, without its password: where everything was.
+    pub hosted_engine_conf: String,
+}
+
+impl Former {
+    /// As [`HostedEngineConf::load`](ha_config::HostedEngineConf::load) gave it before.
+    pub fn conf(&self, paths: &ha_config::Paths) -> ha_config::HostedEngineConf {
+        ha_config::HostedEngineConf::parse(paths, &self.hosted_engine_conf)
+    }
 }
 
 /// IPv4 or IPv6.

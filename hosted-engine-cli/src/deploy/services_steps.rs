@@ -23,6 +23,8 @@ pub(super) const AGENT: &str = "ovirt-ha-agent";
 const BROKER_PATIENCE: Duration = Duration::from_mins(2);
 /// From its start until the agent has looked at the cluster, written its row, and seen the VM. It may have to join.
 const AGENT_PATIENCE: Duration = Duration::from_mins(5);
+/// The same of a VM that was started a moment ago, with its engine.
+const ENGINE_PATIENCE: Duration = Duration::from_mins(20);
 /// Between two looks at the broker.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -107,12 +109,13 @@ impl Step for HandOver {
         job.world.report.info("Handing the engine VM over to the agents");
         maintenance(job, &broker, false)?;
         let seen = "the agent looks after the engine VM";
-        await_broker(&broker, seen, AGENT_PATIENCE, &log, |status| engine_is_kept(status, request.host().id))
+        let patience = if request.moves().is_some() { ENGINE_PATIENCE } else { AGENT_PATIENCE };
+        await_broker(&broker, seen, patience, &log, |status| engine_is_kept(status, request.host().id))
     }
 }
 
 /// Has a service run as wanted.
-fn service(
+pub(super) fn service(
     job: &mut Job<'_>,
     name: &str,
     wanted: impl FnOnce(ServiceState) -> ServiceState,

@@ -17,6 +17,7 @@ mod use_for_engine;
 use clap::{Args, Subcommand};
 use ha_config::{HostedEngineConf, Paths};
 
+use crate::deploy::moved_notice;
 use crate::repair::deployed;
 use crate::terminal::{Exit, Terminal};
 
@@ -119,6 +120,11 @@ pub fn run(command: &LeaseCommand, paths: &Paths, terminal: &mut Terminal) -> Ex
 }
 
 fn carry_out(command: &LeaseCommand, conf: &HostedEngineConf, terminal: &mut Terminal) -> anyhow::Result<()> {
+    let changes = !matches!(command, LeaseCommand::LeaseList(_) | LeaseCommand::LeaseInfo(_));
+    if let Some(notice) = moved_notice(conf).filter(|_| changes) {
+        // A lease that was made there could protect the VM on the former disk.
+        anyhow::bail!(notice);
+    }
     match command {
         LeaseCommand::LeaseList(args) => show::list(conf, args.json, terminal),
         LeaseCommand::LeaseInfo(args) => show::one(conf, &args.name, args.json, terminal),

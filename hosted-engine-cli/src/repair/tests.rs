@@ -3,16 +3,16 @@
 use std::fs;
 use std::time::Duration;
 
-use ha_config::{DomainType, HostedEngineConf, Paths};
+use ha_config::{HostedEngineConf, Paths};
 use metadata_format::{HostBlock, HostId};
 
 use super::clean::{self, CleanMetadataArgs};
 use super::liveness::Snapshot;
 use super::lockspace::{self, ReinitializeLockspaceArgs};
 use super::*;
-use crate::setup::{
-    ClusterSpec, DiskSource, HostSpec, Quiet, StorageSpec, VmSpec, configure_host, create_storage,
-};
+use crate::deploy::storage::testing::{Site, first_host};
+use crate::deploy::{self, FirstHost, Installed, Journal, Request, StepId, StorageKind};
+use crate::setup::Quiet;
 use crate::shared_file::SharedFile;
 
 const TOML: &str =
@@ -23,6 +23,17 @@ pub(crate) struct Host {
     pub conf: HostedEngineConf,
     _dir: tempfile::TempDir,
 }
+
+/// What of a deployment is done here.
+const STEPS: [StepId; 7] = [
+    StepId::Directories,
+    StepId::StorageConnection,
+    StepId::StorageDomain,
+    StepId::Leases,
+    StepId::SharedConfiguration,
+    StepId::HostConfiguration,
+    StepId::MainConfiguration,
+];
 
 fn id(number: u16) -> HostId {
     HostId::new(number).unwrap()
@@ -49,29 +60,19 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 impl Host {
+    /// Host 1, deployed as far as files and storage go.
     pub fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let paths = Paths::new(dir.path());
-        let storage = StorageSpec {
-            domain_type: DomainType::Posixfs,
-            storage: "shared".to_owned(),
-            name: "s".to_owned(),
-            disk: DiskSource::Empty(4096),
-        };
-        fs::create_dir_all(storage.mount_dir(&paths)).unwrap();
-        let cluster = ClusterSpec {
-            fqdn: "e".to_owned(),
-            bridge: "b".to_owned(),
-            gateway: None,
-            network_test: "none".to_owned(),
-            tcp_target: None,
-            vm: VmSpec::new(),
+        let site = Site::new();
+        let request = Request::FirstHost(Box::new(FirstHost {
             ha_toml: TOML.to_owned(),
-        };
-        let made = create_storage(&paths, &storage, &cluster, 0, &Quiet).unwrap();
-        configure_host(&paths, &made, &HostSpec { host_id: id(1), hostname: "h1".to_owned() }, &Quiet)
-            .unwrap();
-        let conf = HostedEngineConf::load(&paths).unwrap();
+            ..first_host(StorageKind::Directory, "/srv/he")
+        }));
+        let mut steps = deploy::steps(&request);
+        steps.retain(|step| STEPS.contains(&step.id()));
+        let mut journal = Journal::begin(&site.dir.path().join("journal"), 0, request.clone()).unwrap();
+        deploy::run(&steps, site.world(&request, &Installed, &Quiet), &mut journal).unwrap();
+        let conf = HostedEngineConf::load(&site.paths).unwrap();
+        let Site { dir, paths, .. } = site;
         Self { paths, conf, _dir: dir }
     }
 

@@ -8,18 +8,21 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clock::{Clock, SystemClock};
+use ha_config::HostedEngineConf;
 use rustix::process::Signal;
 
-use super::deploy::{self, GUEST_FILES};
+use super::deploy;
+use super::disk_record::{self, Writers};
 use super::host::Host;
-use super::init::{VDSM, WDMD, program_dir, timestamp};
+use super::init::timestamp;
 use super::layout::{ENGINE, ENGINE_FQDN, HostNumber, Layout, POWER};
+use super::lun::{self, Place};
 use super::observer::Observer;
 use super::procs::{self, Process};
 use super::services::Service;
 use super::shell::wait_for;
-use super::state::{Hypervisor, Lock, State};
-use super::{cgroup, faultfs, libvirtd, net, power};
+use super::state::{Hypervisor, Lock, SharedStorage, State};
+use super::{cgroup, faultfs, libvirtd, needs, net, power};
 
 /// What `up` was asked for.
 #[derive(Debug, Clone)]
@@ -32,6 +35,8 @@ pub struct UpOptions {
     pub guest: PathBuf,
     /// Who runs the engine VM.
     pub hypervisor: Hypervisor,
+    /// What the hosts share.
+    pub storage: SharedStorage,
     /// The hosts have a watchdog, played by its stand-in.
     pub watchdog: bool,
     /// The hosts have power switches, by which their agents power dead hosts off.
@@ -54,7 +59,7 @@ pub fn say(line: &str) {
 /// Brings a sandbox up. Leftovers of an earlier one in the same place are removed first, unless it is whole: then
 /// nothing changes.
 pub fn up(layout: &Layout, options: &UpOptions) -> anyhow::Result<()> {
-    require_programs(options)?;
+    needs::check(options)?;
     if options.hypervisor == Hypervisor::Libvirt {
         libvirtd::check_place(layout.dir())?;
     }
@@ -63,6 +68,7 @@ pub fn up(layout: &Layout, options: &UpOptions) -> anyhow::Result<()> {
         let running = procs::inits(layout);
         let same = state.hosts == options.hosts
             && state.hypervisor == options.hypervisor
+            && state.storage == options.storage
             && state.watchdog == options.watchdog
             && state.fencing == options.fencing;
         if same && state.numbers().all(|number| running.contains_key(&number)) {
@@ -73,12 +79,16 @@ pub fn up(layout: &Layout, options: &UpOptions) -> anyhow::Result<()> {
     remove(layout).context("cannot remove what is left of an earlier sandbox")?;
 
     say(&format!("making a sandbox of {} hosts in {}", options.hosts, layout.dir().display()));
-    fs::create_dir_all(layout.storage())?;
+    match options.storage {
+        SharedStorage::Folder => fs::create_dir_all(layout.storage())?,
+        SharedStorage::Lvm => lun::create(layout)?,
+    }
     let state = State {
         hosts: options.hosts,
         io_timeout: options.io_timeout,
         guest: options.guest.clone(),
         hypervisor: options.hypervisor,
+        storage: options.storage,
         watchdog: options.watchdog,
         fencing: options.fencing,
         cgroup: cgroup::create(layout),
@@ -91,6 +101,7 @@ pub fn up(layout: &Layout, options: &UpOptions) -> anyhow::Result<()> {
     }
     let cluster = Cluster { layout: layout.clone(), state };
     for host in cluster.hosts() {
+        deploy::install(layout, &cluster.state, host.number)?;
         host.start()?;
         say(&format!(
             "host {} is up: {}, {}, sanlock runs",
@@ -98,15 +109,15 @@ pub fn up(layout: &Layout, options: &UpOptions) -> anyhow::Result<()> {
             host.number.name(),
             host.number.address()
         ));
-        if has_guest(&options.guest) {
+        if needs::has_guest(&options.guest) {
             deploy::prepare(layout, &cluster.state, host.number)?;
         }
     }
     if options.bare {
-        if options.hypervisor != Hypervisor::Vdsm && has_guest(&options.guest) {
+        if needs::has_guest(&options.guest) {
             println!("\nNothing is deployed. To do it:");
             for host in cluster.hosts() {
-                let words = deploy::words(layout, host.number).join(" ");
+                let words = deploy::words(layout, &cluster.state, host.number).join(" ");
                 println!("  hosted-engine sandbox exec {} hosted-engine {words}", host.number);
             }
         }
@@ -115,23 +126,12 @@ pub fn up(layout: &Layout, options: &UpOptions) -> anyhow::Result<()> {
     cluster.deploy()?;
     cluster.wait_for_engine()?;
     println!("\n{}", cluster.host(options.hosts)?.run(&["hosted-engine", "--vm-status"])?);
-    println!("{NEXT}");
-    Ok(())
-}
-
-/// Whether the guest is there: without it nothing can be deployed.
-fn has_guest(directory: &Path) -> bool {
-    GUEST_FILES.iter().all(|file| directory.join(file).is_file())
-}
-
-fn has_stand_in(name: &str) -> anyhow::Result<()> {
-    let program = program_dir()?.join(name);
-    anyhow::ensure!(
-        program.is_file(),
-        "{} is missing: it belongs to the tests and is never installed; build it beside the other programs with: \
-         cargo build -p {name}",
-        program.display()
-    );
+    for line in NEXT.lines() {
+        // Its faults cannot be played on a LUN.
+        if options.storage == SharedStorage::Folder || !line.contains("-storage") {
+            println!("{line}");
+        }
+    }
     Ok(())
 }
 
@@ -146,49 +146,6 @@ The cluster is up. To look at it and to break it:
   hosted-engine sandbox watch
   hosted-engine sandbox scenario --help
   hosted-engine sandbox down";
-
-fn require_programs(options: &UpOptions) -> anyhow::Result<()> {
-    let libvirt = (options.hypervisor == Hypervisor::Libvirt)
-        .then_some((libvirtd::PROGRAM, "libvirt-daemon libvirt-daemon-driver-qemu libvirt-sanlock"));
-    let fencing = if options.fencing { &power::PROGRAMS[..] } else { &[] };
-    for (program, package) in [
-        ("ip", "iproute2"),
-        ("unshare", "util-linux"),
-        ("nsenter", "util-linux"),
-        ("setsid", "util-linux"),
-        ("sanlock", "sanlock"),
-        ("qemu-system-x86_64", "qemu-system-x86"),
-    ]
-    .into_iter()
-    .chain(libvirt)
-    .chain(fencing.iter().copied())
-    {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let mut places = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
-        anyhow::ensure!(
-            places.any(|dir| dir.join(program).is_file()),
-            "{program} is missing; install it with: apt-get install {package}"
-        );
-    }
-    if options.hypervisor == Hypervisor::Vdsm {
-        has_stand_in(VDSM)?;
-    }
-    if options.watchdog {
-        has_stand_in(WDMD)?;
-    }
-    anyhow::ensure!(
-        options.hypervisor != Hypervisor::Libvirt || cfg!(feature = "libvirt"),
-        "this hosted-engine was built without libvirt; build all programs with: cargo build --workspace --features \
-         hosted-engine-cli/libvirt,ha-broker/libvirt,ha-agent/libvirt (the packages have it)"
-    );
-    anyhow::ensure!(
-        options.bare || has_guest(&options.guest),
-        "the guest ({}) is missing in {}; make it with: etc/sandbox/build-guest {1}",
-        GUEST_FILES.join(", "),
-        options.guest.display()
-    );
-    Ok(())
-}
 
 /// Whether `--vm-status --json` says that all hosts live, and that the engine is up and well on one.
 fn all_are_well(json: &str, hosts: u8) -> bool {
@@ -245,8 +202,11 @@ fn remove(layout: &Layout) -> anyhow::Result<()> {
         wait_for(Duration::from_secs(5), Duration::from_millis(20), || Ok(cgroup::remove(groups).ok()))?
             .with_context(|| format!("cannot remove the control groups in {}", groups.display()))?;
     }
+    lun::remove(layout)?;
     let mut ours = vec![
         layout.storage(),
+        layout.lun(),
+        layout.programs(),
         layout.authority(),
         layout.power(),
         layout.inside().root().to_owned(),
@@ -305,9 +265,11 @@ impl Cluster {
         let all = procs::all();
         let hosts: BTreeMap<String, HostNumber> =
             procs::inits(&self.layout).into_iter().map(|(number, init)| (init.namespace, number)).collect();
-        let mounts = self.layout.inside().storage_mounts().display().to_string();
-        let has_disk =
-            |process: &Process| process.arguments.iter().any(|argument| argument.contains(&mounts));
+        let inside = self.layout.inside();
+        let places =
+            [inside.storage_mounts(), inside.prepared_volumes()].map(|place| place.display().to_string());
+        let is_disk = |argument: &String| places.iter().any(|place| argument.contains(place));
+        let has_disk = |process: &Process| process.arguments.iter().any(is_disk);
         all.into_iter()
             .filter(|process| process.name.starts_with("qemu-system") && !process.is_zombie())
             .filter_map(|process| Some((*hosts.get(&process.namespace)?, process)))
@@ -323,15 +285,13 @@ impl Cluster {
         // Written when the storage is complete.
         let joinable = self.layout.host(first.number).hosted_engine_conf();
         std::thread::scope(|scope| {
-            let begin = scope.spawn(|| deploy::run(first, self.state.hypervisor));
+            let begin = scope.spawn(|| deploy::run(first, &self.state));
             wait_for(JOIN_PATIENCE, Duration::from_millis(100), || {
                 Ok((joinable.exists() || begin.is_finished()).then_some(()))
             })?;
             let mut all = vec![begin];
             if joinable.exists() {
-                all.extend(
-                    further.iter().map(|host| scope.spawn(|| deploy::run(host, self.state.hypervisor))),
-                );
+                all.extend(further.iter().map(|host| scope.spawn(|| deploy::run(host, &self.state))));
             }
             all.into_iter().try_for_each(|one| match one.join() {
                 Ok(done) => done,
@@ -372,18 +332,28 @@ impl Cluster {
         })
     }
 
-    /// The VM's disk, as the "file server" has it.
-    pub fn disk(&self) -> anyhow::Result<PathBuf> {
-        let number = HostNumber(1);
-        let file = self.layout.host(number).hosted_engine_conf();
-        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        let value = |key: &str| {
-            text.lines()
-                .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
-                .with_context(|| format!("{} has no {key}", file.display()))
-        };
-        let images = self.layout.storage().join(value("sdUUID")?).join("images");
-        Ok(images.join(value("vm_disk_id")?).join(value("vm_disk_vol_id")?))
+    /// Where a volume of the storage domain is outside of all hosts: the file of this name in the domain's folder, or the
+    /// part of the LUN.
+    pub fn place(&self, domain: &str, file: &Path, volume: &str) -> anyhow::Result<Place> {
+        match self.state.storage {
+            SharedStorage::Folder => {
+                Ok(Place { file: self.layout.storage().join(domain).join(file), offset: 0 })
+            }
+            SharedStorage::Lvm => {
+                let mut hosts = self.state.numbers();
+                let found = hosts.find_map(|number| lun::place(&self.layout, number, domain, volume));
+                found.with_context(|| format!("the volume {volume} is active on no host"))
+            }
+        }
+    }
+
+    /// Who wrote to the VM's disk, as the "file server" or the "array" has it.
+    pub fn writers(&self) -> anyhow::Result<Writers> {
+        let conf = HostedEngineConf::load(&self.layout.host(HostNumber(1)))?;
+        let (image, volume) = (conf.vm_disk_id()?, conf.vm_disk_vol_id()?);
+        let file = Path::new("images").join(image).join(volume);
+        let place = self.place(conf.sd_uuid()?, &file, volume)?;
+        disk_record::read(&place).context("cannot read the VM's disk")
     }
 
     /// Prints every change until it is interrupted.
@@ -424,8 +394,11 @@ impl Cluster {
                 continue;
             }
             let _ = writeln!(text, "runs (init {})", init.pid);
-            let storage = faultfs::ask(&self.layout.fault_socket(host.number))
-                .map_or_else(|error| format!("{error:#}"), |mode| mode.to_string());
+            let storage = match self.state.storage {
+                SharedStorage::Folder => faultfs::ask(&self.layout.fault_socket(host.number))
+                    .map_or_else(|error| format!("{error:#}"), |mode| mode.to_string()),
+                SharedStorage::Lvm => "on LVM".to_owned(),
+            };
             let gateway = match net::is_cut(&self.layout, host.number) {
                 Ok(false) => "answers".to_owned(),
                 Ok(true) => "cut".to_owned(),

@@ -1,35 +1,26 @@
 //! Deploys on the sandbox's hosts by the command that operators type: what a host is given before, the answers, the run.
 
 use std::ffi::OsString;
+use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::Context;
+use ha_config::Paths;
 use ha_config::atomic::{self, Mode};
-use ha_config::{DomainType, Paths, ha_toml};
-use uuid::Uuid;
 
 use super::cluster::say;
 use super::host::Host;
 use super::init::{VDSM, program_dir};
-use super::layout::{
-    BRIDGE, ENGINE, ENGINE_FQDN, GATEWAY, HostNumber, Layout, PREFIX, STORAGE, STORAGE_OF_VDSM,
-};
+use super::layout::{BRIDGE, ENGINE, ENGINE_FQDN, EXPORT, GATEWAY, HostNumber, Layout, PREFIX, STORAGE};
 use super::libvirtd;
+use super::lun;
 use super::power;
-use super::services::Service;
-use super::state::{Hypervisor, State};
-use crate::cli::OpenVm;
+use super::state::{Hypervisor, SharedStorage, State};
+use crate::deploy::SUCCESS;
 use crate::deploy::answers::{Answers, Value};
 use crate::deploy::questions::keys;
-use crate::deploy::services::ServiceState;
-use crate::deploy::{
-    Boot, BridgeOrigin, Engine, Family, FirstHost, FurtherHost, Hands, HostIdentity, Ids, Installed, Logged,
-    Network, Request, SUCCESS, Secrets, Storage, StorageKind, Told, Vm, service_manager,
-};
-use crate::setup::{DiskSource, StorageSpec, VmSpec, find_cluster};
-use crate::terminal::Terminal;
 
 /// Size of the engine VM's disk, in GiB: the least that a deployment makes. The guest writes little of it.
 const DISK_GIB: i64 = 1;
@@ -39,22 +30,35 @@ const MEMORY_MB: i64 = 128;
 const ANSWERS: &str = "/root/answers.conf";
 /// Where the first host has the ha.toml that all hosts get.
 const HA_TOML: &str = "/root/ha.toml";
+/// The hosts may have no KVM, which VDSM insists on unless it is told not to.
+const VDSM_CONF: &str = "[vars]\nfake_kvm_support = true\n";
 /// What the engine VM boots from.
 pub(super) const GUEST_FILES: [&str; 2] = ["vmlinuz", "initramfs"];
+
+/// What whoever runs the VM needs on a host before its first boot: of VDSM its certificate, and its word that it may do
+/// without KVM.
+pub fn install(layout: &Layout, state: &State, number: HostNumber) -> anyhow::Result<()> {
+    match state.hypervisor {
+        Hypervisor::Qemu | Hypervisor::Libvirt => return Ok(()),
+        Hypervisor::Vdsm => {}
+    }
+    make_certificates(layout, number)?;
+    let conf = layout.host(number).vdsm_conf();
+    fs::create_dir_all(conf.parent().unwrap_or(Path::new("/")))
+        .and_then(|()| fs::write(&conf, VDSM_CONF))
+        .with_context(|| format!("cannot write {}", conf.display()))
+}
 
 /// What a host has before anything is deployed on it: the guest's files, the password of the power switches, and the
 /// answers that deploying on it asks for.
 pub fn prepare(layout: &Layout, state: &State, number: HostNumber) -> anyhow::Result<()> {
     let paths = layout.host(number);
     install_guest(state, &paths)?;
-    if state.hypervisor == Hypervisor::Vdsm {
-        make_certificates(layout, number)?;
-    }
     if state.fencing {
         power::install_password(layout, &paths)?;
     }
     let home = paths.root().join("root");
-    std::fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
+    fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
     if number == HostNumber(1) {
         let ha_toml = paths.resolve(HA_TOML);
         atomic::write(&ha_toml, ha_toml_of(state).as_bytes(), Mode::Private)?;
@@ -63,10 +67,14 @@ pub fn prepare(layout: &Layout, state: &State, number: HostNumber) -> anyhow::Re
 }
 
 /// What is typed on a host to deploy on it: the first one makes the cluster, others join it.
-pub fn words(layout: &Layout, number: HostNumber) -> Vec<String> {
+pub fn words(layout: &Layout, state: &State, number: HostNumber) -> Vec<String> {
     let mut words = vec!["--deploy".to_owned()];
     if number != HostNumber(1) {
-        words.extend(["--join".to_owned(), STORAGE.to_owned()]);
+        let storage = match state.storage {
+            SharedStorage::Folder => folder(state.hypervisor).1,
+            SharedStorage::Lvm => lun::KIND,
+        };
+        words.extend(["--join".to_owned(), storage.to_owned()]);
     }
     let answers = answers_file(layout);
     words.extend([format!("--config-append={}", answers.display()), "--yes".to_owned()]);
@@ -74,18 +82,10 @@ pub fn words(layout: &Layout, number: HostNumber) -> Vec<String> {
 }
 
 /// Deploys on a host by the command that operators type; says each line as it comes.
-pub fn run(host: &Host, hypervisor: Hypervisor) -> anyhow::Result<()> {
+pub fn run(host: &Host, state: &State) -> anyhow::Result<()> {
     let this = std::env::current_exe().context("cannot tell where this program is")?;
-    let typed: Vec<OsString> = match hypervisor {
-        Hypervisor::Qemu | Hypervisor::Libvirt => {
-            words(&host.layout, host.number).into_iter().map(OsString::from).collect()
-        }
-        Hypervisor::Vdsm => {
-            let begin = ["sandbox", "deploy-with-vdsm"].map(OsString::from);
-            let place = [host.layout.dir().into(), host.number.to_string().into()];
-            begin.into_iter().chain(place).collect()
-        }
-    };
+    let typed: Vec<OsString> =
+        words(&host.layout, state, host.number).into_iter().map(OsString::from).collect();
     let (reader, writer) = std::io::pipe()?;
     let mut command = host.command(&[&[this.into_os_string()], &typed[..]].concat())?;
     let spawned = command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).spawn();
@@ -111,6 +111,15 @@ pub fn answers_file(layout: &Layout) -> PathBuf {
     layout.inside().resolve(ANSWERS)
 }
 
+/// The shared folder in the words of the dialogue: its type and its connection.
+const fn folder(hypervisor: Hypervisor) -> (&'static str, &'static str) {
+    match hypervisor {
+        Hypervisor::Qemu | Hypervisor::Libvirt => ("directory", STORAGE),
+        // VDSM uses no directory of a host alone.
+        Hypervisor::Vdsm => ("nfs", EXPORT),
+    }
+}
+
 /// What differs from what the command proposes.
 fn answers(layout: &Layout, state: &State, number: HostNumber) -> Answers {
     let mut answers = Answers::default();
@@ -121,8 +130,17 @@ fn answers(layout: &Layout, state: &State, number: HostNumber) -> Answers {
     if number != HostNumber(1) {
         return answers;
     }
-    answers.set(keys::DOMAIN_TYPE, text("directory"));
-    answers.set(keys::CONNECTION, text(STORAGE));
+    match state.storage {
+        SharedStorage::Folder => {
+            let (domain_type, connection) = folder(state.hypervisor);
+            answers.set(keys::DOMAIN_TYPE, text(domain_type));
+            answers.set(keys::CONNECTION, text(connection));
+        }
+        SharedStorage::Lvm => {
+            answers.set(keys::DOMAIN_TYPE, text(lun::KIND));
+            answers.set(keys::LUN, text(lun::DEVICE));
+        }
+    }
     answers.set(keys::BRIDGE, text(BRIDGE));
     answers.set(keys::GATEWAY, text(&GATEWAY.to_string()));
     answers.set(keys::FQDN, text(ENGINE_FQDN));
@@ -135,85 +153,6 @@ fn answers(layout: &Layout, state: &State, number: HostNumber) -> Answers {
     answers.set(keys::DISK_GIB, Value::Integer(DISK_GIB));
     answers.set(keys::MEMORY_MB, Value::Integer(MEMORY_MB));
     answers
-}
-
-fn storage_spec() -> StorageSpec {
-    StorageSpec {
-        // VDSM's stand-in looks whether it is mounted, by the names that NFS has.
-        domain_type: DomainType::Nfs,
-        storage: STORAGE_OF_VDSM.to_owned(),
-        name: "hosted_storage".to_owned(),
-        disk: DiskSource::Empty(DISK_GIB.unsigned_abs() << 30),
-    }
-}
-
-/// Where VDSM manages the host: deploys past pre-flight, which rightly misses KVM and a server of NFS there. Runs inside a
-/// host, where its storage is mounted.
-pub fn with_vdsm(layout: &Layout, number: HostNumber, open_vm: &OpenVm) -> anyhow::Result<()> {
-    let paths = layout.inside();
-    let state = State::load(layout)?;
-    let told = Told::new(&paths, Terminal::default())?;
-    let tools = Logged { tools: &Installed, told: &told };
-    let services = service_manager(&paths, &tools);
-    // A host that VDSM manages has it running before anything is deployed.
-    services.set(Service::Vdsm.name(), ServiceState { is_enabled: true, is_active: true })?;
-    let request = request_of_vdsm(layout, &state, number)?;
-    let hands = Hands { paths: &paths, tools: &tools, report: &told, services: services.as_ref(), open_vm };
-    Ok(hands.begin(request, &Secrets::default(), None)?)
-}
-
-/// What is to be done on a host with VDSM: the first host makes the cluster, others join it.
-fn request_of_vdsm(layout: &Layout, state: &State, number: HostNumber) -> anyhow::Result<Request> {
-    let storage = Storage {
-        // VDSM's stand-in looks whether it is mounted, by the names that NFS has.
-        kind: StorageKind::Nfs,
-        connection: STORAGE_OF_VDSM.to_owned(),
-        mount_options: String::new(),
-        iscsi: None,
-        lun: None,
-    };
-    let network = Network {
-        bridge: BRIDGE.to_owned(),
-        origin: BridgeOrigin::Adopted,
-        gateway: Some(GATEWAY.into()),
-        test: "ping".to_owned(),
-        tcp_target: None,
-        open_firewall: false,
-    };
-    let host = HostIdentity { id: number.0.into(), name: number.name() };
-    let hypervisor = ha_toml::Hypervisor::Vdsm;
-    if number != HostNumber(1) {
-        let cluster = find_cluster(&layout.inside(), &storage_spec()).context("the storage")?;
-        let sd_uuid = Uuid::try_parse(cluster.parsed(&layout.inside()).sd_uuid()?)?;
-        let further = FurtherHost { hypervisor, storage, network, host, sd_uuid };
-        return Ok(Request::FurtherHost(Box::new(further)));
-    }
-    let vm = VmSpec::new();
-    let guest = |file: &str| state.guest.join(file);
-    Ok(Request::FirstHost(Box::new(FirstHost {
-        hypervisor,
-        family: Family::V4,
-        storage,
-        domain_name: "hosted_storage".to_owned(),
-        datacenter: "hosted_datacenter".to_owned(),
-        network,
-        vm: Vm {
-            boot: Boot::Disk(None),
-            disk_gib: DISK_GIB.unsigned_abs(),
-            memory_mb: MEMORY_MB.unsigned_abs(),
-            vcpus: 1,
-            mac: vm.mac,
-            console: vm.graphics,
-            machine: vm.machine,
-            cpu: vm.cpu,
-            kernel: Some((guest(GUEST_FILES[0]), Some(guest(GUEST_FILES[1])), kernel_args())),
-            seed: None,
-        },
-        engine: Engine { fqdn: ENGINE_FQDN.to_owned(), host_name: "hosted_engine_1".to_owned() },
-        host,
-        ids: Ids::draw(),
-        ha_toml: ha_toml_of(state),
-    })))
 }
 
 /// The host's certificate, by the authority of all hosts.
@@ -235,10 +174,10 @@ fn make_certificates(layout: &Layout, number: HostNumber) -> anyhow::Result<()> 
 /// Puts the guest's files where vm.conf names them, under this host's root.
 fn install_guest(state: &State, paths: &Paths) -> anyhow::Result<()> {
     let directory = paths.resolve(&state.guest);
-    std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
     for file in GUEST_FILES {
         let (from, to) = (state.guest.join(file), directory.join(file));
-        std::fs::copy(&from, &to)
+        fs::copy(&from, &to)
             .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
     }
     Ok(())
@@ -278,23 +217,47 @@ mod tests {
 
     use super::*;
 
+    fn state() -> State {
+        State {
+            hosts: 3,
+            io_timeout: 3,
+            guest: "/guest".into(),
+            hypervisor: Hypervisor::Qemu,
+            storage: SharedStorage::Folder,
+            watchdog: false,
+            fencing: true,
+            cgroup: None,
+        }
+    }
+
     #[test]
     fn the_daemons_accept_the_times_for_every_io_timeout() {
         for io_timeout in 1..=60 {
             for hypervisor in Hypervisor::value_variants() {
-                let state = State {
-                    hosts: 3,
-                    io_timeout,
-                    guest: "/guest".into(),
-                    hypervisor: *hypervisor,
-                    watchdog: false,
-                    fencing: true,
-                    cgroup: None,
-                };
+                let state = State { io_timeout, hypervisor: *hypervisor, ..state() };
                 let toml = HaToml::parse(&Paths::default(), &ha_toml_of(&state)).unwrap();
                 assert_eq!(toml.lease.io_timeout, io_timeout);
                 assert_eq!((toml.fencing.enabled, toml.fencing.host.len()), (true, 3));
             }
+        }
+    }
+
+    #[test]
+    fn each_kind_of_storage_is_named_to_the_first_host_and_found_by_the_others() {
+        let layout = Layout::new(std::path::Path::new("/sb")).unwrap();
+        let (first, second) = (HostNumber(1), HostNumber(2));
+        for (storage, place, join) in [
+            (SharedStorage::Folder, (keys::CONNECTION, "/storage"), "--deploy --join /storage "),
+            (SharedStorage::Lvm, (keys::LUN, "/dev/sandbox-lun"), "--deploy --join fc "),
+        ] {
+            let state = State { storage, ..state() };
+            let all = answers(&layout, &state, first);
+            assert_eq!(all.get(place.0), Some(&Value::Text(place.1.to_owned())));
+            assert!(words(&layout, &state, second).join(" ").starts_with(join));
+            let all = answers(&layout, &state, second);
+            assert!(
+                [keys::DOMAIN_TYPE, keys::CONNECTION, keys::LUN].iter().all(|key| all.get(key).is_none())
+            );
         }
     }
 }

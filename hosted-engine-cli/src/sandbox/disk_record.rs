@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+
+use super::lun::Place;
 
 const SECTOR: u64 = 512;
 const FIRST: u64 = 2048;
@@ -26,10 +27,10 @@ pub struct Writers {
 }
 
 /// Reads the ring of a disk.
-pub fn read(disk: &Path) -> io::Result<Writers> {
-    let file = File::open(disk)?;
+pub fn read(disk: &Place) -> io::Result<Writers> {
+    let file = File::open(&disk.file)?;
     let mut ring = vec![0; usize::try_from(RECORDS * SECTOR).map_err(io::Error::other)?];
-    file.read_exact_at(&mut ring, FIRST * SECTOR)?;
+    file.read_exact_at(&mut ring, disk.offset + FIRST * SECTOR)?;
     Ok(judge(ring.chunks_exact(512).filter_map(record)))
 }
 

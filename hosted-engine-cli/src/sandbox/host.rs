@@ -14,8 +14,8 @@ use super::layout::{HostNumber, Layout};
 use super::procs::{self, Process};
 use super::services::{Service, ServiceStatus};
 use super::shell::wait_for;
-use super::state::State;
-use super::{cgroup, host_init, init, net};
+use super::state::{Hypervisor, State};
+use super::{cgroup, host_init, init, lun, net};
 
 const SOON: Duration = Duration::from_millis(20);
 const START_PATIENCE: Duration = Duration::from_secs(20);
@@ -30,6 +30,7 @@ pub struct Host {
     pub number: HostNumber,
     cgroup: Option<PathBuf>,
     has_watchdog: bool,
+    hypervisor: Hypervisor,
 }
 
 impl Host {
@@ -40,6 +41,7 @@ impl Host {
             number,
             cgroup: state.host_cgroup(number),
             has_watchdog: state.watchdog,
+            hypervisor: state.hypervisor,
         }
     }
 
@@ -58,7 +60,7 @@ impl Host {
     }
 
     /// Boots it: new namespaces, network, storage, sanlock, and the HA daemons when the host is configured.
-    /// Returns once its storage and sanlock run. A host that runs already is left as it is.
+    /// Returns once its storage, sanlock and, where it is to be there, VDSM run. A host that runs already is left as it is.
     pub fn start(&self) -> anyhow::Result<()> {
         if self.init().is_some() {
             return Ok(());
@@ -99,7 +101,20 @@ impl Host {
             alive()?;
             Ok(UnixStream::connect(&sanlock).ok().map(|_| ()))
         })?
-        .with_context(|| format!("sanlock did not come up on host {}; {}", self.number, self.hint()))
+        .with_context(|| format!("sanlock did not come up on host {}; {}", self.number, self.hint()))?;
+        match self.hypervisor {
+            Hypervisor::Qemu | Hypervisor::Libvirt => return Ok(()),
+            Hypervisor::Vdsm => {}
+        }
+        let vdsm = self.layout.vdsm_socket(self.number);
+        wait_for(START_PATIENCE, SOON, || {
+            alive()?;
+            Ok(UnixStream::connect(&vdsm).ok().map(|_| ()))
+        })?
+        .with_context(|| {
+            let log = self.layout.log(self.number, Service::Vdsm.name());
+            format!("VDSM did not come up on host {}; see {}", self.number, log.display())
+        })
     }
 
     /// The device behind the host's watchdog: outside of the host, so that it is not frozen with it. It ends with the host.
@@ -132,7 +147,8 @@ impl Host {
             let left = procs::of_host(&init).iter().any(|process| !process.is_zombie());
             Ok((!left).then_some(()))
         })?
-        .with_context(|| format!("some of host {}'s processes do not die", self.number))
+        .with_context(|| format!("some of host {}'s processes do not die", self.number))?;
+        lun::deactivate(&self.layout, self.number)
     }
 
     /// Stops everything in it at once, or lets it go on.

@@ -18,12 +18,15 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::layout::{ENGINE, ENGINE_FQDN, GATEWAY, HostNumber, Layout, MAX_HOSTS};
+use super::layout::{
+    ENGINE, ENGINE_FQDN, FILE_SERVER, FILE_SERVER_ADDRESS, GATEWAY, HostNumber, Layout, MAX_HOSTS, NFS_PORT,
+};
 use super::libvirtd;
+use super::lun;
 use super::net;
 use super::procs::signal_pid;
 use super::services::{Service, Table};
-use super::state::{Hypervisor, State};
+use super::state::{Hypervisor, SharedStorage, State};
 
 /// Runs until it is killed. Must be process 1 of fresh pid, mount, net, uts and ipc namespaces.
 pub fn run(layout: &Layout, number: HostNumber, cgroup: Option<&Path>) -> anyhow::Result<()> {
@@ -75,8 +78,18 @@ impl Host<'_> {
         if run.exists() {
             fs::remove_dir_all(&run)?;
         }
+        if self.state.hypervisor == Hypervisor::Vdsm {
+            // What VDSM had mounted; links play the mounts, and they would stay.
+            let mounts = paths.storage_mounts();
+            if mounts.exists() {
+                fs::remove_dir_all(&mounts)?;
+            }
+            // These two VDSM brings along.
+            fs::create_dir_all(&mounts)?;
+            fs::create_dir_all(paths.prepared_volumes())?;
+        }
         // The mount point is made where it will be seen from inside.
-        let below_root = self.layout.mountpoint(self.state.hypervisor);
+        let below_root = self.layout.mountpoint();
         let below_root = below_root.strip_prefix(self.layout.inside().root()).unwrap_or(&below_root);
         let mountpoint = self.root().join(below_root);
         for dir in [
@@ -91,11 +104,15 @@ impl Host<'_> {
         ] {
             fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
         }
+        if self.state.storage == SharedStorage::Lvm {
+            lun::prepare_host(self.layout, self.number)?;
+        }
         if self.state.hypervisor == Hypervisor::Libvirt {
             libvirtd::prepare_files(&self.root(), self.number)?;
         }
         let mut hosts = format!(
-            "127.0.0.1 localhost\n{ENGINE} {ENGINE_FQDN} engine\n{GATEWAY} gateway.sandbox.test gateway\n"
+            "127.0.0.1 localhost\n{FILE_SERVER_ADDRESS} {FILE_SERVER}\n{ENGINE} {ENGINE_FQDN} engine\n\
+             {GATEWAY} gateway.sandbox.test gateway\n"
         );
         for number in (1..=MAX_HOSTS).map(HostNumber) {
             // Writing to a String cannot fail.
@@ -146,14 +163,22 @@ impl Host<'_> {
             UnixListener::bind(&socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
 
         self.wait_for_network().await?;
-        self.start(&mut table, Service::Storage);
-        self.wait_for_storage().await?;
+        if Service::Storage.exists(&self.state) {
+            self.start(&mut table, Service::Storage);
+            self.wait_for_storage().await?;
+        }
         if self.state.watchdog {
             self.start(&mut table, Service::Watchdog);
             self.wait_for_watchdog().await?;
         }
         self.start(&mut table, Service::Sanlock);
+        if self.state.hypervisor == Hypervisor::Vdsm {
+            self.start(&mut table, Service::Vdsm);
+        }
         if self.layout.host(self.number).hosted_engine_conf().exists() {
+            if self.state.storage == SharedStorage::Lvm {
+                self.connect_storage();
+            }
             for service in Service::of_deployed(self.state.hypervisor) {
                 self.start(&mut table, *service);
             }
@@ -189,7 +214,7 @@ impl Host<'_> {
     }
 
     async fn wait_for_storage(&self) -> anyhow::Result<()> {
-        let mountpoint = self.layout.mountpoint(self.state.hypervisor);
+        let mountpoint = self.layout.mountpoint();
         let marker = format!(" {} ", mountpoint.display());
         for _ in 0..200 {
             if fs::read_to_string("/proc/self/mounts")?.contains(&marker) {
@@ -199,6 +224,23 @@ impl Host<'_> {
         }
         let log = self.layout.log(self.number, Service::Storage.name());
         anyhow::bail!("the storage did not get mounted within 10 s; see {}", log.display())
+    }
+
+    /// What `ovirt-ha-storage.service` does at a boot. The daemons start whatever comes of it, and say what is missing.
+    fn connect_storage(&self) {
+        let connect = || -> anyhow::Result<std::process::Output> {
+            let mut command = Command::new(std::env::current_exe()?);
+            command.args(["--connect-storage", "--at-boot"]).envs(environment(self.layout)?);
+            command.current_dir("/").stdin(Stdio::null()).output().context("cannot run it")
+        };
+        match connect() {
+            Ok(output) => {
+                let said = [output.stdout, output.stderr].concat();
+                let said = String::from_utf8_lossy(&said).trim().replace('\n', "; ");
+                say(&format!("hosted-engine --connect-storage ({}): {said}", output.status));
+            }
+            Err(error) => say(&format!("hosted-engine --connect-storage: {error:#}")),
+        }
     }
 
     async fn wait_for_watchdog(&self) -> anyhow::Result<()> {
@@ -234,8 +276,11 @@ impl Host<'_> {
             Service::Storage => {
                 let mut command = Command::new(std::env::current_exe()?);
                 command.args(["sandbox", "fs"]);
-                command.arg(self.layout.storage()).arg(self.layout.mountpoint(self.state.hypervisor));
+                command.arg(self.layout.storage()).arg(self.layout.mountpoint());
                 command.arg(self.layout.fault_socket(self.number));
+                if self.state.hypervisor == Hypervisor::Vdsm {
+                    command.args(["--listen", &format!("{FILE_SERVER_ADDRESS}:{NFS_PORT}")]);
+                }
                 command
             }
             Service::Watchdog => {
@@ -323,12 +368,16 @@ impl Host<'_> {
 pub fn environment(layout: &Layout) -> anyhow::Result<Vec<(&'static str, std::ffi::OsString)>> {
     let paths = layout.inside();
     let mut path = program_dir()?.into_os_string();
+    path.push(":");
+    path.push(layout.programs());
     path.push(":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     Ok(vec![
         (ha_config::ROOT_ENV, paths.root().into()),
         ("SANLOCK_RUN_DIR", paths.sanlock_run_dir().into()),
         // Without it sanlock asks for more locked memory than unprivileged containers may have.
         ("SANLOCK_PRIVILEGED", "0".into()),
+        // The machine's own configuration says nothing about a sandbox.
+        ("LVM_SYSTEM_DIR", paths.resolve("/etc/lvm").into()),
         ("PATH", path),
     ])
 }

@@ -3,6 +3,8 @@
 //! ```text
 //! DIR/sandbox.json     what the sandbox is made of
 //! DIR/storage/         the shared folder, as the "file server" has it
+//! DIR/lun              or the shared LUN, as the "array" has it
+//! DIR/bin/             programs that play what the hosts have not
 //! DIR/pki/             the authority of the hosts' certificates, where the VM runs by VDSM
 //! DIR/power/           the hosts' power switches: their password, what they were asked
 //! DIR/hN/              the root of host N: etc, run, var, rhev, storage
@@ -16,9 +18,6 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use ha_config::Paths;
-use ha_config::hosted_engine::escape_connection;
-
-use super::state::Hypervisor;
 
 /// Default of `--dir`.
 pub const DEFAULT_DIR: &str = "/var/lib/ovirt-ha-sandbox";
@@ -38,8 +37,14 @@ pub const PREFIX: u8 = 24;
 pub const MAX_HOSTS: u8 = 64;
 /// The directory where the hosts find the shared folder mounted, below their roots.
 pub const STORAGE: &str = "/storage";
-/// What VDSM mounts, in the words of hosted-engine.conf.
-pub const STORAGE_OF_VDSM: &str = "sandbox:/storage";
+/// The same as an export, which VDSM connects, in the words of hosted-engine.conf.
+pub const EXPORT: &str = "sandbox:/storage";
+/// The file server's name in [`EXPORT`].
+pub const FILE_SERVER: &str = "sandbox";
+/// The file server's address: each host has its own view of the storage, and so of the server that exports it.
+pub const FILE_SERVER_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
+/// The port of NFS.
+pub const NFS_PORT: u16 = 2049;
 
 /// The longest path of a Unix socket under a host's root that anything here uses.
 const LONGEST_SOCKET: usize = "/run/ovirt-hosted-engine-ha/qemu/console-cli.sock".len();
@@ -141,6 +146,16 @@ impl Layout {
         self.dir.join("storage")
     }
 
+    /// The file behind the shared LUN.
+    pub fn lun(&self) -> PathBuf {
+        self.dir.join("lun")
+    }
+
+    /// Programs that come before the machine's own, where there are any.
+    pub fn programs(&self) -> PathBuf {
+        self.dir.join("bin")
+    }
+
     /// The authority that signs the hosts' certificates.
     pub fn authority(&self) -> PathBuf {
         self.dir.join("pki")
@@ -166,12 +181,9 @@ impl Layout {
         Paths::new(self.dir.join("host"))
     }
 
-    /// Where a host sees the shared folder, seen from inside it.
-    pub fn mountpoint(&self, hypervisor: Hypervisor) -> PathBuf {
-        match hypervisor {
-            Hypervisor::Qemu | Hypervisor::Libvirt => self.inside().resolve(STORAGE),
-            Hypervisor::Vdsm => self.inside().storage_mounts().join(escape_connection(STORAGE_OF_VDSM)),
-        }
+    /// Where a host sees the shared folder, seen from inside it. VDSM's stand-in connects it from there, as an export.
+    pub fn mountpoint(&self) -> PathBuf {
+        self.inside().resolve(STORAGE)
     }
 
     /// The socket that sets a host's storage faults.
@@ -220,11 +232,8 @@ mod tests {
     fn each_host_has_its_own_place() {
         let layout = Layout::new(Path::new("/var/lib/sb/")).expect("a fine directory");
         assert_eq!(layout.host(HostNumber(2)).root(), Path::new("/var/lib/sb/h2"));
-        assert_eq!(layout.mountpoint(Hypervisor::Qemu), Path::new("/var/lib/sb/host/storage"));
-        assert_eq!(
-            layout.mountpoint(Hypervisor::Vdsm),
-            Path::new("/var/lib/sb/host/rhev/data-center/mnt/sandbox:_storage")
-        );
+        assert_eq!(layout.mountpoint(), Path::new("/var/lib/sb/host/storage"));
+        assert_eq!(EXPORT, format!("{FILE_SERVER}:{STORAGE}"));
         assert_eq!(layout.tag(), "ovirt-ha.var-lib-sb");
         assert_eq!(HostNumber(3).address(), Ipv4Addr::new(10, 199, 77, 103));
     }

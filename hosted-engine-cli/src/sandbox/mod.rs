@@ -19,7 +19,9 @@ mod host_init;
 mod init;
 pub mod layout;
 mod libvirtd;
+mod lun;
 pub mod measure;
+mod needs;
 mod net;
 pub mod observer;
 mod power;
@@ -32,6 +34,7 @@ mod state;
 pub mod timeline;
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -41,8 +44,6 @@ use clap::{Args, Subcommand};
 use ha_config::ha_toml::RecoveryProfile;
 use rustix::process::Signal;
 
-use crate::cli::OpenVm;
-
 pub use cluster::{Cluster, UpOptions};
 pub use deploy::answers_file;
 use faultfs::Mode;
@@ -50,7 +51,7 @@ pub use host::Host;
 pub use host_init::HostInit;
 pub use layout::{HostNumber, Layout};
 pub use services::Service;
-pub use state::{Hypervisor, State};
+pub use state::{Hypervisor, SharedStorage, State};
 
 /// A whole cluster on this machine, to try out and to break.
 #[derive(Debug, Args)]
@@ -82,6 +83,9 @@ enum Command {
         /// Who runs the engine VM
         #[arg(long, value_enum, default_value_t)]
         hypervisor: Hypervisor,
+        /// What the hosts share. On LVM, which works without a device mapper, no faults of storage can be played
+        #[arg(long, value_enum, default_value_t)]
+        storage: SharedStorage,
         /// The hosts have a watchdog, which resets them when sanlock cannot renew a lease; its device is played by a
         /// stand-in
         #[arg(long)]
@@ -196,19 +200,23 @@ enum Command {
     #[command(hide = true)]
     Init { layout: PathBuf, host: u8 },
     #[command(hide = true)]
-    DeployWithVdsm { layout: PathBuf, host: u8 },
-    #[command(hide = true)]
     Power {
         host: u8,
         #[arg(value_enum)]
         deed: power::Deed,
     },
     #[command(hide = true)]
-    Fs { source: PathBuf, mountpoint: PathBuf, control: PathBuf },
+    Fs {
+        source: PathBuf,
+        mountpoint: PathBuf,
+        control: PathBuf,
+        #[arg(long)]
+        listen: Option<SocketAddr>,
+    },
 }
 
 /// Carries out one sandbox command.
-pub fn run(args: SandboxArgs, open_vm: &OpenVm) -> anyhow::Result<ExitCode> {
+pub fn run(args: SandboxArgs) -> anyhow::Result<ExitCode> {
     if let Command::Timelines(args) = &args.command {
         measure::show(args)?;
         return Ok(ExitCode::SUCCESS);
@@ -223,11 +231,10 @@ pub fn run(args: SandboxArgs, open_vm: &OpenVm) -> anyhow::Result<ExitCode> {
             init::run(&Layout::new(&layout)?, HostNumber(host), cgroup.as_deref())?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::DeployWithVdsm { layout, host } => {
-            deploy::with_vdsm(&Layout::new(&layout)?, HostNumber(host), open_vm)?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Command::Fs { source, mountpoint, control } => {
+        Command::Fs { source, mountpoint, control, listen } => {
+            if let Some(address) = listen {
+                faultfs::answer_at(address)?;
+            }
             faultfs::serve(&source, &mountpoint, &control)?;
             Ok(ExitCode::SUCCESS)
         }
@@ -237,16 +244,14 @@ pub fn run(args: SandboxArgs, open_vm: &OpenVm) -> anyhow::Result<ExitCode> {
 
 fn operate(command: Command, layout: &Layout) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Up { hosts, io_timeout, profile, guest, hypervisor, watchdog, fencing, bare } => {
+        Command::Up { hosts, io_timeout, profile, guest, hypervisor, storage, watchdog, fencing, bare } => {
             let io_timeout = profile.map_or(io_timeout, |profile| profile.times().0);
-            let options = UpOptions { hosts, io_timeout, guest, hypervisor, watchdog, fencing, bare };
+            let options =
+                UpOptions { hosts, io_timeout, guest, hypervisor, storage, watchdog, fencing, bare };
             cluster::up(layout, &options)?;
         }
         Command::Down => cluster::down(layout)?,
-        Command::Init { .. }
-        | Command::DeployWithVdsm { .. }
-        | Command::Fs { .. }
-        | Command::Timelines(_) => {
+        Command::Init { .. } | Command::Fs { .. } | Command::Timelines(_) => {
             unreachable!("carried out by run()")
         }
         command => return on_cluster(command, &Cluster::open(layout)?),
@@ -258,6 +263,7 @@ fn on_cluster(command: Command, cluster: &Cluster) -> anyhow::Result<ExitCode> {
     let host = |number| cluster.host(number);
     let storage = |number, mode| {
         host(number)?;
+        cluster.state().storage.check_faults()?;
         faultfs::tell(&cluster.layout().fault_socket(HostNumber(number)), mode)
     };
     match command {
@@ -308,7 +314,6 @@ fn on_cluster(command: Command, cluster: &Cluster) -> anyhow::Result<ExitCode> {
         Command::Up { .. }
         | Command::Down
         | Command::Init { .. }
-        | Command::DeployWithVdsm { .. }
         | Command::Fs { .. }
         | Command::Timelines(_) => {
             unreachable!("carried out by operate()")

@@ -11,7 +11,6 @@ use clock::{Clock, Monotonic, SystemClock};
 use rustix::process::Signal;
 
 use super::cluster::{Cluster, say};
-use super::disk_record;
 use super::faultfs::{self, Mode};
 use super::host::Host;
 use super::layout::HostNumber;
@@ -84,6 +83,9 @@ const HEAD: &str = "| what | watchdog | VM's host | host reset after, s | its QE
 
 /// Plays each, and prints the table. An error when two QEMUs ran although the hosts have a watchdog.
 pub fn play_all(cluster: &Cluster, threats: &[Threat]) -> anyhow::Result<()> {
+    if threats.iter().any(|threat| matches!(threat, Threat::FailStorage | Threat::StallStorage)) {
+        cluster.state().storage.check_faults()?;
+    }
     let mut rows = Vec::new();
     for threat in threats {
         let row = play(cluster, *threat)?;
@@ -143,7 +145,7 @@ fn play(cluster: &Cluster, threat: Threat) -> anyhow::Result<Outcome> {
     let good = observer
         .wait_good(started, STEADY, PATIENCE)
         .with_context(|| format!("the engine was not good again\n{}", cluster.status()))?;
-    let writers = disk_record::read(&cluster.disk()?).context("cannot read the VM's disk")?;
+    let writers = cluster.writers()?;
     put_right(&host, threat, &storage)?;
     Ok(Outcome {
         threat,

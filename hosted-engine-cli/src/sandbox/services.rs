@@ -5,7 +5,7 @@ use clock::Monotonic;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-use super::state::{Hypervisor, State};
+use super::state::{Hypervisor, SharedStorage, State};
 
 /// Time between the end of a service and its next start: the units' `RestartSec`.
 pub const RESTART_AFTER: Duration = Duration::from_secs(5);
@@ -62,8 +62,8 @@ impl Service {
     /// The daemons of a deployed host, in the order in which they start.
     pub const fn of_deployed(hypervisor: Hypervisor) -> &'static [Self] {
         match hypervisor {
-            Hypervisor::Qemu => &[Self::Broker, Self::Agent],
-            Hypervisor::Vdsm => &[Self::Vdsm, Self::Broker, Self::Agent],
+            // VDSM runs on a bare host, too.
+            Hypervisor::Qemu | Hypervisor::Vdsm => &[Self::Broker, Self::Agent],
             Hypervisor::Libvirt => &[Self::Libvirtd, Self::Broker, Self::Agent],
         }
     }
@@ -74,7 +74,8 @@ impl Service {
             Self::Vdsm => matches!(state.hypervisor, Hypervisor::Vdsm),
             Self::Libvirtd => matches!(state.hypervisor, Hypervisor::Libvirt),
             Self::Watchdog => state.watchdog,
-            Self::Storage | Self::Sanlock | Self::Broker | Self::Agent => true,
+            Self::Storage => matches!(state.storage, SharedStorage::Folder),
+            Self::Sanlock | Self::Broker | Self::Agent => true,
         }
     }
 

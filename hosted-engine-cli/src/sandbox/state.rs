@@ -33,6 +33,35 @@ impl std::fmt::Display for Hypervisor {
     }
 }
 
+/// What the hosts share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum SharedStorage {
+    /// A folder, as from a file server, which can be made to fail
+    #[default]
+    Folder,
+    /// A LUN with LVM on it, as from a storage array
+    Lvm,
+}
+
+impl SharedStorage {
+    /// Refuses what only the folder's file system can play.
+    pub fn check_faults(self) -> Result<(), NoFaults> {
+        match self {
+            Self::Folder => Ok(()),
+            Self::Lvm => Err(NoFaults),
+        }
+    }
+}
+
+/// Nobody stands between these hosts and their storage who could make it fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "faults of storage are played by the shared folder's file system, and the hosts of this sandbox share a LUN; make one \
+     with a folder: hosted-engine sandbox up --storage folder"
+)]
+pub struct NoFaults;
+
 /// What a sandbox is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,6 +75,9 @@ pub struct State {
     /// Who runs the engine VM.
     #[serde(default)]
     pub hypervisor: Hypervisor,
+    /// What the hosts share.
+    #[serde(default)]
+    pub storage: SharedStorage,
     /// The hosts have a watchdog, played by its stand-in.
     #[serde(default)]
     pub watchdog: bool,

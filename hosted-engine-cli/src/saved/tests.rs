@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use ha_config::conf_volume;
 
@@ -129,4 +131,36 @@ fn a_backup_of_another_host_leaves_this_hosts_files_alone() {
     let all = changes(&saved, &host.paths, Some(&host.conf), true, &mut terminal).unwrap();
     assert_eq!(all.iter().map(|change| change.what.as_str()).collect::<Vec<_>>(), [""; 0]);
     assert!(terminal.recorded().err.contains("this host's own files stay as they are"));
+}
+
+/// The times are those of a host with an I/O time-out of one second.
+#[test]
+fn nothing_is_restored_while_a_host_writes_its_block() {
+    let host = Host::new();
+    let (_dir, file, _) = saved_of(&host);
+    let shared = conf_volume::read(&change_configuration(&host)).unwrap();
+    host.put(3, &block(3, 100, false));
+    let (stop, stopped) = mpsc::channel::<()>();
+    let refusal = std::thread::scope(|scope| {
+        let alive = &host;
+        scope.spawn(move || {
+            let mut timestamp = 100;
+            while stopped.recv_timeout(Duration::from_millis(20)) == Err(RecvTimeoutError::Timeout) {
+                timestamp += 1;
+                alive.put(3, &block(3, timestamp, false));
+            }
+        });
+        let refused = restored(&host, &file, false, false);
+        drop(stop);
+        refused.unwrap_err()
+    });
+    assert!(refusal.contains("host 3 (h3): it writes its block"), "{refusal}");
+    assert!(refusal.contains("Stop the HA services of all hosts first"), "{refusal}");
+    let path = host.conf.conf_volume_path().unwrap().unwrap();
+    assert!(conf_volume::read(&path).unwrap().same_files(&shared), "nothing was written");
+    assert_eq!(host.backups(), 0);
+
+    // One that only looks alive: silent for as long as a living one may be.
+    restored(&host, &file, false, false).unwrap();
+    assert!(!conf_volume::read(&path).unwrap().same_files(&shared));
 }

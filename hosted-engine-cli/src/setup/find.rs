@@ -1,12 +1,10 @@
-//! Finding a cluster on storage: its configuration volume and what is in it.
+//! The cluster's configuration, as it is in its volume.
 
 use std::path::Path;
 
 use ha_config::{HostedEngineConf, Paths, conf_archive};
 
 use super::SetupError;
-use super::domain::StorageSpec;
-use crate::deploy::storage::find;
 use crate::shared_file::SharedFile;
 
 /// The cluster's configuration files, as they are on shared storage.
@@ -65,11 +63,4 @@ impl ClusterConf {
     pub fn parsed(&self, paths: &Paths) -> HostedEngineConf {
         HostedEngineConf::parse(paths, &self.hosted_engine_conf)
     }
-}
-
-/// Reads the cluster's configuration from storage that is mounted on this host.
-pub fn find_cluster(paths: &Paths, storage: &StorageSpec) -> Result<ClusterConf, SetupError> {
-    let mount = storage.mount_dir(paths);
-    let found = find::the_one(find::in_directory(&mount)?, None, &mount.display().to_string())?;
-    ClusterConf::read(&found.configuration)
 }

@@ -4,11 +4,10 @@ use std::path::PathBuf;
 
 use engine_vm::libvirt::host_setup::{self, Setting};
 use ha_config::Paths;
-use ha_config::atomic::{self, Mode};
+use ha_config::atomic;
 use metadata_format::HostId;
 
 use super::SetupError;
-use super::report::Report;
 
 /// What a file of libvirt's must say that it does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,50 +44,9 @@ pub fn libvirt_changes(paths: &Paths, host_id: HostId) -> Result<Vec<LibvirtChan
     Ok(changes)
 }
 
-/// Makes the changes. True when there were any: the daemon must be restarted to see them, which running VMs outlive.
-///
-/// # Errors
-/// [`SetupError::Config`] with the file that cannot be read or written.
-pub fn configure_libvirt(paths: &Paths, host_id: HostId, report: &dyn Report) -> Result<bool, SetupError> {
-    let changes = libvirt_changes(paths, host_id)?;
-    for LibvirtChange { path, after, settings } in &changes {
-        for setting in settings {
-            report.info(&format!(
-                "{}: {} = {}: {}",
-                path.display(),
-                setting.key,
-                setting.value,
-                setting.reason
-            ));
-        }
-        if let Some(directory) = path.parent() {
-            std::fs::create_dir_all(directory).map_err(super::io("create the directory", directory))?;
-        }
-        atomic::write(path, after.as_bytes(), Mode::KeepOr644)?;
-    }
-    if !changes.is_empty() {
-        report.warning("Restart libvirtd (or virtqemud) so that it reads its files anew; VMs that run go on");
-    }
-    Ok(!changes.is_empty())
-}
-
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-
     use super::*;
-
-    #[derive(Default)]
-    struct Heard(RefCell<Vec<String>>);
-
-    impl Report for Heard {
-        fn info(&self, text: &str) {
-            self.0.borrow_mut().push(text.to_owned());
-        }
-        fn warning(&self, text: &str) {
-            self.info(text);
-        }
-    }
 
     #[test]
     fn libvirts_files_are_changed_once_and_each_change_has_its_reason() {
@@ -97,14 +55,15 @@ mod tests {
         let qemu_conf = paths.resolve(host_setup::QEMU_CONF);
         std::fs::create_dir_all(qemu_conf.parent().unwrap()).unwrap();
         std::fs::write(&qemu_conf, "user = \"root\"\n").unwrap();
-        let (heard, id) = (Heard::default(), HostId::new(3).unwrap());
-        assert!(configure_libvirt(&paths, id, &heard).unwrap());
-        let heard = heard.0.into_inner();
-        assert!(
-            heard[0].contains("lock_manager = \"sanlock\": libvirt takes the engine VM's lease"),
-            "{heard:?}"
-        );
-        assert!(heard.last().unwrap().contains("Restart libvirtd"), "{heard:?}");
+        let id = HostId::new(3).unwrap();
+        let changes = libvirt_changes(&paths, id).unwrap();
+        let lock = &changes[0].settings[0];
+        assert_eq!((lock.key, lock.value.as_str()), ("lock_manager", "\"sanlock\""));
+        assert!(lock.reason.contains("libvirt takes the engine VM's lease"), "{}", lock.reason);
+        for change in &changes {
+            std::fs::create_dir_all(change.path.parent().unwrap()).unwrap();
+            std::fs::write(&change.path, &change.after).unwrap();
+        }
         let text = std::fs::read_to_string(&qemu_conf).unwrap();
         assert!(
             text.starts_with("user = \"root\"\n") && text.contains("lock_manager = \"sanlock\"\n"),
@@ -112,9 +71,6 @@ mod tests {
         );
         let sanlock = std::fs::read_to_string(paths.resolve(host_setup::QEMU_SANLOCK_CONF)).unwrap();
         assert!(sanlock.contains("host_id = 3\n"), "{sanlock}");
-
-        let again = Heard::default();
-        assert!(!configure_libvirt(&paths, id, &again).unwrap());
-        assert_eq!(again.0.into_inner().len(), 0);
+        assert_eq!(libvirt_changes(&paths, id).unwrap(), []);
     }
 }

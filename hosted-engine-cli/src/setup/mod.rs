@@ -1,8 +1,4 @@
-//! Setting up a cluster piece by piece: what its storage domain and its hosts' files are made of.
-//!
-//! The storage appears under its final name only when it is complete. A host's hosted-engine.conf is written last: with it
-//! the host counts as deployed. Nothing that exists is overwritten unless it was made by the same set-up. No VM is
-//! started here.
+//! What a cluster's storage domain and its hosts' files are made of: the pieces that the steps of deployment write.
 
 pub(crate) mod domain;
 mod find;
@@ -16,13 +12,12 @@ pub(crate) mod volume;
 #[cfg(test)]
 mod tests;
 
-pub use domain::{DiskSource, StorageSpec, create_storage};
-pub use find::{ClusterConf, find_cluster};
+pub use find::ClusterConf;
+pub use host::HostSpec;
 pub(crate) use host::refuse_other_host;
-pub use host::{HostSpec, configure_host};
 pub(crate) use leases::grid_for;
 pub use leases::{LOCKSPACE_NAME, Leases};
-pub use libvirt::{LibvirtChange, configure_libvirt, libvirt_changes};
+pub use libvirt::{LibvirtChange, libvirt_changes};
 pub use report::{Lines, Quiet, Report};
 pub use vm::VmSpec;
 pub(crate) use volume::BLANK_UUID;
@@ -34,25 +29,6 @@ use ha_config::{ConfigError, Paths};
 use sanlock_client::SanlockError;
 
 use crate::shared_file::SharedFileError;
-
-/// What all hosts of a cluster share, apart from the storage.
-#[derive(Debug, Clone)]
-pub struct ClusterSpec {
-    /// The engine's fully qualified domain name.
-    pub fqdn: String,
-    /// The management bridge.
-    pub bridge: String,
-    /// Address that the network monitor pings.
-    pub gateway: Option<String>,
-    /// `ping`, `dns`, `tcp` or `none`.
-    pub network_test: String,
-    /// `HOST:PORT` for the test `tcp`.
-    pub tcp_target: Option<(String, u16)>,
-    /// The engine VM.
-    pub vm: VmSpec,
-    /// ha.toml of every host, checked before anything is written.
-    pub ha_toml: String,
-}
 
 /// Why set-up stopped. What it had done so far is taken up or removed by the next run.
 #[derive(Debug, thiserror::Error)]

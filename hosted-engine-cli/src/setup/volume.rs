@@ -112,45 +112,6 @@ pub(crate) fn zeros(path: &Path, bytes: u64, reserve: bool, owner: Owner) -> Res
     file.sync_all().map_err(io_error("sync", path))
 }
 
-/// Copies a disk image into an empty volume, leaving holes where the source has only zeros; the volume stays at least
-/// `bytes` long.
-pub(crate) fn copy(source: &Path, path: &Path, bytes: u64) -> Result<(), SetupError> {
-    let mut from = File::open(source).map_err(io_error("open", source))?;
-    let file = OpenOptions::new().write(true).open(path).map_err(io_error("open", path))?;
-    let long = file.metadata().map_err(io_error("look at", path))?.len();
-    file.set_len(0).map_err(io_error("empty", path))?;
-    let mut chunk = vec![0; 1 << 20];
-    let mut at = 0_u64;
-    loop {
-        let got = fill(&mut from, &mut chunk).map_err(io_error("read", source))?;
-        if got == 0 {
-            break;
-        }
-        if chunk[..got].iter().any(|byte| *byte != 0) {
-            std::os::unix::fs::FileExt::write_all_at(&file, &chunk[..got], at)
-                .map_err(io_error("write", path))?;
-        }
-        at += got as u64;
-    }
-    let size = at.max(bytes).max(long).next_multiple_of(4096);
-    file.set_len(size).map_err(io_error("set the size of", path))?;
-    file.sync_all().map_err(io_error("sync", path))
-}
-
-fn fill(from: &mut File, chunk: &mut [u8]) -> io::Result<usize> {
-    use std::io::Read;
-    let mut have = 0;
-    while have < chunk.len() {
-        match from.read(&mut chunk[have..]) {
-            Ok(0) => break,
-            Ok(got) => have += got,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(have)
-}
-
 fn create(path: &Path, owner: Owner) -> Result<File, SetupError> {
     let open = || OpenOptions::new().write(true).create_new(true).mode(0o660).open(path);
     let file = owner.act(open).map_err(io_error("create", path))?;
@@ -176,24 +137,4 @@ pub(crate) fn write_meta(
         id.image
     );
     text_file(&path, &text, owner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::MetadataExt;
-
-    #[test]
-    fn a_copy_is_equal_and_keeps_holes() {
-        let dir = tempfile::tempdir().unwrap();
-        let (from, to) = (dir.path().join("a"), dir.path().join("b"));
-        let mut bytes = vec![0; 8 << 20];
-        bytes[5 << 20] = 7;
-        fs::write(&from, &bytes).unwrap();
-        File::create(&to).unwrap().set_len(1 << 20).unwrap();
-        copy(&from, &to, 0).unwrap();
-        assert!(fs::read(&to).unwrap() == bytes);
-        assert!(fs::metadata(&to).unwrap().blocks() * 512 < 4 << 20);
-        assert!(copy(&from, &dir.path().join("c"), 0).is_err(), "the volume is there before");
-    }
 }

@@ -144,3 +144,20 @@ pub fn the_host_with_the_vm_is_taken_out(sandbox: &Sandbox) {
     });
     assert!(!said(sandbox, &["exec", host, "hosted-engine", "--check-deployed"]).0);
 }
+
+/// The storage is VDSM's: it lets go of it.
+pub fn a_host_of_vdsm_without_the_vm_is_taken_out(sandbox: &Sandbox) {
+    let engine = is_good_again(sandbox);
+    let host = HOSTS.into_iter().find(|host| *host != engine).expect("another host");
+    let text = succeeds(sandbox, &["exec", host, "hosted-engine", "--undeploy", "--yes"]);
+    for part in ["VDSM's connection to sandbox:/storage", "4 volumes of the storage domain "] {
+        assert!(text.contains(&format!("Taken back: {part}")), "{text}");
+    }
+    let mounts = sandbox.dir().join(format!("h{host}/rhev/data-center/mnt"));
+    assert_eq!(fs::read_dir(mounts).expect("VDSM's directory").count(), 0);
+    wait::until("two hosts, and the same engine", WELL, || {
+        let rows = status(sandbox, engine);
+        (rows[host].is_null() && rows[engine]["engine-status"]["health"] == "good").then_some(())
+    });
+    assert!(!said(sandbox, &["exec", host, "hosted-engine", "--check-deployed"]).0);
+}

@@ -111,7 +111,8 @@ pub fn a_host_joins_and_leaves_without_a_trace(sandbox: &Sandbox) {
     succeeds(sandbox, "1", &["--set-shared-config", "gateway", "10.199.77.1", "--type=he_shared"]);
 }
 
-/// Two hosts join at the same moment and are proposed the same number: the one that gets the lease keeps it.
+/// Two hosts join at the same moment and are proposed the same number: the one that gets the lease keeps it. The third host
+/// leaves again.
 pub fn hosts_that_join_at_the_same_moment_settle_on_numbers_of_their_own(sandbox: &Sandbox) {
     let typed = format!("exec hosted-engine --deploy {STORAGE} --yes 2>&1");
     let mut slow = Command::new(env!("CARGO_BIN_EXE_hosted-engine"))
@@ -155,4 +156,9 @@ pub fn hosts_that_join_at_the_same_moment_settle_on_numbers_of_their_own(sandbox
     let former =
         fs::read_to_string(journal.with_extension("journal.old")).expect("the one that was taken back");
     assert!(former.ends_with("{\"over\":\"undone\"}\n"), "{former}");
+
+    succeeds(sandbox, "3", &["--undeploy", "--yes"]);
+    wait::until("the first host to forget the third", SEEN, || {
+        rows(sandbox, "1")["3"].is_null().then_some(())
+    });
 }

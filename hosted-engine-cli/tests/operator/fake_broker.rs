@@ -1,6 +1,7 @@
 //! A broker of either kind on a Unix socket: one with a status document, or one that answers as Python's does.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use broker_api::BrokerClient;
@@ -50,14 +51,22 @@ pub struct FakeBroker {
     pub state: Arc<Mutex<State>>,
     pub client: BrokerClient,
     task: JoinHandle<()>,
-    _folder: TempDir,
+    _folder: Option<TempDir>,
 }
 
 impl FakeBroker {
     pub fn start(state: State) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("broker.socket");
-        let listener = UnixListener::bind(&path).unwrap();
+        Self::listen(&folder.path().join("broker.socket"), state, Some(folder))
+    }
+
+    /// Where a host's broker listens.
+    pub fn start_at(path: &Path, state: State) -> Self {
+        Self::listen(path, state, None)
+    }
+
+    fn listen(path: &Path, state: State, folder: Option<TempDir>) -> Self {
+        let listener = UnixListener::bind(path).unwrap();
         let state = Arc::new(Mutex::new(state));
         let shared = Arc::clone(&state);
         let task = tokio::spawn(async move {

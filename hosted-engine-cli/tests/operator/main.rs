@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed assumption must fail the test")]
 
+#[path = "../deployed/mod.rs"]
+mod deployed;
 mod fake_broker;
 mod fake_vm;
 mod fence;
+mod leaving;
 mod maintenance;
 mod migrate;
 mod shared_config;

@@ -68,6 +68,11 @@ impl Sandbox {
         }
         let mounts = std::fs::read_to_string("/proc/self/mounts").expect("mounts");
         left.extend(mounts.lines().filter(|line| line.contains(&dir)).map(str::to_owned));
+        // A LUN stays while any volume on it does.
+        for device in std::fs::read_dir("/sys/block").expect("/sys/block").flatten() {
+            let file = std::fs::read_to_string(device.path().join("loop/backing_file")).unwrap_or_default();
+            left.extend(file.contains(&dir).then(|| device.path().display().to_string()));
+        }
         if self.dir().exists() {
             left.push(dir);
         }

@@ -7,6 +7,7 @@
 //! - [`conf_archive`]: the copy of these files on shared storage; [`conf_volume`]: reading and changing it there.
 //! - [`shared_config`]: what operators may read and change in it, key by key.
 //! - [`multipath`], [`sanlock_conf`]: whether what others read on this host fits the leases' times.
+//! - [`vdsm_conf`]: what VDSM is told of this host.
 //! - [`atomic`]: how files are replaced; [`shared_file`]: reading and writing shared storage past the page cache.
 //!
 //! Nothing here decides anything or talks to anybody.
@@ -34,6 +35,7 @@ pub mod secret;
 pub mod shared_config;
 pub mod shared_file;
 pub mod text;
+pub mod vdsm_conf;
 pub mod vm_conf;
 
 pub use agent_conf::{AgentConf, ScoreOverlay};

@@ -103,6 +103,8 @@ paths! {
     storage_mounts = "rhev/data-center/mnt";
     /// Where VDSM links the volumes that it has prepared.
     prepared_volumes = "run/vdsm/storage";
+    /// What VDSM reads first.
+    vdsm_conf = "etc/vdsm/vdsm.conf";
     /// VDSM's client certificate.
     vdsm_cert = "etc/pki/vdsm/certs/vdsmcert.pem";
     /// The key of [`Paths::vdsm_cert`].

@@ -243,8 +243,9 @@ impl LeaseSpec {
         matches!(error.refusal(), Some(Refusal::NotInitialised)).then(|| {
             LeaseError::Missing(format!(
                 "{} holds no lease of the VM's disk: either hosted-engine --lease-use gave the VM another one, whose name \
-                 the hosts that can start it have as vm in [lease] of ha.toml, and this host has not; or it is damaged \
-                 ({error})",
+                 the hosts that can start it have as vm in [lease] of ha.toml, and this host has not; or the cluster moved \
+                 to other storage, and this host has not followed (hosted-engine --move-storage --follow); or it is \
+                 damaged ({error})",
                 path.display()
             ))
         })

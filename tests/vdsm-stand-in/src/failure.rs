@@ -144,6 +144,11 @@ impl Failure {
         Self::new(2008, format!("Directory cleanup failure: ({},)", quoted(detail)))
     }
 
+    /// What is wrong with a volume group or its devices.
+    pub(crate) fn volume_group(code: i64, words: &str, detail: &str) -> Self {
+        Self::new(code, format!("{words}: ({},)", quoted(detail)))
+    }
+
     pub(crate) fn task_state(id: &str) -> Self {
         Self::new(410, format!("Operation is not allowed in this task state: ({},)", quoted(id)))
     }

@@ -16,6 +16,8 @@ pub mod control;
 mod failure;
 mod host_stats;
 pub mod misbehaviour;
+pub mod network;
+mod parameters;
 mod python_json;
 mod rpc;
 pub mod server;

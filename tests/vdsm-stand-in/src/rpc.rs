@@ -7,6 +7,8 @@ use serde_json::{Map, Value, json};
 
 use crate::Failure;
 use crate::misbehaviour::Misbehaviour;
+use crate::network::Networks;
+use crate::parameters::Arguments;
 use crate::stomp::Hub;
 use crate::storage::Storage;
 use crate::verbs;
@@ -18,6 +20,7 @@ pub(crate) struct Server {
     pub misbehaviour: Arc<Misbehaviour>,
     pub storage: Arc<Storage>,
     pub vms: Arc<Vms>,
+    pub networks: Networks,
 }
 
 /// A request that is well formed.
@@ -108,7 +111,7 @@ impl Server {
             }
             Params::InOrder(_) => return Err(Failure::internal("list index out of range")),
         };
-        verbs::call(self, verb, verbs::Arguments(arguments)).await
+        verbs::call(self, verb, Arguments(arguments)).await
     }
 }
 

@@ -20,6 +20,7 @@ use vdsm_client::TlsFiles;
 use crate::args::Serve;
 use crate::control;
 use crate::misbehaviour::Misbehaviour;
+use crate::network::Networks;
 use crate::rpc::Server;
 use crate::stomp::{self, ConnectionId, Hub};
 use crate::storage::{Storage, StorageSettings};
@@ -75,7 +76,8 @@ pub async fn serve(
         port: PORT,
     };
     let vms = Arc::new(Vms::new(settings, storage.clone(), hub.clone()));
-    let server = Arc::new(Server { hub, misbehaviour, storage, vms: vms.clone() });
+    let server =
+        Arc::new(Server { hub, misbehaviour, storage, vms: vms.clone(), networks: Networks::default() });
 
     let control = arguments.control.as_deref().map(control::listen).transpose()?;
     announce();

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::Failure;
 use crate::host_stats;
+use crate::parameters::Arguments;
 use crate::rpc::Server;
 use crate::storage::{NewDomain, NewVolume, Storage};
 
@@ -27,6 +28,10 @@ enum Call {
     VmMigrateCancel,
     VmMigrationStatus,
     VmMigrationCreate,
+    NetworkCapabilities,
+    SetupNetworks,
+    ConfirmConnectivity,
+    KeepNetworks,
     Storage(StorageCall),
 }
 
@@ -39,6 +44,10 @@ enum StorageCall {
     StopMonitoring,
     Connect,
     Disconnect,
+    Devices,
+    Groups,
+    GroupCreate,
+    GroupRemove,
     Domains,
     DomainCreate,
     DomainFormat,
@@ -81,6 +90,10 @@ const VERBS: &[Verb] = &[
     verb("Host.getStats", &[], Call::HostStats),
     verb("Host.getVMList", &["fullStatus", "vmList", "onlyUUID"], Call::VmList),
     verb("Host.getAllVmStats", &[], Call::AllVmStats),
+    verb("Host.getNetworkCapabilities", &[], Call::NetworkCapabilities),
+    verb("Host.setupNetworks", &["networks", "bondings", "options"], Call::SetupNetworks),
+    verb("Host.confirmConnectivity", &[], Call::ConfirmConnectivity),
+    verb("Host.setSafeNetworkConfig", &[], Call::KeepNetworks),
     verb("Host.getAllTasksStatuses", &[], Call::Storage(StorageCall::TasksStatuses)),
     verb("Host.getStorageRepoStats", &["domains"], Call::Storage(StorageCall::RepoStats)),
     verb("Host.startMonitoringDomain", &["sdUUID", "hostID"], Call::Storage(StorageCall::StartMonitoring)),
@@ -96,6 +109,18 @@ const VERBS: &[Verb] = &[
         Call::Storage(StorageCall::Disconnect),
     ),
     verb("Host.getConnectedStoragePools", &[], Call::Storage(StorageCall::Pools)),
+    verb(
+        "Host.getDeviceList",
+        &["storageType", "guids", "checkStatus", "refresh"],
+        Call::Storage(StorageCall::Devices),
+    ),
+    verb("Host.getLVMVolumeGroups", &["storageType"], Call::Storage(StorageCall::Groups)),
+    verb(
+        "LVMVolumeGroup.create",
+        &["lvmvolumegroupID", "name", "devlist", "force"],
+        Call::Storage(StorageCall::GroupCreate),
+    ),
+    verb("LVMVolumeGroup.remove", &["lvmvolumegroupID"], Call::Storage(StorageCall::GroupRemove)),
     verb(
         "Host.getStorageDomains",
         &["storagepoolID", "domainClass", "storageType", "remotePath"],
@@ -222,67 +247,12 @@ pub(crate) fn find(name: &str) -> Option<&'static Verb> {
     VERBS.iter().find(|verb| verb.name == name)
 }
 
-/// The parameters of one call, by name.
-#[derive(Debug)]
-pub(crate) struct Arguments(pub Map<String, Value>);
-
-impl Arguments {
-    fn get(&self, name: &str) -> Option<&Value> {
-        self.0.get(name).filter(|value| !value.is_null())
-    }
-
-    /// What VDSM says when Python misses an argument.
-    fn missing(name: &str) -> Failure {
-        match name {
-            "vmID" => Failure::internal("VM.__init__() missing 1 required positional argument: 'UUID'"),
-            "storagedomainID" => {
-                Failure::internal("StorageDomain.__init__() missing 1 required positional argument: 'UUID'")
-            }
-            _ => Failure::internal(&format!("missing 1 required positional argument: '{name}'")),
-        }
-    }
-
-    fn require(&self, name: &str) -> Result<&Value, Failure> {
-        self.get(name).ok_or_else(|| Self::missing(name))
-    }
-
-    fn text(&self, name: &str) -> Result<String, Failure> {
-        let value = self.require(name)?;
-        let text = value.as_str().ok_or_else(|| Failure::invalid_parameter(name, &value.to_string()))?;
-        Ok(text.to_owned())
-    }
-
-    /// A number, or its text.
-    fn number(&self, name: &str) -> Result<i64, Failure> {
-        let value = self.require(name)?;
-        let number = value.as_i64().or_else(|| value.as_str()?.trim().parse().ok());
-        number.ok_or_else(|| Failure::invalid_parameter(name, &value.to_string()))
-    }
-
-    fn list(&self, name: &str) -> Result<Vec<Value>, Failure> {
-        let value = self.require(name)?;
-        value.as_array().cloned().ok_or_else(|| Failure::invalid_parameter(name, &value.to_string()))
-    }
-
-    /// A list of texts; empty when it is not there.
-    fn texts(&self, name: &str) -> Result<Vec<String>, Failure> {
-        let Some(value) = self.get(name) else { return Ok(Vec::new()) };
-        serde_json::from_value(value.clone())
-            .map_err(|_| Failure::invalid_parameter(name, &value.to_string()))
-    }
-
-    fn object(&self, name: &str) -> Result<Map<String, Value>, Failure> {
-        let value = self.require(name)?;
-        // Not shown: it may hold a password.
-        value.as_object().cloned().ok_or_else(|| Failure::invalid_parameter(name, "(no object)"))
-    }
-}
-
 /// Carries a verb out.
 pub(crate) async fn call(server: &Server, verb: &Verb, arguments: Arguments) -> Result<Value, Failure> {
     let vms = &server.vms;
     match verb.call {
-        Call::Ping => Ok(Value::Null),
+        // No network here outlives the stand-in.
+        Call::Ping | Call::KeepNetworks => Ok(Value::Null),
         Call::HostStats => {
             let count = vms.count();
             on_storage(server, move |storage| Ok(host_stats::read(&storage.repo_stats(&[]), count))).await
@@ -310,6 +280,16 @@ pub(crate) async fn call(server: &Server, verb: &Verb, arguments: Arguments) -> 
         Call::VmMigrationStatus => Ok(vms.find(&arguments.text("vmID")?)?.migration_status()),
         Call::VmMigrationCreate => {
             vms.migration_create(&arguments.text("vmID")?, arguments.object("params")?).await
+        }
+        Call::NetworkCapabilities => Ok(server.networks.capabilities()),
+        Call::SetupNetworks => {
+            let parts = ["networks", "bondings", "options"].map(|name| arguments.object(name));
+            let [networks, bondings, options] = parts;
+            server.networks.set_up(&networks?, &bondings?, &options?).await.map(|()| Value::Null)
+        }
+        Call::ConfirmConnectivity => {
+            server.networks.confirm();
+            Ok(Value::Null)
         }
         Call::Storage(call) => storage(server, call, arguments).await,
     }
@@ -345,6 +325,14 @@ async fn storage(server: &Server, call: StorageCall, arguments: Arguments) -> Re
             }
             StorageCall::Disconnect => {
                 storage.disconnect(domain_type(&arguments)?, &arguments.list("connectionParams")?)
+            }
+            StorageCall::Devices => Ok(storage.devices(&arguments.texts("guids")?)),
+            StorageCall::Groups => Ok(storage.volume_groups()),
+            StorageCall::GroupCreate => {
+                storage.create_group(&text("name")?, &arguments.texts("devlist")?).map(Value::from)
+            }
+            StorageCall::GroupRemove => {
+                storage.remove_group(&text("lvmvolumegroupID")?).map(|()| Value::Null)
             }
             StorageCall::Domains => Ok(json!(storage.domains())),
             StorageCall::DomainCreate => {
@@ -465,19 +453,6 @@ fn new_volume(arguments: &Arguments) -> Result<NewVolume, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_come_as_numbers_and_as_text() {
-        let Value::Object(map) = json!({"size": "1048576", "hostID": 3, "bad": [], "none": null}) else {
-            panic!()
-        };
-        let arguments = Arguments(map);
-        assert_eq!(arguments.number("size"), Ok(1 << 20));
-        assert_eq!(arguments.number("hostID"), Ok(3));
-        assert_eq!(arguments.number("bad").unwrap_err().code, 1000);
-        assert!(arguments.text("none").unwrap_err().message.contains("'none'"));
-        assert!(arguments.text("vmID").unwrap_err().message.contains("VM.__init__()"));
-    }
 
     #[test]
     fn no_verb_stands_twice() {

@@ -91,6 +91,41 @@ fn an_answer_file_that_names_target_and_lun_spares_the_discovery() {
     assert!(looks[2].starts_with("devices fd00::1,10.0.0.2"), "{asked:?}: {looks:?}");
 }
 
+/// Target and LUN are looked for, which needs the passwords; the file that is written has none.
+#[test]
+fn answers_are_generated_with_a_look_that_needs_passwords() {
+    let (folder, host) = (tempfile::tempdir().unwrap(), san());
+    let lines = format!(
+        "{ISCSI}OVEHOSTED_VM/vmCDRom=str:/iso/el9.iso\nOVEHOSTED_NETWORK/fqdn=str:engine.example.com\n"
+    );
+    let args = DeployArgs { generate_answer: Some("/tmp/out".into()), ..with_file(&folder, &lines) };
+    let asked = host.alone(&args).unwrap();
+    let passwords = (Some(Secret::new("chap")), Some(Secret::new("look")));
+    assert_eq!((asked.secrets.iscsi, asked.secrets.iscsi_discovery), passwords);
+    let text = asked.answers.to_string();
+    assert!(text.contains("iSCSITargetName=str:iqn.2026-01.com.example:b\n"), "{text}");
+    assert!(text.contains("\n#   OVEHOSTED_STORAGE/iSCSIPortalPassword=str:…\n"), "{text}");
+    assert!(!text.contains("chap") && !text.contains("=str:look"), "{text}");
+
+    // Where no file has them they are asked for; others are not.
+    let mut script = Script::new(&[
+        ("storage you would like", "iscsi"),
+        ("portal IP", "10.0.0.1"),
+        ("portal login user", "he"),
+        ("portal login password", "chap"),
+        ("Confirm", "chap"),
+        NFS[1],
+        NFS[2],
+    ]);
+    let args = DeployArgs { config_append: Vec::new(), ..args };
+    let asked = host.ask(&args, &mut script).0.unwrap();
+    script.assert_over();
+    assert_eq!(asked.secrets, Secrets { iscsi: Some(Secret::new("chap")), ..Secrets::default() });
+    assert!(!asked.answers.to_string().contains("chap"));
+    let asked_for = script.screen.iter().filter(|line| line.starts_with("? ") && line.contains("password"));
+    assert_eq!(asked_for.count(), 1, "{:#?}", script.screen);
+}
+
 #[test]
 fn a_lun_that_is_not_there_is_refused_with_those_that_are() {
     let (folder, host) = (tempfile::tempdir().unwrap(), san());

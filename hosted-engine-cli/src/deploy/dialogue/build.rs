@@ -28,6 +28,7 @@ pub(super) fn request(known: &Known<'_>) -> Result<Request> {
             network: network(known)?,
             host: host(known)?,
             sd_uuid: parsed::<Uuid>(known, keys::STORAGE_DOMAIN)?,
+            moves: None,
         };
         return Ok(Request::FurtherHost(Box::new(host)));
     }
@@ -44,6 +45,7 @@ pub(super) fn request(known: &Known<'_>) -> Result<Request> {
         host: host(known)?,
         ids: Ids::draw(),
         ha_toml: ha_toml(known, hypervisor)?,
+        moves: None,
     };
     Ok(Request::FirstHost(Box::new(host)))
 }

@@ -10,7 +10,9 @@ use ha_config::Paths;
 use ha_config::ha_toml::Hypervisor;
 
 use super::links;
+use crate::deploy::network::picture::Picture;
 use crate::deploy::questions::{HostFacts, Lookups};
+use crate::deploy::vm::image::{self, Proposal};
 use crate::deploy::{Call, Family, Tools};
 use crate::setup::Report;
 
@@ -28,24 +30,6 @@ pub struct ThisHost<'a> {
 }
 
 impl ThisHost<'_> {
-    /// What a program says on standard output; nothing when it fails.
-    fn say(&self, call: &Call) -> String {
-        match self.tools.run(call) {
-            Ok(said) => said.out,
-            Err(error) => {
-                self.report.warning(&error.to_string());
-                String::new()
-            }
-        }
-    }
-
-    fn read_json<T: Default>(&self, call: &Call, parse: fn(&str) -> serde_json::Result<T>) -> T {
-        parse(&self.say(call)).unwrap_or_else(|error| {
-            self.report.warning(&format!("`{call}` answers in an unknown way: {error}"));
-            T::default()
-        })
-    }
-
     /// The node's name, with its domain where the resolver knows it.
     fn name(&self) -> String {
         let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -59,7 +43,7 @@ impl ThisHost<'_> {
     }
 
     fn hypervisor(&self) -> Hypervisor {
-        if self.paths.resolve("/etc/vdsm/vdsm.conf").exists() {
+        if self.paths.vdsm_conf().exists() {
             Hypervisor::Vdsm
         } else if self.paths.libvirt_socket().exists() {
             Hypervisor::Libvirt
@@ -71,16 +55,16 @@ impl ThisHost<'_> {
 
 impl Lookups for ThisHost<'_> {
     fn facts(&self) -> HostFacts {
-        let ip = |words: &[&str]| Call::new("ip").arg("-json").args(words).within(Duration::from_secs(10));
-        let (nics, addresses) = self.read_json(&ip(&["-details", "address", "show"]), links::links);
-        let mut gateways = self.read_json(&ip(&["route", "show", "default"]), links::gateways);
-        gateways.extend(self.read_json(&ip(&["-6", "route", "show", "default"]), links::gateways));
+        let picture = Picture::look(self.tools).unwrap_or_else(|error| {
+            self.report.warning(&error.to_string());
+            Picture::default()
+        });
         let text = |path: &str| fs::read_to_string(self.paths.resolve(path)).unwrap_or_default();
         HostFacts {
             name: self.name(),
-            gateways,
-            nics,
-            addresses,
+            gateways: links::gateways(&picture),
+            nics: links::nics(&picture),
+            addresses: links::addresses(&picture),
             memory_mb: memory_mb(&fs::read_to_string("/proc/meminfo").unwrap_or_default()),
             cpus: std::thread::available_parallelism()
                 .map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX)),
@@ -113,6 +97,10 @@ impl Lookups for ThisHost<'_> {
             0 => Err(format!("{} cannot be used: it is empty", path.display())),
             bytes => Ok(bytes),
         }
+    }
+
+    fn image(&self, path: &Path) -> Result<Proposal, String> {
+        image::inspect(path, self.tools).map(|image| image.proposal).map_err(|error| error.to_string())
     }
 
     fn read(&self, path: &Path) -> Result<String, String> {
@@ -148,6 +136,7 @@ mod tests {
     use crate::deploy::questions::{Gateway, Nic};
     use crate::deploy::testing::{Heard, Recorded};
 
+    /// Of `ip -json -details address show`, which tells of the links, too.
     const ADDRESSES: &str = include_str!("recorded/ip-address.json");
     const NONE: &str = "[]";
 
@@ -168,9 +157,12 @@ mod tests {
             {"dst":"default","gateway":"fd00::1","dev":"br0","metric":2048,"flags":[],"pref":"medium"}]"#;
         let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let mut calls = vec![
-            ("ip -json -details address show", 0, ADDRESSES, ""),
-            ("ip -json route show default", 0, route4, ""),
-            ("ip -json -6 route show default", 0, route6, ""),
+            ("ip -json -4 route show table all", 0, route4, ""),
+            ("ip -json -4 rule show", 0, NONE, ""),
+            ("ip -json -6 route show table all", 0, route6, ""),
+            ("ip -json -6 rule show", 0, NONE, ""),
+            ("ip -json -details link show", 0, ADDRESSES, ""),
+            ("ip -json address show", 0, ADDRESSES, ""),
         ];
         if !node.contains('.') {
             calls.push(("hostname --fqdn", 0, "Host1.Example.com\n", ""));
@@ -208,11 +200,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("etc/vdsm")).unwrap();
         fs::write(root.path().join("etc/vdsm/vdsm.conf"), "").unwrap();
-        let mut calls = vec![
-            ("ip -json -details address show", 1, "", "Object \"x\" is unknown"),
-            ("ip -json route show default", 0, "not JSON", ""),
-            ("ip -json -6 route show default", 0, NONE, ""),
-        ];
+        let mut calls = vec![("ip -json -4 route show table all", 0, "not JSON", "")];
         if !rustix::system::uname().nodename().to_string_lossy().contains('.') {
             calls.push(("hostname --fqdn", 1, "", "hostname: Name or service not known"));
         }
@@ -221,8 +209,8 @@ mod tests {
         assert!(facts.gateways.is_empty() && facts.nics.is_empty() && !facts.name.is_empty());
         assert_eq!(facts.hypervisor, Hypervisor::Vdsm);
         let heard = report.all();
-        assert_eq!(heard.len(), 2, "{heard:?}");
-        assert!(heard[0].contains("Object") && heard[1].contains("unknown way"), "{heard:?}");
+        assert_eq!(heard.len(), 1, "{heard:?}");
+        assert!(heard[0].contains("answers in an unknown way"), "{heard:?}");
     }
 
     #[test]
@@ -247,6 +235,10 @@ mod tests {
         assert!(host.file(&image).unwrap_err().contains("empty"));
         fs::write(&image, "12345").unwrap();
         assert_eq!(host.file(&image), Ok(5));
+        assert!(host.image(&image).unwrap_err().contains("no whole number of sectors"));
+        File::options().write(true).open(&image).unwrap().set_len((30 << 30) + 512).unwrap();
+        assert_eq!(host.image(&image), Ok(Proposal { disk_gib: 31, ..Proposal::default() }));
+        fs::write(&image, "12345").unwrap();
         assert_eq!(host.read(&image).unwrap(), "12345");
         assert!(host.file(folder.path()).unwrap_err().contains("directory"));
     }

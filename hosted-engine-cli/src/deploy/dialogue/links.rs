@@ -1,86 +1,45 @@
-//! What `ip -json` tells of this network namespace; /sys may be another one's.
+//! What the questions want to know of this host's network.
 
 use std::net::IpAddr;
 
-use serde::Deserialize;
-
+use crate::deploy::network::picture::{Link, Picture};
 use crate::deploy::questions::{Gateway, Nic};
 
-/// A row of `ip -json -details address show`.
-#[derive(Debug, Deserialize)]
-struct Link {
-    ifname: String,
-    #[serde(default, rename = "link_type")]
-    hardware: String,
-    master: Option<String>,
-    #[serde(default)]
-    linkinfo: LinkInfo,
-    #[serde(default)]
-    addr_info: Vec<Address>,
+/// Interfaces.
+pub(super) fn nics(picture: &Picture) -> Vec<Nic> {
+    let nic = |link: &Link| Nic {
+        name: link.name.clone(),
+        is_bridge: link.kind() == Some("bridge"),
+        can_be_bridged: link.link_type == "ether" && link.master.is_none() && is_card(picture, link),
+    };
+    picture.links.iter().map(nic).collect()
 }
 
-#[derive(Debug, Default, Deserialize)]
-struct LinkInfo {
-    info_kind: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Address {
-    local: Option<IpAddr>,
-    #[serde(default)]
-    scope: String,
-}
-
-/// A row of `ip -json route show default`.
-#[derive(Debug, Deserialize)]
-struct Route {
-    gateway: Option<IpAddr>,
-    dev: Option<String>,
-    #[serde(default)]
-    metric: u32,
-    #[serde(default)]
-    nexthops: Vec<NextHop>,
-}
-
-#[derive(Debug, Deserialize)]
-struct NextHop {
-    gateway: Option<IpAddr>,
-    dev: Option<String>,
-}
-
-/// Interfaces, and the addresses by which others reach this host.
-pub(super) fn links(json: &str) -> serde_json::Result<(Vec<Nic>, Vec<IpAddr>)> {
-    let links: Vec<Link> = rows(json)?;
-    let nics = links.iter().map(|link| Nic {
-        name: link.ifname.clone(),
-        is_bridge: link.linkinfo.info_kind.as_deref() == Some("bridge"),
-        can_be_bridged: link.hardware == "ether" && link.master.is_none() && is_card(link),
-    });
-    let addresses = links.iter().flat_map(|link| &link.addr_info);
-    let addresses = addresses.filter(|address| address.scope == "global").filter_map(|address| address.local);
-    Ok((nics.collect(), addresses.collect()))
+/// The addresses by which others reach this host.
+pub(super) fn addresses(picture: &Picture) -> Vec<IpAddr> {
+    let of_links = picture.links.iter().flat_map(|link| picture.addresses(&link.name));
+    of_links
+        .filter(|address| address.scope == "global")
+        .filter_map(|address| address.local().parse().ok())
+        .collect()
 }
 
 /// A card, or what stands for one; not what connects VMs and containers.
-fn is_card(link: &Link) -> bool {
-    match link.linkinfo.info_kind.as_deref() {
+fn is_card(picture: &Picture, link: &Link) -> bool {
+    match link.kind() {
         None | Some("bond" | "team" | "vlan") => true,
         // A container's or a namespace's own card is one end of a pair, and has addresses.
-        Some("veth" | "macvlan") => link.addr_info.iter().any(|address| address.scope == "global"),
+        Some("veth" | "macvlan") => {
+            picture.addresses(&link.name).iter().any(|address| address.scope == "global")
+        }
         Some(_) => false,
     }
 }
 
 /// Default routes, the one that is used first. A gateway that only its link knows is of no use to others.
-pub(super) fn gateways(json: &str) -> serde_json::Result<Vec<Gateway>> {
-    let mut routes: Vec<Route> = rows(json)?;
-    routes.sort_by_key(|route| route.metric);
-    let hops = routes.into_iter().flat_map(|route| {
-        let first = (route.gateway, route.dev);
-        std::iter::once(first).chain(route.nexthops.into_iter().map(|hop| (hop.gateway, hop.dev)))
-    });
-    let gateways = hops.filter_map(|(address, nic)| Some(Gateway { address: address?, nic: nic? }));
-    Ok(gateways.filter(|gateway| !is_link_local(gateway.address)).collect())
+pub(super) fn gateways(picture: &Picture) -> Vec<Gateway> {
+    let hops = picture.default_hops().into_iter().map(|(address, nic)| Gateway { address, nic });
+    hops.filter(|gateway| !is_link_local(gateway.address)).collect()
 }
 
 fn is_link_local(address: IpAddr) -> bool {
@@ -90,46 +49,57 @@ fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
-/// Rows of unknown kinds are empty objects, and no rows at all may be no text.
-fn rows<T: serde::de::DeserializeOwned>(json: &str) -> serde_json::Result<Vec<T>> {
-    let rows: Vec<serde_json::Value> =
-        if json.trim().is_empty() { Vec::new() } else { serde_json::from_str(json)? };
-    let rows = rows.into_iter().filter(|row| row.as_object().is_some_and(|row| !row.is_empty()));
-    rows.map(serde_json::from_value).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deploy::testing::Recorded;
+
+    fn picture(routes: &str, links: &str) -> Picture {
+        let tools = Recorded::new(&[
+            ("ip -json -4 route show table all", 0, routes, ""),
+            ("ip -json -4 rule show", 0, "[]", ""),
+            ("ip -json -6 route show table all", 0, "", ""),
+            ("ip -json -6 rule show", 0, "[]", ""),
+            ("ip -json -details link show", 0, links, ""),
+            ("ip -json address show", 0, "[]", ""),
+        ]);
+        Picture::look(&tools).unwrap()
+    }
 
     #[test]
     fn bonds_and_vlans_count_as_cards_and_their_ports_do_not() {
-        let json = r#"[
-            {"ifname":"eth0","link_type":"ether","master":"bond0","addr_info":[]},
-            {"ifname":"bond0","link_type":"ether","linkinfo":{"info_kind":"bond"},"addr_info":[]},
-            {"ifname":"bond0.7","link_type":"ether","linkinfo":{"info_kind":"vlan"},"addr_info":[]},
-            {"ifname":"docker0","link_type":"ether","linkinfo":{"info_kind":"bridge"},"addr_info":[]},
-            {"ifname":"veth1","link_type":"ether","linkinfo":{"info_kind":"veth"},"addr_info":[]},
-            {"ifname":"ib0","link_type":"infiniband","addr_info":[]},
-            {}
-        ]"#;
-        let (nics, addresses) = links(json).unwrap();
+        let link = |name: &str, of: &str| {
+            format!(r#"{{"ifname":"{name}","flags":["UP","LOWER_UP"],"mtu":1500,"link_type":"ether"{of}}}"#)
+        };
+        let kind = |name: &str, kind: &str| link(name, &format!(r#","linkinfo":{{"info_kind":"{kind}"}}"#));
+        let links = [
+            link("eth0", r#","master":"bond0""#),
+            kind("bond0", "bond"),
+            kind("bond0.7", "vlan"),
+            kind("docker0", "bridge"),
+            kind("veth1", "veth"),
+            link("ib0", "").replace("ether", "infiniband"),
+            "{}".to_owned(),
+        ];
+        let picture = picture("[]", &format!("[{}]", links.join(",")));
+        let nics = nics(&picture);
         let cards: Vec<_> =
             nics.iter().filter(|nic| nic.can_be_bridged).map(|nic| nic.name.as_str()).collect();
         assert_eq!(cards, ["bond0", "bond0.7"]);
         let bridges: Vec<_> = nics.iter().filter(|nic| nic.is_bridge).map(|nic| nic.name.as_str()).collect();
         assert_eq!(bridges, ["docker0"]);
-        assert!(addresses.is_empty());
+        assert!(addresses(&picture).is_empty());
     }
 
     #[test]
     fn every_hop_of_a_route_counts_and_link_local_ones_do_not() {
-        let json = r#"[{"dst":"default","metric":100,"flags":[],"nexthops":[
+        let routes = r#"[{"dst":"default","gateway":"192.0.2.7","dev":"eth2","table":"100","flags":[]},
+            {"dst":"default","metric":100,"flags":[],"nexthops":[
             {"gateway":"fe80::1","dev":"eth0","weight":1,"flags":[]},
             {"gateway":"192.0.2.1","dev":"eth1","weight":1,"flags":[]}]},
             {"dst":"default","dev":"tun0","scope":"link","flags":[]}]"#;
-        let all = gateways(json).unwrap();
+        let all = gateways(&picture(routes, "[]"));
         assert_eq!(all, [Gateway { address: "192.0.2.1".parse().unwrap(), nic: "eth1".to_owned() }]);
-        assert!(gateways("").unwrap().is_empty() && gateways("{").is_err());
+        assert!(gateways(&picture("", "[]")).is_empty());
     }
 }

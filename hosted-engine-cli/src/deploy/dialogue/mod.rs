@@ -21,6 +21,7 @@ mod links;
 mod properties;
 #[cfg(test)]
 mod pty_tests;
+mod storage;
 #[cfg(test)]
 pub(super) mod testing;
 #[cfg(test)]
@@ -39,6 +40,7 @@ use crate::setup::Report;
 pub use ask::{Asker, AtTerminal};
 pub use error::{DialogueError, Missing};
 pub use host::ThisHost;
+pub use storage::{NewStorage, storage};
 
 /// What the dialogue works with.
 pub struct Means<'a> {
@@ -165,7 +167,10 @@ enum Next {
 
 impl Dialogue<'_> {
     fn all(&mut self, known: &mut Known<'_>) -> Result<(), DialogueError> {
-        let all: Vec<_> = questions::all().collect();
+        self.all_of(&questions::all().collect::<Vec<_>>(), known)
+    }
+
+    fn all_of(&mut self, all: &[&'static Question], known: &mut Known<'_>) -> Result<(), DialogueError> {
         let mut index = 0;
         while let Some(question) = all.get(index) {
             match self.one(question, known)? {
@@ -180,7 +185,8 @@ impl Dialogue<'_> {
     }
 
     fn one(&mut self, question: &'static Question, known: &mut Known<'_>) -> Result<Next, DialogueError> {
-        if question.is_secret() && !self.with_secrets {
+        // Those of the storage are needed to look at it; no answer file has them.
+        if question.is_secret() && !self.with_secrets && question.section != Section::Storage {
             return Ok(Next::Following);
         }
         if let Some(look) = question.look
@@ -362,7 +368,8 @@ impl Dialogue<'_> {
         }
     }
 
-    fn finish(self, known: &Known<'_>, is_confirmed: bool) -> Result<Asked, DialogueError> {
+    /// The answers for another time, and the preview.
+    fn said(&self, known: &Known<'_>) -> (Answers, Vec<Row>) {
         let (mut answers, mut preview) = (Answers::default(), Vec::new());
         // What nothing here knows may be for others who read the same file.
         for (key, value) in self.loaded.iter() {
@@ -385,6 +392,11 @@ impl Dialogue<'_> {
                 answers.set(question.key, question.value(text));
             }
         }
+        (answers, preview)
+    }
+
+    fn finish(self, known: &Known<'_>, is_confirmed: bool) -> Result<Asked, DialogueError> {
+        let (answers, preview) = self.said(known);
         let cluster = known.cluster().filter(|_| known.is_join()).cloned();
         let request = build::request(known)?;
         let next_id = cluster.as_ref().and_then(|cluster| cluster.next_id);

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{Asked, Asker, DialogueError, Means, request};
 use crate::deploy::questions::{Cluster, Device, Gateway, HostFacts, Lookups, Nic, StorageLookups, Target};
 use crate::deploy::testing::Heard;
+use crate::deploy::vm::image::Proposal;
 use crate::deploy::{DeployArgs, DeployError, Family, Secrets, Storage};
 use crate::setup::ClusterConf;
 
@@ -75,6 +76,8 @@ pub(crate) struct StandIn {
     pub facts: HostFacts,
     pub names: BTreeMap<&'static str, Vec<IpAddr>>,
     pub files: BTreeMap<&'static str, &'static str>,
+    /// What each of the files proposes that is taken for an image.
+    pub image: Proposal,
     pub targets: Vec<Target>,
     pub devices: Vec<Device>,
     pub clusters: Vec<Cluster>,
@@ -116,6 +119,7 @@ impl StandIn {
                 ("/boot/vmlinuz", "x"),
                 ("/boot/initrd", "x"),
             ]),
+            image: Proposal { disk_gib: 10, ..Proposal::default() },
             targets: Vec::new(),
             devices: Vec::new(),
             clusters: Vec::new(),
@@ -163,6 +167,11 @@ impl Lookups for StandIn {
     fn file(&self, path: &Path) -> Result<u64, String> {
         let text = self.read(path)?;
         Ok(text.len() as u64)
+    }
+
+    fn image(&self, path: &Path) -> Result<Proposal, String> {
+        self.looks.lock().unwrap().push(format!("image {}", path.display()));
+        self.file(path).map(|_| self.image)
     }
 
     fn read(&self, path: &Path) -> Result<String, String> {

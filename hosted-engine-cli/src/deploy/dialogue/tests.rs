@@ -7,6 +7,7 @@ use super::*;
 use crate::deploy::preview;
 use crate::deploy::questions::{Cluster, Nic};
 use crate::deploy::testing::Heard;
+use crate::deploy::vm::image::Proposal;
 use crate::deploy::{Boot, BridgeOrigin, FirstHost, FurtherHost, StorageKind};
 use crate::setup::Quiet;
 
@@ -443,11 +444,48 @@ fn a_kernel_of_its_own_needs_no_image() {
 }
 
 #[test]
-fn generating_answers_asks_for_no_password_and_no_confirmation() {
+fn generating_answers_asks_for_no_password_of_the_vm_and_no_confirmation() {
     let host = StandIn::new();
     let args = DeployArgs { generate_answer: Some("/tmp/out".into()), ..DeployArgs::default() };
     let mut script = Script::new(&NFS);
     let (asked, _) = host.ask(&args, &mut script);
     asked.unwrap();
     assert!(script.screen.iter().all(|line| !line.contains("password")), "{:#?}", script.screen);
+}
+
+#[test]
+fn an_image_says_how_large_the_vm_should_be_and_is_looked_at_once() {
+    const IMAGE: [(&str, &str); 4] =
+        [NFS[0], ("device to boot", "disk"), ("disk image", "/img/appliance.ova"), NFS[2]];
+    let mut host = StandIn::new();
+    let propose = |memory_mb, vcpus, disk_gib| Proposal { memory_mb, vcpus, disk_gib };
+    let sizes = |host: &StandIn| {
+        let mut script = Script::new(&IMAGE);
+        let vm = first(host.ask(&DeployArgs::default(), &mut script).0.unwrap()).vm;
+        (vm.disk_gib, vm.memory_mb, vm.vcpus)
+    };
+    assert_eq!(sizes(&host), (25, 4096, 2), "a small disk without a description");
+    host.image = propose(Some(16384), Some(4), 51);
+    assert_eq!(sizes(&host), (51, 16384, 4));
+    host.image = propose(Some(1 << 20), Some(64), 51);
+    assert_eq!(sizes(&host), (51, 32768 - 512, 8), "what the host has");
+
+    host.looks.lock().unwrap().clear();
+    let mut script = Script::new(&[
+        NFS[0],
+        IMAGE[1],
+        ("disk image", "/img/absent.ova"),
+        IMAGE[2],
+        ("disk size", "50"),
+        ("disk size", "60"),
+        NFS[2],
+    ]);
+    let vm = first(host.ask(&DeployArgs::default(), &mut script).0.unwrap()).vm;
+    script.assert_over();
+    assert_eq!(vm.disk_gib, 60);
+    let why = "! 50 GiB is too small: the disk in /img/appliance.ova needs 51 GiB. Please try again";
+    assert!(script.screen.contains(&why.to_owned()), "{:#?}", script.screen);
+    let looks = host.looks.lock().unwrap();
+    let images: Vec<_> = looks.iter().filter(|look| look.starts_with("image ")).collect();
+    assert_eq!(images, ["image /img/absent.ova", "image /img/appliance.ova"]);
 }

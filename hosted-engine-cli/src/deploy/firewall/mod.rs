@@ -2,7 +2,7 @@
 //!
 //! | who manages it | what is done | undo |
 //! | --- | --- | --- |
-//! | firewalld | ports that the bridge's zone has not are added, now and permanently; no reload, which would drop what others added for now | exactly these ports are removed |
+//! | firewalld | ports that the bridge's zone has not are added, now and permanently; a bridge without a zone comes into its card's; no reload, which would drop what others added for now | exactly these are removed |
 //! | nftables, by /etc/nftables.conf | a rule at the head of each input chain that may refuse, now, and in a file that nftables.conf includes | these rules and the file are removed |
 //! | nobody: nothing refuses | nothing | |
 //! | somebody else (ufw, iptables, rules from elsewhere) | nothing; the operator is told which ports to open | |
@@ -20,7 +20,7 @@ use ha_config::ha_toml::Hypervisor;
 use ha_config::{HaToml, Paths};
 use serde::{Deserialize, Serialize};
 
-use super::{DeployError, Job, Request, Step, StepId, Tools, network};
+use super::{DeployError, Job, Network, Request, Step, StepId, Tools, network};
 pub use firewalld::OpenedZone;
 pub use nftables::OpenedChains;
 
@@ -77,8 +77,7 @@ pub fn ports(hypervisor: Hypervisor, migration: Ports) -> Vec<(Ports, &'static s
     ports
 }
 
-/// The hypervisor and the ports of a request. A further host's hypervisor is not known before its configuration is
-/// read: all that it may need is opened then.
+/// What the hypervisor of a request needs.
 pub fn wanted(paths: &Paths, request: &Request) -> Vec<(Ports, &'static str)> {
     match request {
         Request::FirstHost(first) => {
@@ -92,7 +91,7 @@ pub fn wanted(paths: &Paths, request: &Request) -> Vec<(Ports, &'static str)> {
             };
             ports(first.hypervisor, migration)
         }
-        Request::FurtherHost(_) => ports(Hypervisor::Vdsm, MIGRATION),
+        Request::FurtherHost(further) => ports(further.hypervisor, MIGRATION),
     }
 }
 
@@ -102,10 +101,7 @@ pub enum Manager {
     /// Nothing is refused.
     Nobody,
     /// firewalld, with the bridge's zone.
-    Firewalld {
-        /// The zone.
-        zone: String,
-    },
+    Firewalld(firewalld::Zone),
     /// nftables with a file of its own.
     Nftables(nftables::Chains),
     /// Somebody that this program does not know to tell.
@@ -117,11 +113,26 @@ impl Manager {
     ///
     /// # Errors
     /// When a program that is there does not answer.
-    pub fn find(paths: &Paths, tools: &dyn Tools, bridge: &str) -> Result<Self, DeployError> {
-        if let Some(zone) = firewalld::zone(tools, bridge)? {
-            return Ok(Self::Firewalld { zone });
+    pub fn find(paths: &Paths, tools: &dyn Tools, network: &Network) -> Result<Self, DeployError> {
+        if let Some(zone) = firewalld::zone(tools, network)? {
+            return Ok(Self::Firewalld(zone));
         }
         nftables::find(paths, tools)
+    }
+}
+
+/// That rules name a card over which a bridge is to be made: they would not be right for the bridge, through which
+/// packets come in then.
+///
+/// # Errors
+/// Where they are, and what to do.
+pub fn check_card(tools: &dyn Tools, card: &str, bridge: &str) -> Result<(), String> {
+    match nftables::rules_of_card(tools, card, bridge) {
+        Some(chain) => Err(format!(
+            "rules in nftables' chain {chain} name {card}, whose packets come in through {bridge} then: let them name \
+             {bridge} as well, as in iifname {{ \"{card}\", \"{bridge}\" }}"
+        )),
+        None => Ok(()),
     }
 }
 
@@ -147,9 +158,9 @@ impl Step for OpenFirewall {
             return Ok(());
         }
         let ports: Vec<Ports> = wanted.iter().map(|(ports, _)| *ports).collect();
-        match Manager::find(world.paths, world.tools, &network.bridge)? {
+        match Manager::find(world.paths, world.tools, network)? {
             Manager::Nobody => world.report.info("No firewall refuses anything on this host"),
-            Manager::Firewalld { zone } => firewalld::open(job, &zone, &ports)?,
+            Manager::Firewalld(zone) => firewalld::open(job, zone, &network.bridge, &ports)?,
             Manager::Nftables(chains) => nftables::open(job, chains, &ports)?,
             Manager::Other(who) => world.report.warning(&format!(
                 "{who}: it is left as it is. Open these ports there, or what needs them fails later: {}",

@@ -85,6 +85,50 @@ fn refusing(ruleset: &[Value]) -> Vec<Chain> {
         .collect()
 }
 
+/// The first chain with a rule for what goes through `card` and none for what goes through `bridge`, behind which the card
+/// will be seen no more. firewalld's own rules are made anew from its zones.
+fn only_of_card(ruleset: &[Value], card: &str, bridge: &str) -> Option<Chain> {
+    let rules: Vec<&Value> = ruleset.iter().filter_map(|object| object.get("rule")).collect();
+    let of = |rule: &Value, key: &str| rule.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let chain = |rule: &Value| Chain {
+        family: of(rule, "family"),
+        table: of(rule, "table"),
+        name: of(rule, "chain"),
+    };
+    let names = |rule: &Value, link: &str| {
+        let parts = rule.get("expr").and_then(Value::as_array).into_iter().flatten();
+        parts.filter_map(|part| part.get("match")).any(|matched| {
+            let key = matched.pointer("/left/meta/key").and_then(Value::as_str);
+            matches!(key, Some("iif" | "iifname" | "oif" | "oifname"))
+                && matched.get("right").is_some_and(|right| holds(right, link))
+        })
+    };
+    let of_card = rules.iter().filter(|rule| names(rule, card)).map(|rule| chain(rule));
+    of_card
+        .filter(|found| found.table != "firewalld")
+        .find(|found| !rules.iter().any(|rule| chain(rule) == *found && names(rule, bridge)))
+}
+
+/// Whether a name, or a set of them, holds this one.
+fn holds(value: &Value, name: &str) -> bool {
+    match value {
+        Value::String(text) => match text.strip_suffix('*') {
+            Some(begin) => name.starts_with(begin),
+            None => text == name,
+        },
+        Value::Array(values) => values.iter().any(|value| holds(value, name)),
+        Value::Object(parts) => parts.values().any(|value| holds(value, name)),
+        _ => false,
+    }
+}
+
+/// Where rules of nftables name a card, as [`only_of_card`] tells, in words.
+pub(super) fn rules_of_card(tools: &dyn Tools, card: &str, bridge: &str) -> Option<String> {
+    // A host whose nft does not answer is told so by the firewall's own step.
+    let ruleset = ruleset(tools).ok().flatten()?;
+    only_of_card(&ruleset, card, bridge).map(|chain| chain.words())
+}
+
 /// It drops, rejects, or leads on to rules that may.
 fn may_refuse(rule: &Value) -> bool {
     let parts = rule.get("expr").and_then(Value::as_array).into_iter().flatten();
@@ -269,6 +313,31 @@ mod tests {
         assert_eq!(of(&[chain("input", "accept"), rule("input", r#"{"jump":{"target":"more"}}"#)]).len(), 1);
         assert_eq!(of(&[chain("input", "accept"), rule("forward", r#"{"drop":null}"#)]), []);
         assert_eq!(of(&[chain("input", "drop").replace("\"input\",\"prio\"", "\"forward\",\"prio\"")]), []);
+    }
+
+    #[test]
+    fn a_chain_that_names_the_card_alone_would_not_know_the_bridge() {
+        let named = |key: &str, right: &str| {
+            rule(
+                "input",
+                &format!(
+                    r#"{{"match":{{"op":"==","left":{{"meta":{{"key":"{key}"}}}},"right":{right}}}}},{{"accept":null}}"#
+                ),
+            )
+        };
+        let card = named("iifname", r#""eth0""#);
+        let of = |rules: &[&str]| {
+            let text = format!(r#"{{"nftables":[{}]}}"#, rules.join(","));
+            let tools = Recorded::new(&[("nft -j list ruleset", 0, &text, "")]);
+            rules_of_card(&tools, "eth0", "ovirtmgmt")
+        };
+        assert_eq!(of(&[&card]).as_deref(), Some("inet filter input"));
+        assert!(of(&[&named("oif", r#"{"set":["eth1","eth0"]}"#)]).is_some());
+        assert!(of(&[&named("iifname", r#""eth*""#)]).is_some());
+        // It knows both, or is no matter of the card, or is firewalld's.
+        assert_eq!(of(&[&card, &named("iifname", r#""ovirtmgmt""#)]), None);
+        assert_eq!(of(&[&named("iifname", r#""eth01""#), &named("mark", r#""eth0""#)]), None);
+        assert_eq!(of(&[&card.replace(r#""table":"filter""#, r#""table":"firewalld""#)]), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The step with a recorded firewalld, and with a real nftables in a network namespace. The latter needs root.
+//! The step with a recorded firewalld, and with a real nftables in a network namespace.
 
 use std::fs;
 use std::process::Command;
@@ -7,7 +7,7 @@ use super::*;
 use crate::deploy::fixture::Fixture;
 use crate::deploy::network::lab::in_namespace;
 use crate::deploy::testing::{Heard, Recorded};
-use crate::deploy::{Installed, Journal, Outcome, Tools, job};
+use crate::deploy::{FurtherHost, Installed, Journal, Outcome, Tools, job};
 
 fn deploy(fixture: &Fixture, tools: &dyn Tools) -> (Journal, Vec<String>) {
     let report = Heard::default();
@@ -28,6 +28,19 @@ fn each_hypervisor_needs_its_ports() {
     let mut fixture = Fixture::new();
     fixture.first().ha_toml = "[migration]\nports = \"4000-4009\"\n".to_owned();
     assert_eq!(wanted(&fixture.paths, &fixture.request)[0].0, Ports::range(4000, 4009));
+
+    let Request::FirstHost(first) = &fixture.request else { unreachable!("made as a first host") };
+    for hypervisor in [Hypervisor::Qemu, Hypervisor::Libvirt, Hypervisor::Vdsm] {
+        let further = Request::FurtherHost(Box::new(FurtherHost {
+            hypervisor,
+            storage: first.storage.clone(),
+            network: first.network.clone(),
+            host: first.host.clone(),
+            sd_uuid: first.ids.sd,
+            moves: None,
+        }));
+        assert_eq!(wanted(&fixture.paths, &further), ports(hypervisor, MIGRATION));
+    }
 }
 
 #[test]
@@ -38,6 +51,7 @@ fn firewalld_gets_what_its_zone_lacks_and_loses_no_more() {
     let tools = Recorded::new(&[
         ("firewall-cmd --state", 0, "running\n", ""),
         ("firewall-cmd --get-zone-of-interface=ovirtmgmt", 2, "", "no zone\n"),
+        ("firewall-cmd --get-zone-of-interface=eth0", 2, "", "no zone\n"),
         ("firewall-cmd --get-default-zone", 0, "internal\n", ""),
         (&call(now, "query", consoles), 1, "no\n", ""),
         (&call(now, "query", migration), 0, "yes\n", ""),
@@ -64,6 +78,55 @@ fn firewalld_gets_what_its_zone_lacks_and_loses_no_more() {
     job::undo(fixture.world(&tools, &report), &mut journal).unwrap();
     tools.assert_over();
     assert_eq!(report.all(), ["Taken back: TCP ports 49152-49215, 5900-6923 in firewalld's zone internal"]);
+}
+
+#[test]
+fn a_bridge_without_a_zone_comes_into_its_cards_zone_as_long_as_the_card_was_in_it() {
+    let (consoles, migration) = ("port=5900-6923/tcp", "port=49152-49215/tcp");
+    let call = |options: &str, what: &str| format!("firewall-cmd {options}--zone=work --{what}");
+    for (permanent, is_permanent) in [("work\n", true), ("no zone\n", false)] {
+        let query = |options: &str, port: &str| call(options, &format!("query-{port}"));
+        let add = [call("", "add-interface=ovirtmgmt"), call("--permanent ", "add-interface=ovirtmgmt")];
+        let queries = [
+            query("", consoles),
+            query("", migration),
+            query("--permanent ", consoles),
+            query("--permanent ", migration),
+        ];
+        let mut calls = vec![
+            ("firewall-cmd --state", 0, "running\n", ""),
+            ("firewall-cmd --get-zone-of-interface=ovirtmgmt", 2, "", "no zone\n"),
+            ("firewall-cmd --get-zone-of-interface=eth0", 0, "work\n", ""),
+            (
+                "firewall-cmd --permanent --get-zone-of-interface=eth0",
+                if is_permanent { 0 } else { 2 },
+                permanent,
+                "",
+            ),
+        ];
+        calls.extend(queries.iter().map(|query| (query.as_str(), 0, "yes\n", "")));
+        calls.extend(
+            add.iter().take(1 + usize::from(is_permanent)).map(|add| (add.as_str(), 0, "success\n", "")),
+        );
+        let tools = Recorded::new(&calls);
+        let fixture = Fixture::new();
+        let (mut journal, _) = deploy(&fixture, &tools);
+        tools.assert_over();
+
+        let undo: Vec<String> =
+            ["query", "remove"].map(|verb| call("", &format!("{verb}-interface=ovirtmgmt"))).into();
+        let mut calls = vec![("firewall-cmd --state", 0, "running\n", "")];
+        calls.extend(undo.iter().map(|call| (call.as_str(), 0, "", "")));
+        let forever: Vec<String> =
+            undo.iter().map(|call| call.replace("firewall-cmd", "firewall-cmd --permanent")).collect();
+        if is_permanent {
+            calls.extend(forever.iter().map(|call| (call.as_str(), 0, "", "")));
+        }
+        let (tools, report) = (Recorded::new(&calls), Heard::default());
+        job::undo(fixture.world(&tools, &report), &mut journal).unwrap();
+        tools.assert_over();
+        assert_eq!(report.all(), ["Taken back: the bridge ovirtmgmt in firewalld's zone work"]);
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The bridge as a thing that is made and taken back.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use super::guard;
@@ -9,6 +11,9 @@ use super::plan::{self, Batch, Nic};
 use crate::deploy::made::{Undo, Undone};
 use crate::deploy::{Call, DeployError, ToolError, Tools, World};
 use ha_config::Secret;
+
+/// So often what a keeper may do at the same time is looked at before a failure counts.
+const LOOKS: u32 = 3;
 
 /// A bridge over a network card, with all that is needed to make it and to take it back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,12 +35,11 @@ impl MadeBridge {
     /// # Errors
     /// Of `ip` or of the network manager's program.
     pub fn make(&self, tools: &dyn Tools) -> Result<(), DeployError> {
-        self.keeper.prepare(self, tools)?;
-        self.settle(tools)?;
-        if self.keeper.keep(self, tools)? {
-            self.settle(tools)?;
-        }
-        Ok(())
+        self.keeper.keep(self, tools)?;
+        let look = || Picture::look(tools);
+        say(tools, &plan::make_bridge(&look()?, &self.nic, &self.bridge, &self.mark))?;
+        self.with_keeper(tools, |now| plan::move_addresses(now, &self.own(), &self.bridge))?;
+        self.with_keeper(tools, |now| plan::move_routes(now, &self.own(), &self.bridge, self.same()))
     }
 
     fn same(&self) -> Same {
@@ -45,12 +49,31 @@ impl MadeBridge {
         }
     }
 
-    /// Whatever is missing in the kernel.
-    fn settle(&self, tools: &dyn Tools) -> Result<(), DeployError> {
-        let look = || Picture::look(tools);
-        say(tools, &plan::make_bridge(&look()?, &self.nic, &self.bridge, &self.mark))?;
-        say(tools, &plan::move_addresses(&look()?, &self.nic, &self.bridge))?;
-        say(tools, &plan::move_routes(&look()?, &self.nic, &self.bridge, self.same()))
+    /// The card with what has to be given to it or to the bridge: a keeper asks for leases itself, and one that was given
+    /// long ago may be somebody else's by now.
+    fn own(&self) -> Cow<'_, Nic> {
+        match self.keeper {
+            Keeper::Nobody => Cow::Borrowed(&self.nic),
+            Keeper::NetworkManager(_) | Keeper::Networkd(_) | Keeper::Ifupdown(_) => {
+                Cow::Owned(self.nic.without_lent())
+            }
+        }
+    }
+
+    /// Says what `plan` finds missing. A keeper works beside this, and may be faster than what follows from a look: what
+    /// fails counts only when it is still missing in the last one.
+    fn with_keeper(&self, tools: &dyn Tools, plan: impl Fn(&Picture) -> Batch) -> Result<(), DeployError> {
+        if self.keeper != Keeper::Nobody {
+            for _ in 0..LOOKS {
+                let Batch { mut lenient, mut strict } = plan(&Picture::look(tools)?);
+                if strict.is_empty() && lenient.is_empty() {
+                    return Ok(());
+                }
+                lenient.append(&mut strict);
+                say(tools, &Batch { lenient, strict })?;
+            }
+        }
+        say(tools, &plan(&Picture::look(tools)?))
     }
 
     /// Takes it back, however far it got.
@@ -74,7 +97,7 @@ impl MadeBridge {
         if let Some(alias) = alias
             && !is_port
             && alias != Some(self.mark.as_str())
-            && !self.keeper.makes_bridge()
+            && self.keeper == Keeper::Nobody
         {
             // Cut between its making and its marking: nobody else makes one with the card's hardware address.
             let mac = before.link(&self.bridge).map(|link| link.mac.as_str());
@@ -85,8 +108,8 @@ impl MadeBridge {
         let left = self.keeper.forget(self, tools)?;
         let look = || Picture::look(tools);
         say(tools, &plan::remove_bridge(&look()?, &self.nic, &self.bridge))?;
-        say(tools, &plan::restore_addresses(&look()?, &self.nic))?;
-        say(tools, &plan::restore_routes(&look()?, &self.nic, self.same()))?;
+        self.with_keeper(tools, |now| plan::restore_addresses(now, &self.own()))?;
+        self.with_keeper(tools, |now| plan::restore_routes(now, &self.own(), self.same()))?;
         if let Some(why) = left {
             return Ok(Undone::LeftAlone(why));
         }

@@ -182,8 +182,11 @@ pub fn run(paths: &Paths) -> anyhow::Result<()> {
     serve(paths, &Installed, UnixStream::from(input), PATIENCE)
 }
 
-/// Holds the conversation.
-pub(super) fn serve(
+/// Holds the conversation; after a change the gateway must answer within `patience`.
+///
+/// # Errors
+/// When `socket` is no conversation, or the system lacks what the guard needs.
+pub fn serve(
     paths: &Paths,
     tools: &dyn Tools,
     mut socket: UnixStream,

@@ -1,4 +1,4 @@
-//! The bridge in real network namespaces, made by a real guard process. Needs root, iproute2 and util-linux.
+//! The bridge in real network namespaces, made by a real guard process. Needs iproute2 and util-linux.
 //!
 //! ```text
 //!  namespace of the test             namespace of the gateway
@@ -42,13 +42,10 @@ fn test_program(test: &str) -> std::io::Result<Command> {
 
 /// Runs one of the ignored tests in a new network namespace, which goes when it ends.
 pub(crate) fn in_namespace(test: &str) {
+    let Some(mut unshare) = ha_tests::namespace::unshare() else { return };
     let inner = test_program(test).expect("this test");
-    let status = Command::new("unshare")
-        .args(["--net", "--"])
-        .arg(inner.get_program())
-        .args(inner.get_args())
-        .status();
-    assert!(status.expect("unshare starts; needs root").success(), "{test} failed in its namespace");
+    let status = unshare.args(["--net", "--"]).arg(inner.get_program()).args(inner.get_args()).status();
+    assert!(status.expect("unshare starts").success(), "{test} failed in its namespace");
 }
 
 pub(super) fn own_program(paths: &Paths) -> std::io::Result<Command> {

@@ -22,7 +22,7 @@ use std::path::Path;
 use ha_config::ha_toml::Hypervisor;
 use uuid::Uuid;
 
-use super::{BridgeOrigin, DeployError, Job, Network, Request, Step, StepId, World};
+use super::{BridgeOrigin, DeployError, Job, Network, Request, Step, StepId, World, firewall};
 pub use bridge::MadeBridge;
 use keeper::Keeper;
 use picture::Picture;
@@ -110,6 +110,7 @@ fn make(job: &mut Job<'_>, network: &Network, picture: &Picture, nic: &str) -> R
     let bridge = &network.bridge;
     let nic = plan::examine(picture, nic, bridge, is_wireless(nic))
         .map_err(|error| DeployError::Refused(error.to_string()))?;
+    firewall::check_card(world.tools, &nic.name, bridge).map_err(DeployError::Refused)?;
     let keeper = Keeper::find(world.paths, world.tools, picture, &nic, bridge)?;
     let test = Test::of(network, nic.default_gateways().next());
     if test == Test::Nothing {

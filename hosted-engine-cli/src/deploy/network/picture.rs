@@ -1,5 +1,7 @@
 //! This host's links, addresses and routes, as `ip -json` tells them, and as `ip` is told to make them again.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -131,9 +133,14 @@ impl Address {
         self.has("nodad")
     }
 
-    /// Its time is limited: DHCP or a router gave it.
+    /// DHCP or a router gave it: its time is limited, or it is made of a prefix that a router told.
     pub fn is_lent(&self) -> bool {
-        self.valid != FOREVER
+        self.valid != FOREVER || self.has("dynamic") || self.has("mngtmpaddr")
+    }
+
+    /// Without its prefix.
+    pub fn local(&self) -> &str {
+        &self.local
     }
 
     /// IPv6 of the link itself.
@@ -168,7 +175,7 @@ impl Address {
         if let Some(metric) = self.metric {
             say("metric", &metric.to_string());
         }
-        if self.is_lent() {
+        if self.valid != FOREVER {
             say("valid_lft", &self.valid.to_string());
             say("preferred_lft", &self.preferred.to_string());
         }
@@ -222,11 +229,36 @@ impl Route {
             || hops.filter_map(|hop| hop.get("dev")).any(|dev| dev.as_str() == Some(device))
     }
 
-    /// The address of its router, when it is the way to everywhere.
+    fn is_default(&self) -> bool {
+        self.text("dst") == Some("default") && self.text("table").is_none_or(|table| table == "main")
+    }
+
+    /// The address of its router, when it is the way to everywhere. One that only its link knows says nothing about
+    /// another link.
     pub fn default_gateway(&self) -> Option<&str> {
-        let is_default =
-            self.text("dst") == Some("default") && self.text("table").is_none_or(|t| t == "main");
-        if is_default { self.text("gateway") } else { None }
+        self.text("gateway").filter(|router| self.is_default() && !router.starts_with("fe80:"))
+    }
+
+    /// Where it leads when it is a way to everywhere: routers with the links behind which they are.
+    fn default_hops(&self) -> Vec<(IpAddr, String)> {
+        let hop = |told: &serde_json::Map<String, Value>| {
+            let address = told.get("gateway")?.as_str()?.parse().ok()?;
+            Some((address, told.get("dev")?.as_str()?.to_owned()))
+        };
+        let more = self.told.get("nexthops").and_then(Value::as_array).into_iter().flatten();
+        let all = std::iter::once(hop(&self.told)).chain(more.map(|more| hop(more.as_object()?)));
+        if self.is_default() { all.flatten().collect() } else { Vec::new() }
+    }
+
+    fn metric(&self) -> u64 {
+        self.told.get("metric").and_then(Value::as_u64).unwrap_or_default()
+    }
+
+    /// DHCP or a router told of it, or it is there for one of these lent addresses, or comes and goes with whichever
+    /// address.
+    pub fn is_lent(&self, addresses: &[&str]) -> bool {
+        matches!(self.text("protocol"), Some("dhcp" | "ra" | "kernel"))
+            || self.text("prefsrc").is_some_and(|from| addresses.contains(&from))
     }
 
     /// The kernel makes it by itself for whatever address is there.
@@ -343,7 +375,7 @@ fn is_onlink(flags: &Value) -> bool {
 }
 
 /// All of it at one time.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Picture {
     /// Links.
     pub links: Vec<Link>,
@@ -399,9 +431,16 @@ impl Picture {
     }
 
     /// All addresses of this host.
-    pub fn all_addresses(&self) -> impl Iterator<Item = std::net::IpAddr> {
+    pub fn all_addresses(&self) -> impl Iterator<Item = IpAddr> {
         let all = self.addresses.iter().flat_map(|link| &link.addr_info);
         all.filter_map(|address| address.local.parse().ok())
+    }
+
+    /// The ways to everywhere, IPv4 before IPv6, the one that is used first: routers and the links behind which they are.
+    pub fn default_hops(&self) -> Vec<(IpAddr, String)> {
+        let mut routes: Vec<&Route> = self.routes.iter().collect();
+        routes.sort_by_key(|route| (route.version == Version::V6, route.metric()));
+        routes.into_iter().flat_map(Route::default_hops).collect()
     }
 
     /// The routes over a link, those that others need first.

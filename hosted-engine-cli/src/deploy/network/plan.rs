@@ -28,6 +28,16 @@ impl Nic {
         self.routes.iter().filter_map(Route::default_gateway)
     }
 
+    /// The card with those addresses and routes that are its own: not given for a time by DHCP or by a router.
+    #[must_use]
+    pub fn without_lent(&self) -> Self {
+        let lent = self.addresses.iter().filter(|address| address.is_lent());
+        let lent: Vec<&str> = lent.map(Address::local).collect();
+        let addresses = self.addresses.iter().filter(|address| !address.is_lent()).cloned().collect();
+        let routes = self.routes.iter().filter(|route| !route.is_lent(&lent)).cloned().collect();
+        Self { addresses, routes, ..self.clone() }
+    }
+
     /// An IPv4 address that DHCP gave.
     pub fn has_lent_ipv4(&self) -> bool {
         self.addresses.iter().any(|address| address.family == "inet" && address.is_lent())

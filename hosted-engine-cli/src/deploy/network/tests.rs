@@ -165,7 +165,7 @@ fn ifupdowns_stanzas_become_the_bridges() {
     assert_eq!(changed.as_array().unwrap().len(), 1, "{changed}");
     assert_eq!(
         changed[0]["changed"]["after"],
-        "auto eth1\nauto ovirtmgmt\niface eth0 inet manual\n\niface ovirtmgmt inet static\n    \
+        "auto eth1\nauto eth0 ovirtmgmt\niface eth0 inet manual\n\niface ovirtmgmt inet static\n    \
          # A bridge over eth0, made by hosted-engine --deploy.\n    \
          pre-up ip link show dev ovirtmgmt >/dev/null 2>&1 || ip link add name ovirtmgmt address 52:54:00:00:00:05 type bridge stp_state 0 forward_delay 0\n    \
          pre-up ip link set dev eth0 master ovirtmgmt up\n    post-down ip link delete dev ovirtmgmt\n    \
@@ -176,9 +176,11 @@ fn ifupdowns_stanzas_become_the_bridges() {
 
 #[test]
 fn network_managers_profile_gives_its_settings_to_the_bridge() {
-    let profile = "connection.id:Wired connection 1\nconnection.uuid:c0ffee\nconnection.autoconnect:yes\nconnection.interface-name:eth0\n\
+    let profile = "connection.id:Wired connection 1\nconnection.uuid:c0ffee\nconnection.autoconnect:yes\nconnection.interface-name:eth0\nconnection.zone:internal\nconnection.metered:unknown\n\
                    ipv4.method:manual\nipv4.dns:10.0.0.53\nipv4.dns-search:\nipv4.addresses:10.0.0.5/24\nipv4.gateway:10.0.0.1\n\
                    ipv4.routes:10.9.0.0/16 10.0.0.2 50\nipv4.dhcp-iaid:\nipv6.method:auto\nipv6.addresses:\nIP4.ADDRESS[1]:10.0.0.5/24\n";
+    let options = "DHCP4.OPTION[1]:broadcast_address = 10.0.0.255\nDHCP4.OPTION[2]:dhcp_client_identifier = 01:52:54:00:00:00:05\n\
+                   DHCP6.OPTION[1]:dhcp6_client_id = 00:04:6d:a5\nDHCP6.OPTION[3]:iaid = 2b:50:67:35\n";
     let tools = Recorded::new(&[
         ("nmcli -g GENERAL.STATE,GENERAL.CON-UUID device show eth0", 0, "100 (connected)\nc0ffee\n", ""),
         ("nmcli -t -e no -f connection,ipv4,ipv6 connection show c0ffee", 0, profile, ""),
@@ -188,15 +190,17 @@ fn network_managers_profile_gives_its_settings_to_the_bridge() {
             "",
             "Error: no such connection profile.\n",
         ),
+        ("nmcli -t -e no -f DHCP4,DHCP6 device show eth0", 0, options, ""),
     ]);
     let fixture = Fixture::new();
     let keeper = Keeper::find(&fixture.paths, &tools, &picture(), &nic(), "ovirtmgmt").unwrap();
     tools.assert_over();
-    let settings = "ipv4.dns 10.0.0.53 ipv4.addresses 10.0.0.5/24 ipv4.gateway 10.0.0.1 ipv4.routes '10.9.0.0/16 10.0.0.2 50' \
+    let settings = "connection.zone internal connection.metered unknown ipv4.dns 10.0.0.53 ipv4.addresses 10.0.0.5/24 ipv4.gateway 10.0.0.1 ipv4.routes '10.9.0.0/16 10.0.0.2 50' \
                     ipv4.method manual ipv6.method auto";
+    let client = "ipv4.dhcp-client-id 01:52:54:00:00:00:05 ipv6.dhcp-iaid 2b:50:67:35";
     let add = format!(
         "nmcli connection add type bridge con-name hosted-engine-ovirtmgmt ifname ovirtmgmt connection.autoconnect yes \
-         connection.autoconnect-slaves 1 bridge.stp no bridge.forward-delay 0 bridge.mac-address 52:54:00:00:00:05 {settings}"
+         connection.autoconnect-slaves 1 bridge.stp no bridge.forward-delay 0 bridge.mac-address 52:54:00:00:00:05 {client} {settings}"
     );
     let back =
         format!("nmcli connection modify c0ffee connection.master '' connection.slave-type '' {settings}");
@@ -215,9 +219,18 @@ fn network_managers_profile_gives_its_settings_to_the_bridge() {
         ("nmcli connection delete hosted-engine-ovirtmgmt", 0, "", ""),
         ("nmcli -w 25 connection up c0ffee", 0, "", ""),
     ]);
-    made.keeper.prepare(&made, &tools).unwrap();
+    made.keeper.keep(&made, &tools).unwrap();
     assert_eq!(made.keeper.forget(&made, &tools).unwrap(), None);
     tools.assert_over();
+}
+
+#[test]
+fn what_dhcp_gave_is_the_network_managers_to_get_again() {
+    let (now, nic) = (picture(), nic().without_lent());
+    let moved = plan::move_addresses(&now, &nic, "ovirtmgmt");
+    assert_eq!(moved.strict, Vec::<String>::new());
+    // Both routes lead over the lease: one is told by DHCP, the other one has its address.
+    assert_eq!(plan::move_routes(&now, &nic, "ovirtmgmt", Same::Way).strict, Vec::<String>::new());
 }
 
 #[test]
@@ -231,6 +244,17 @@ fn the_order_in_which_a_route_is_told_makes_no_other_route() {
     assert!(one.is_same(&other, "eth0", "br", Same::Exactly));
     let farther = route(r#"{"metric":6,"dev":"br","dst":"default","gateway":"10.0.0.1"}"#);
     assert!(!one.is_same(&farther, "eth0", "br", Same::Exactly));
+}
+
+#[test]
+fn a_router_that_only_its_link_knows_is_no_gateway_to_ask() {
+    let route = |gateway: &str| super::picture::Route {
+        version: super::picture::Version::V6,
+        told: serde_json::from_str(&format!(r#"{{"dst":"default","gateway":"{gateway}","dev":"eth0"}}"#))
+            .unwrap(),
+    };
+    assert_eq!(route("fe80::1").default_gateway(), None);
+    assert_eq!(route("2001:db8::1").default_gateway(), Some("2001:db8::1"));
 }
 
 #[test]

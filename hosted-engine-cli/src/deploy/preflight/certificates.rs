@@ -17,7 +17,7 @@ const SOON: i64 = 30;
 const RENEW: &str = "renew it: in the engine by enrolling the host's certificate again, on a new host by vdsm-tool configure --force";
 
 pub(super) fn check(host: &Host<'_>) -> Vec<Finding> {
-    let of_vdsm = host.hypervisor() == Some(Hypervisor::Vdsm);
+    let of_vdsm = host.hypervisor() == Hypervisor::Vdsm;
     let is_there = host.paths.vdsm_cert().exists();
     if !of_vdsm && !is_there {
         return Vec::new();

@@ -16,6 +16,7 @@ mod storage;
 #[cfg(test)]
 mod tests;
 mod time;
+mod vdsm;
 mod virtualisation;
 
 use std::path::Path;
@@ -85,12 +86,9 @@ struct Host<'a> {
 }
 
 impl Host<'_> {
-    /// The hypervisor; that of a further host stands in the cluster's configuration.
-    fn hypervisor(&self) -> Option<Hypervisor> {
-        match self.request {
-            Request::FirstHost(first) => Some(first.hypervisor),
-            Request::FurtherHost(_) => None,
-        }
+    /// Who runs the VM.
+    fn hypervisor(&self) -> Hypervisor {
+        self.request.hypervisor()
     }
 
     fn storage(&self) -> &super::Storage {
@@ -124,7 +122,7 @@ impl Tools for Hasty<'_> {
 pub fn check(world: &World<'_>) -> Vec<Finding> {
     let tools = Hasty { tools: world.tools, end: SystemClock.monotonic().plus(WHOLE) };
     let host = Host { paths: world.paths, tools: &tools, request: world.request };
-    let checks: [fn(&Host<'_>) -> Vec<Finding>; 11] = [
+    let checks: [fn(&Host<'_>) -> Vec<Finding>; 12] = [
         virtualisation::check,
         virtualisation::check_size,
         names::check,
@@ -134,6 +132,7 @@ pub fn check(world: &World<'_>) -> Vec<Finding> {
         storage::check,
         locks::check,
         certificates::check,
+        vdsm::check,
         ports::check,
         security::check,
     ];
@@ -152,6 +151,12 @@ pub fn check(world: &World<'_>) -> Vec<Finding> {
     });
     found.sort();
     found
+}
+
+/// Looks at the storage alone, before it is connected. Changes nothing.
+pub fn storage(world: &World<'_>) -> Vec<Finding> {
+    let tools = Hasty { tools: world.tools, end: SystemClock.monotonic().plus(WHOLE) };
+    storage::check(&Host { paths: world.paths, tools: &tools, request: world.request })
 }
 
 /// Looks at storage that is mounted at `directory`: whether those who must can write to it, directly and in sectors of

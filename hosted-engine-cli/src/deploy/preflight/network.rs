@@ -28,6 +28,7 @@ pub(super) fn check(host: &Host<'_>) -> Vec<Finding> {
         BridgeOrigin::Over(nic) => plan::examine(&picture, nic, &network.bridge, is_wireless(nic))
             .map_err(|error| error.to_string())
             .and_then(|nic| {
+                firewall::check_card(host.tools, &nic.name, &network.bridge)?;
                 let keeper = Keeper::find(host.paths, host.tools, &picture, &nic, &network.bridge)
                     .map_err(|error: DeployError| error.to_string())?;
                 if keeper == Keeper::Nobody {
@@ -68,7 +69,7 @@ fn check_gateway(host: &Host<'_>, test: &Test) -> Option<Finding> {
 pub(super) fn check_firewall(host: &Host<'_>) -> Vec<Finding> {
     let network = network::of(host.request);
     let wanted = firewall::list(&firewall::wanted(host.paths, host.request));
-    match Manager::find(host.paths, host.tools, &network.bridge) {
+    match Manager::find(host.paths, host.tools, network) {
         Ok(Manager::Nobody) => Vec::new(),
         Ok(Manager::Other(who)) => vec![Finding::warning(who, format!("open these ports there: {wanted}"))],
         Ok(_) if !network.open_firewall => {

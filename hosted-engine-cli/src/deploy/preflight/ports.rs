@@ -28,11 +28,7 @@ fn listeners(text: &str) -> BTreeSet<(u16, String)> {
     text.lines().filter_map(line).collect()
 }
 
-fn judge(
-    listeners: &BTreeSet<(u16, String)>,
-    wanted: &[Ports],
-    hypervisor: Option<Hypervisor>,
-) -> Vec<Finding> {
+fn judge(listeners: &BTreeSet<(u16, String)>, wanted: &[Ports], hypervisor: Hypervisor) -> Vec<Finding> {
     let mut found = Vec::new();
     for ports in wanted {
         let used: Vec<_> =
@@ -54,7 +50,7 @@ fn judge(
         }
         let what = format!("{program} listens at TCP port {port}");
         found.push(match (*ports, hypervisor) {
-            (VDSM, Some(Hypervisor::Vdsm)) => {
+            (VDSM, Hypervisor::Vdsm) => {
                 Finding::blocker(what, "VDSM needs it: have that program listen elsewhere")
             }
             (VDSM, _) => continue,
@@ -83,7 +79,7 @@ mod tests {
         let listeners = listeners(SS);
         assert_eq!(listeners.len(), 4);
         let wanted = [CONSOLES, LIBVIRT_TLS, MIGRATION, VDSM];
-        let found = judge(&listeners, &wanted, Some(Hypervisor::Vdsm));
+        let found = judge(&listeners, &wanted, Hypervisor::Vdsm);
         assert_eq!(found.len(), 2, "{found:?}");
         assert_eq!(
             (found[0].severity, found[0].what.as_str()),
@@ -93,6 +89,6 @@ mod tests {
             (found[1].severity, found[1].what.as_str()),
             (Severity::Blocker, "nginx listens at TCP port 54321")
         );
-        assert_eq!(judge(&listeners, &[CONSOLES], None), []);
+        assert_eq!(judge(&listeners, &[CONSOLES], Hypervisor::Qemu), []);
     }
 }

@@ -15,7 +15,7 @@ pub(super) fn check(host: &Host<'_>) -> Vec<Finding> {
     }
     let has_apparmor = read("/sys/module/apparmor/parameters/enabled").trim() == "Y";
     if has_apparmor
-        && host.hypervisor() == Some(Hypervisor::Libvirt)
+        && host.hypervisor() == Hypervisor::Libvirt
         && host.storage().kind != StorageKind::Directory
     {
         found.push(Finding::note(

@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ha_config::ha_toml::Hypervisor;
+
 use super::{Finding, Host};
 use crate::deploy::{Call, Family, Request, Storage, StorageKind, ToolError};
 
@@ -17,7 +19,11 @@ const VDSM: u32 = 36;
 
 pub(super) fn check(host: &Host<'_>) -> Vec<Finding> {
     let storage = host.storage();
-    let mut found = check_programs(host, storage.kind);
+    let mut found = match host.hypervisor() {
+        // VDSM's package asks for what it mounts and logs in with.
+        Hypervisor::Vdsm => Vec::new(),
+        Hypervisor::Qemu | Hypervisor::Libvirt => check_programs(host, storage.kind),
+    };
     if storage.kind == StorageKind::Directory {
         let directory = host.paths.resolve(&storage.connection);
         if host.hear(&Call::new("test").arg("-d").arg(&directory)).is_none() {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use engine_vm::qemu::accel::{Probed, probe};
 use engine_vm::qemu::command_line::Accelerator;
 use engine_vm::qemu::run_dir::RunDir;
-use ha_config::HaToml;
 use ha_config::ha_toml::Hypervisor;
+use ha_config::{HaToml, vdsm_conf};
 
 use super::{Finding, Host};
 use crate::deploy::Request;
@@ -22,7 +22,31 @@ enum Kvm {
 pub(super) fn check(host: &Host<'_>) -> Vec<Finding> {
     let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let kvm = if Path::new("/dev/kvm").exists() { try_kvm(host) } else { Kvm::NoDevice };
-    judge(&cpus, &kvm, host.hypervisor())
+    judge(&cpus, &kvm, &without(host))
+}
+
+/// What becomes of the VM without KVM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Without {
+    /// It runs in emulation.
+    Emulation,
+    /// VDSM does not start it.
+    Nothing,
+    /// VDSM is told by this file to do without.
+    Faked(PathBuf),
+    /// VDSM's configuration cannot be read.
+    Unclear(String),
+}
+
+fn without(host: &Host<'_>) -> Without {
+    match host.hypervisor() {
+        Hypervisor::Qemu | Hypervisor::Libvirt => Without::Emulation,
+        Hypervisor::Vdsm => match vdsm_conf::fake_kvm(host.paths) {
+            Ok(None) => Without::Nothing,
+            Ok(Some(file)) => Without::Faked(file),
+            Err(error) => Without::Unclear(error.to_string()),
+        },
+    }
 }
 
 fn try_kvm(host: &Host<'_>) -> Kvm {
@@ -62,17 +86,34 @@ fn qemu(host: &Host<'_>) -> PathBuf {
     if of_red_hat.exists() { of_red_hat } else { PathBuf::from("qemu-system-x86_64") }
 }
 
-fn judge(cpus: &str, kvm: &Kvm, hypervisor: Option<Hypervisor>) -> Vec<Finding> {
+fn judge(cpus: &str, kvm: &Kvm, without: &Without) -> Vec<Finding> {
     let flags = cpus.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
     let has_flag = flags.split_whitespace().any(|flag| matches!(flag, "vmx" | "svm"));
-    let slow = |what: String, advice: &str| match hypervisor {
-        Some(Hypervisor::Vdsm) => {
-            vec![Finding::blocker(what, format!("{advice}; VDSM runs no VM without it"))]
-        }
-        _ => vec![Finding::warning(
-            what,
-            format!("{advice}; without it the VM runs in emulation, many times slower"),
-        )],
+    let slow = |what: String, advice: &str| {
+        vec![match without {
+            Without::Emulation => Finding::warning(
+                what,
+                format!("{advice}; without it the VM runs in emulation, many times slower"),
+            ),
+            Without::Nothing => Finding::blocker(
+                what,
+                format!(
+                    "{advice}; VDSM runs no VM without it, unless for tests fake_kvm_support = true stands in [vars] of \
+                     /etc/vdsm/vdsm.conf"
+                ),
+            ),
+            Without::Faked(file) => Finding::warning(
+                format!("{what}, and {} has VDSM do without (fake_kvm_support)", file.display()),
+                format!(
+                    "{advice}; without it VDSM's hook faqemu (package vdsm-hook-faqemu) must be there, and the VM runs in \
+                     emulation, many times slower: good for tests only"
+                ),
+            ),
+            Without::Unclear(error) => Finding::blocker(
+                format!("{what}, and whether VDSM does without cannot be told ({error})"),
+                format!("correct VDSM's configuration; {advice}"),
+            ),
+        }]
     };
     match kvm {
         Kvm::Tried(Probed::Works) => Vec::new(),
@@ -138,16 +179,25 @@ mod tests {
     use crate::deploy::preflight::Severity;
 
     #[test]
-    fn without_kvm_vdsm_is_stopped_and_others_are_warned() {
+    fn without_kvm_vdsm_is_stopped_unless_it_is_told_and_others_are_warned() {
         let cpus = "processor\t: 0\nflags\t\t: fpu vmx sse\n";
-        assert_eq!(judge(cpus, &Kvm::Tried(Probed::Works), None), []);
-        let found = judge(cpus, &Kvm::NoDevice, Some(Hypervisor::Vdsm));
+        assert_eq!(judge(cpus, &Kvm::Tried(Probed::Works), &Without::Nothing), []);
+        let found = judge(cpus, &Kvm::NoDevice, &Without::Nothing);
         assert_eq!(found[0].severity, Severity::Blocker);
         assert!(found[0].what.contains("although the processors could"), "{found:?}");
-        let found = judge("flags : fpu\n", &Kvm::NoDevice, Some(Hypervisor::Qemu));
+        let file = PathBuf::from("/etc/vdsm/vdsm.conf.d/50-test.conf");
+        let found = judge(cpus, &Kvm::Tried(Probed::Fails), &Without::Faked(file));
+        assert_eq!(found[0].severity, Severity::Warning);
+        assert!(
+            found[0].what.contains("/etc/vdsm/vdsm.conf.d/50-test.conf has VDSM do without"),
+            "{found:?}"
+        );
+        let found = judge(cpus, &Kvm::NoDevice, &Without::Unclear("damaged".to_owned()));
+        assert!(found[0].severity == Severity::Blocker && found[0].what.contains("(damaged)"), "{found:?}");
+        let found = judge("flags : fpu\n", &Kvm::NoDevice, &Without::Emulation);
         assert_eq!(found[0].severity, Severity::Warning);
         assert!(found[0].what.contains("neither vmx nor svm"), "{found:?}");
-        let found = judge(cpus, &Kvm::NoQemu("qemu: not found".to_owned()), None);
+        let found = judge(cpus, &Kvm::NoQemu("qemu: not found".to_owned()), &Without::Emulation);
         assert_eq!(found[0].severity, Severity::Blocker);
     }
 

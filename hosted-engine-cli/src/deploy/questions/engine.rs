@@ -48,7 +48,7 @@ pub(super) const QUESTIONS: &[Question] = &[
         preset: Preset::From("this host's fully qualified name", |known| {
             Some(known.facts.name.clone()).filter(|name| !name.is_empty())
         }),
-        check: |_, text| check::name(text),
+        check: |_, text| host_name(text),
         is_quiet: true,
         is_of_host: true,
         ..BASE
@@ -95,6 +95,17 @@ fn had_before(known: &Known<'_>) -> Option<u16> {
     let name = known.get(keys::HOST_NAME)?;
     let taken = &known.cluster()?.taken;
     taken.iter().find(|(_, owner)| owner.eq_ignore_ascii_case(name)).map(|(id, _)| *id)
+}
+
+/// A name that no other host has: by it a host that joins again knows its number.
+pub(super) fn host_name(text: &str) -> Result<String, String> {
+    let text = check::name(text)?;
+    if text.split('.').next() == Some("localhost") {
+        return Err(format!(
+            "{text} is the name of every host: give this one its own (hostnamectl hostname)"
+        ));
+    }
+    Ok(text)
 }
 
 /// A name that resolves, not to this host.

@@ -1,5 +1,6 @@
 //! What a question may depend on.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
@@ -9,6 +10,7 @@ use ha_config::ha_toml::Hypervisor;
 use uuid::Uuid;
 
 use super::{YES, keys};
+use crate::deploy::vm::image::Proposal;
 use crate::deploy::{DeployError, Family, Secrets, Storage};
 use crate::setup::ClusterConf;
 
@@ -71,6 +73,12 @@ pub trait Lookups {
     /// # Errors
     /// Why it cannot be used.
     fn file(&self, path: &Path) -> Result<u64, String>;
+
+    /// What a disk image or appliance proposes for the VM. An archive may have to be read to its end for that.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    fn image(&self, path: &Path) -> Result<Proposal, String>;
 
     /// The text of a small file.
     ///
@@ -182,6 +190,8 @@ pub struct Known<'a> {
     pub given: BTreeMap<&'static str, String>,
     /// The passwords so far.
     pub secrets: BTreeMap<&'static str, ha_config::Secret>,
+    /// The images that were looked at, which takes long.
+    images: RefCell<BTreeMap<String, Proposal>>,
 }
 
 impl<'a> Known<'a> {
@@ -197,6 +207,7 @@ impl<'a> Known<'a> {
             found: Found::default(),
             given: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            images: RefCell::default(),
         }
     }
 }
@@ -253,6 +264,24 @@ impl Known<'_> {
             return self.cluster().map(|cluster| cluster.bridge.as_str());
         }
         self.get(keys::BRIDGE)
+    }
+
+    /// What an image at this path proposes.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    pub fn image_at(&self, path: &str) -> Result<Proposal, String> {
+        if let Some(known) = self.images.borrow().get(path) {
+            return Ok(*known);
+        }
+        let proposal = self.lookups.image(Path::new(path))?;
+        self.images.borrow_mut().insert(path.to_owned(), proposal);
+        Ok(proposal)
+    }
+
+    /// What the image that was answered proposes, if there is one.
+    pub fn image(&self) -> Option<Proposal> {
+        self.image_at(self.get(keys::IMAGE)?).ok()
     }
 
     /// Whether an interface of this name is a bridge already.

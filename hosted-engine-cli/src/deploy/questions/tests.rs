@@ -103,3 +103,11 @@ fn networks_and_their_neighbours() {
         assert_eq!(check::address_with_prefix(text), None, "{text}");
     }
 }
+
+#[test]
+fn a_host_has_a_name_of_its_own() {
+    assert_eq!(engine::host_name("H1.example.com").as_deref(), Ok("h1.example.com"));
+    for text in ["localhost", "Localhost.localdomain"] {
+        assert!(engine::host_name(text).unwrap_err().contains("the name of every host"), "{text}");
+    }
+}

@@ -12,6 +12,8 @@ use crate::setup::VmSpec;
 const HOST_MEMORY_MB: u64 = 512;
 /// What an engine needs, in MB.
 const ENGINE_MEMORY_MB: u64 = 4096;
+/// Room that an engine needs, in GiB.
+const ENGINE_DISK_GIB: u64 = 25;
 
 const FIRST_HOST: When = When { words: "on the first host", holds: |known| !known.is_join() };
 const KERNEL: When =
@@ -162,7 +164,7 @@ pub(super) const QUESTIONS: &[Question] = &[
                 };
             }
             let path = check::path(text)?;
-            known.lookups.file(Path::new(&path)).map(|_| path)
+            known.image_at(&path).map(|_| path)
         },
         if_empty: Some("an empty disk"),
         ..BASE
@@ -173,8 +175,9 @@ pub(super) const QUESTIONS: &[Question] = &[
         prompt: "Please specify the number of virtual CPUs for the VM",
         explanation: "An engine wants 2 at least, 4 for more than a few hosts. No more than every host has.",
         form: Form::Integer(1, 4096),
-        preset: Preset::From("2; 1 on a host with one", |known| {
-            Some(known.facts.cpus.clamp(1, 2).to_string())
+        preset: Preset::From("the appliance's; else 2; no more than this host has", |known| {
+            let wanted = known.image().and_then(|image| image.vcpus).unwrap_or(2);
+            Some(wanted.clamp(1, known.facts.cpus.max(1)).to_string())
         }),
         check: |known, text| {
             if text.parse::<u32>().is_ok_and(|wanted| wanted > known.facts.cpus) {
@@ -188,9 +191,17 @@ pub(super) const QUESTIONS: &[Question] = &[
         key: keys::DISK_GIB,
         label: "Disk size GiB",
         prompt: "Please specify the disk size of the VM in GiB",
-        explanation: "25 GiB is the least that an engine needs. A larger image makes a larger disk.",
+        explanation: "25 GiB is the least that an engine needs. A larger image needs a larger disk.",
         form: Form::Integer(1, 65536),
-        preset: Preset::Fixed("25"),
+        preset: Preset::From("25, or what the image needs", |known| {
+            Some(known.image().map_or(0, |image| image.disk_gib).max(ENGINE_DISK_GIB).to_string())
+        }),
+        check: |known, text| match (text.parse::<u64>(), known.image(), known.get(keys::IMAGE)) {
+            (Ok(wanted), Some(image), Some(path)) if wanted < image.disk_gib => {
+                Err(format!("{text} GiB is too small: the disk in {path} needs {} GiB", image.disk_gib))
+            }
+            _ => Ok(text.to_owned()),
+        },
         ..BASE
     },
     Question {
@@ -200,8 +211,9 @@ pub(super) const QUESTIONS: &[Question] = &[
         explanation: "4096 MB is the least that an engine needs, 16384 MB is right for a large one. Every host that is \
             to run the VM needs as much free, and 512 MB for itself.",
         form: Form::Integer(32, 1 << 24),
-        preset: Preset::From("4096, or what this host can spare", |known| {
-            Some(spare(known).clamp(32, ENGINE_MEMORY_MB).to_string())
+        preset: Preset::From("the appliance's; else 4096; no more than this host can spare", |known| {
+            let wanted = known.image().and_then(|image| image.memory_mb).unwrap_or(ENGINE_MEMORY_MB);
+            Some(wanted.min(spare(known)).max(32).to_string())
         }),
         check: |known, text| {
             if text.parse::<u64>().is_ok_and(|wanted| wanted > spare(known)) {

@@ -23,7 +23,7 @@ use ha_config::HostedEngineConf;
 use ha_config::ha_toml::Hypervisor;
 use uuid::Uuid;
 
-pub use steps::{Connect, MakeDomain, ShareConfiguration, WriteLeases};
+pub use steps::{Connect, MakeDomain, ShareConfiguration, WriteLeases, hosted_engine_conf};
 
 use super::{DeployError, Job, Request, StorageKind, Tools, World};
 
@@ -80,6 +80,14 @@ pub trait Backend {
     /// As [`Backend::connect`].
     fn look(&self, job: &mut Job<'_>) -> Result<Vec<FoundDomain>, DeployError> {
         self.find(&job.world)
+    }
+
+    /// Where the volumes of the hosts' blocks and of the lockspace that protects them can be read after [`Backend::look`].
+    ///
+    /// # Errors
+    /// When the cluster's configuration does not name them.
+    fn of_hosts(&self, conf: &HostedEngineConf) -> Result<[PathBuf; 2], DeployError> {
+        Ok([conf.metadata_path()?, conf.lockspace_path()?])
     }
 
     /// Makes the domain with its own areas (`ids`, `leases`, `xleases`, …), not yet to be found by others where that

@@ -158,6 +158,20 @@ impl Step for ShareConfiguration {
 
 /// The cluster's configuration files, from what is to be done.
 fn cluster_conf(world: &World<'_>, first: &FirstHost) -> Result<ClusterConf, DeployError> {
+    Ok(ClusterConf {
+        hosted_engine_conf: hosted_engine_conf(world, first)?,
+        vm_conf: vm_conf(world, first)?,
+        broker_conf: include_str!("../../../../etc/broker.conf").to_owned(),
+        ha_toml: first.ha_toml.clone(),
+        answers: conf::answers(first),
+    })
+}
+
+/// The cluster's hosted-engine.conf, once its storage is connected and its volumes are made.
+///
+/// # Errors
+/// When the mount or the lease's place cannot be found out.
+pub fn hosted_engine_conf(world: &World<'_>, first: &FirstHost) -> Result<String, DeployError> {
     let version = match first.storage.kind {
         StorageKind::Nfs | StorageKind::Nfs3 | StorageKind::Nfs4 => files::nfs_version(world)?,
         StorageKind::Glusterfs | StorageKind::Iscsi | StorageKind::Fc | StorageKind::Directory => None,
@@ -168,13 +182,7 @@ fn cluster_conf(world: &World<'_>, first: &FirstHost) -> Result<ClusterConf, Dep
     if lease > 0 {
         hosted_engine_conf.extend([VM_LEASE_OFFSET, "=", &lease.to_string(), "\n"]);
     }
-    Ok(ClusterConf {
-        hosted_engine_conf,
-        vm_conf: vm_conf(world, first)?,
-        broker_conf: include_str!("../../../../etc/broker.conf").to_owned(),
-        ha_toml: first.ha_toml.clone(),
-        answers: conf::answers(first),
-    })
+    Ok(hosted_engine_conf)
 }
 
 fn vm_conf(world: &World<'_>, first: &FirstHost) -> Result<String, DeployError> {

@@ -42,6 +42,7 @@ pub(crate) fn first_host(kind: StorageKind, connection: &str) -> FirstHost {
         host: HostIdentity { id: 1, name: "h1".to_owned() },
         ids: Ids::draw(),
         ha_toml: "[lease]\nadapter = \"file\"\n".to_owned(),
+        moves: None,
     }
 }
 

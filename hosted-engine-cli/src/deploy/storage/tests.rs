@@ -279,6 +279,7 @@ fn a_further_host_finds_what_the_first_one_made() {
         network: made.network.clone(),
         host: deploy::HostIdentity { id: 2, name: "h2".to_owned() },
         sd_uuid: made.ids.sd,
+        moves: None,
     }));
     // The same directory on another host.
     let second = Site::new();

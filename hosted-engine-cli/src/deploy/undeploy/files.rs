@@ -39,6 +39,8 @@ fn fate(item: &Item) -> Fate {
         StepId::Directories
         | StepId::Firewall
         | StepId::StorageConnection
+        | StepId::CloseFormerDomain
+        | StepId::LeaveFormerDomain
         | StepId::HostConfiguration
         | StepId::MainConfiguration
         | StepId::Broker

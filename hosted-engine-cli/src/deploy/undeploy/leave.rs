@@ -39,7 +39,6 @@ impl Leaving<'_> {
         self.hands.report.info("Emptying this host by local maintenance");
         let (paths, id) = (self.hands.paths, self.member.id);
         let broker = BrokerClient::new(paths.broker_socket());
-        let vm = (self.hands.open_vm)(&self.member.conf);
         let vm_is_here = self.member.vm == Vm::Here;
         let refused = |text: String| Err(DeployError::Refused(text));
         asked(async {
@@ -52,7 +51,8 @@ impl Leaving<'_> {
                 Ok(_) => return refused(format!("this host is not empty: {back}")),
                 Err(error) => return refused(format!("this host cannot be emptied: {error:#}")),
             }
-            match vm {
+            // Opened here: VDSM's client wants a runtime.
+            match (self.hands.open_vm)(&self.member.conf) {
                 Ok(vm) => match vm.status().await {
                     Ok(status) if status.exists() => {
                         refused(format!("the engine VM is still on this host: {back}"))

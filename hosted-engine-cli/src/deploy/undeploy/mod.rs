@@ -54,6 +54,9 @@ pub fn undeploy(args: UndeployArgs, paths: &Paths, open_vm: &OpenVm) -> anyhow::
         rustix::process::geteuid().is_root() || !paths.is_real_host(),
         "taking this host out changes it: run it as root"
     );
+    if let Some(half) = super::half_move(paths)? {
+        anyhow::bail!("{half}");
+    }
     let services = service_manager(paths, &Installed);
     let facts = Facts::gather(paths, services.as_ref(), open_vm)?;
     let notes = facts.judge(args.force).map_err(anyhow::Error::msg)?;

@@ -33,12 +33,24 @@ pub fn ask<T>(
     world: &World<'_>,
     work: impl AsyncFnOnce(&Client) -> Result<T, DeployError>,
 ) -> Result<T, DeployError> {
-    let toml = match world.request {
-        Request::FirstHost(first) => HaToml::parse(world.paths, &first.ha_toml)?,
-        Request::FurtherHost(_) => HaToml::load(world.paths)?,
+    ask_for(world.paths, world.request, work)
+}
+
+/// The same for those who only look.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_for<T>(
+    paths: &Paths,
+    request: &Request,
+    work: impl AsyncFnOnce(&Client) -> Result<T, DeployError>,
+) -> Result<T, DeployError> {
+    let toml = match request {
+        Request::FirstHost(first) => HaToml::parse(paths, &first.ha_toml)?,
+        Request::FurtherHost(_) => HaToml::load(paths)?,
     };
     // With TLS, as VDSM is installed.
-    let conf = HostedEngineConf::parse(world.paths, "");
+    let conf = HostedEngineConf::parse(paths, "");
     asked(async {
         let vdsm =
             engine_vm::vdsm::client(&conf, &toml).map_err(|error| DeployError::Refused(error.to_string()))?;

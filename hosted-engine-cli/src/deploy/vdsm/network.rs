@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use vdsm_client::{Client, NetworkCapabilities, code};
 
 use super::{ask, while_};
@@ -66,7 +66,7 @@ pub fn make_bridge(job: &mut Job<'_>) -> Result<(), DeployError> {
     let networks: Map<String, Value> = [(name.clone(), Value::Object(definition))].into_iter().collect();
     let made = VdsmNetwork { name: name.clone(), device: device.clone() };
     job.make(made, |world| {
-        ask(world, async |vdsm| set_up(vdsm, world.tools, &networks, wanted.gateway).await)
+        ask(world, async |vdsm| set_up(vdsm, world.tools, &networks, wanted.gateway, CONNECTIVITY).await)
     })
 }
 
@@ -76,14 +76,15 @@ async fn set_up(
     tools: &dyn Tools,
     networks: &Map<String, Value>,
     gateway: Option<IpAddr>,
+    patience: Duration,
 ) -> Result<(), DeployError> {
     const WHAT: &str = "setting the management network up";
     let set = async {
-        vdsm.setup_networks(networks, CONNECTIVITY).await.map_err(|error| match error.code() {
+        vdsm.setup_networks(networks, patience).await.map_err(|error| match error.code() {
             Some(code::LOST_CONNECTION) => DeployError::Refused(format!(
                 "{WHAT}: the gateway did not answer within {} s, and VDSM has put the networks back; check the gateway's \
                  address and the cable, and try again",
-                CONNECTIVITY.as_secs()
+                patience.as_secs()
             )),
             Some(_) | None => while_(WHAT)(error),
         })
@@ -111,7 +112,8 @@ fn answers(tools: &dyn Tools, gateway: IpAddr) -> bool {
     tools.ask(&call.within(Duration::from_secs(5))).is_ok_and(|said| said.code == 0)
 }
 
-/// What VDSM is told of a network over `device`: addresses, routes and name servers as the device has them now.
+/// What VDSM is told of a network over `device`: addresses, routes, name servers and frame size as the device has them
+/// now. VDSM bridges it unless it is told otherwise, and would take 1500 for a frame size that it is not told.
 fn definition(capabilities: &NetworkCapabilities, device: &str) -> Result<Map<String, Value>, DeployError> {
     let text = |port: &Map<String, Value>, key: &str| {
         port.get(key).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
@@ -161,7 +163,8 @@ fn definition(capabilities: &NetworkCapabilities, device: &str) -> Result<Map<St
     all.insert("defaultRoute".to_owned(), is_default.into());
     let servers = capabilities.raw.get("nameservers").filter(|servers| servers.is_array() && is_default);
     all.extend(servers.map(|servers| ("nameservers".to_owned(), servers.clone())));
-    all.extend([("bridged".to_owned(), json!(true))]);
+    let mtu = port.get("mtu").and_then(|mtu| mtu.as_u64().or_else(|| mtu.as_str()?.parse().ok()));
+    all.extend(mtu.map(|mtu| ("mtu".to_owned(), mtu.into())));
     Ok(all)
 }
 
@@ -190,7 +193,94 @@ impl Undo for VdsmNetwork {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::deploy::storage::testing::first_host;
+    use crate::deploy::storage::vdsm::tests::Host;
+    use crate::deploy::testing::Heard;
+    use crate::deploy::{self, FirstHost, Journal, Said, Step, StepId, StorageKind, ToolError};
+
+    struct Bridge;
+
+    impl Step for Bridge {
+        fn id(&self) -> StepId {
+            StepId::Bridge
+        }
+
+        fn title(&self) -> String {
+            "test".to_owned()
+        }
+
+        fn run(&self, job: &mut Job<'_>) -> Result<(), DeployError> {
+            make_bridge(job)
+        }
+    }
+
+    /// Whether the gateway answers.
+    struct Gateway(bool);
+
+    impl Tools for Gateway {
+        fn ask(&self, call: &Call) -> Result<Said, ToolError> {
+            assert_eq!(call.program, "ping");
+            Ok(Said { code: i32::from(!self.0), ..Said::default() })
+        }
+    }
+
+    fn host() -> Host {
+        let first = first_host(StorageKind::Nfs, "server:/srv/he");
+        let network = Network {
+            origin: BridgeOrigin::Over("eth0".to_owned()),
+            gateway: Some([192, 0, 2, 1].into()),
+            ..first.network.clone()
+        };
+        Host::on(FirstHost { network, ..first })
+    }
+
+    fn seen(world: &World<'_>) -> NetworkCapabilities {
+        ask(world, async |vdsm| vdsm.network_capabilities().await.map_err(while_("test"))).unwrap()
+    }
+
+    #[test]
+    fn the_bridge_is_confirmed_once_the_gateway_answers_and_stays() {
+        let host = host();
+        let heard = Heard::default();
+        let world = host.site.world(&host.request, &Gateway(true), &heard);
+        let steps: Vec<Box<dyn Step>> = vec![Box::new(Bridge)];
+        let mut journal = Journal::begin(&host.journal(), 0, host.request.clone()).unwrap();
+        deploy::run(&steps, world, &mut journal).unwrap();
+        let bridge = seen(&world).find("networks", "ovirtmgmt").unwrap().clone();
+        let of = |key: &str| bridge[key].clone();
+        assert_eq!(
+            (of("addr"), of("gateway"), of("ports")),
+            ("192.0.2.5".into(), "192.0.2.1".into(), json!(["eth0"]))
+        );
+        assert_eq!(of("mtu"), 9000);
+        let made = VdsmNetwork { name: "ovirtmgmt".to_owned(), device: "eth0".to_owned() };
+        assert!(matches!(made.undo(&world).unwrap(), Undone::LeftAlone(_)));
+    }
+
+    #[test]
+    fn without_an_answer_of_the_gateway_vdsm_puts_the_networks_back() {
+        let host = host();
+        let heard = Heard::default();
+        let world = host.site.world(&host.request, &Gateway(false), &heard);
+        let before = seen(&world);
+        let definition = definition(&before, "eth0").unwrap();
+        let networks: Map<String, Value> =
+            [("ovirtmgmt".to_owned(), Value::Object(definition))].into_iter().collect();
+        let error = ask(&world, async |vdsm| {
+            set_up(vdsm, world.tools, &networks, Some([192, 0, 2, 1].into()), Duration::from_secs(1)).await
+        });
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains("the gateway did not answer within 1 s, and VDSM has put the networks back"),
+            "{error}"
+        );
+        assert_eq!(seen(&world), before);
+        let made = VdsmNetwork { name: "ovirtmgmt".to_owned(), device: "eth0".to_owned() };
+        assert_eq!(made.undo(&world).unwrap(), Undone::Absent);
+    }
 
     fn capabilities() -> NetworkCapabilities {
         NetworkCapabilities {
@@ -199,11 +289,11 @@ mod tests {
                 "nics": {
                     "eth0": {"addr": "192.0.2.5", "netmask": "255.255.255.0", "gateway": "192.0.2.1", "dhcpv4": false,
                              "ipv4defaultroute": true, "ipv6addrs": ["fe80::1/64", "2001:db8::5/64"],
-                             "ipv6gateway": "::"},
+                             "ipv6gateway": "::", "mtu": 9000},
                     "eth1": {"addr": "198.51.100.7", "dhcpv4": true, "ipv4defaultroute": false, "ipv6autoconf": true},
                 },
                 "bondings": {"bond0": {"addr": ""}},
-                "vlans": {"bond0.7": {"iface": "bond0", "vlanid": 7, "addr": "203.0.113.9", "netmask": "255.255.255.0"}},
+                "vlans": {"bond0.7": {"iface": "bond0", "vlanid": 7, "addr": "203.0.113.9", "netmask": "255.255.255.0", "mtu": "1500"}},
             }),
         }
     }
@@ -214,19 +304,18 @@ mod tests {
         assert_eq!(
             of("eth0").unwrap(),
             json!({"nic": "eth0", "ipaddr": "192.0.2.5", "netmask": "255.255.255.0", "gateway": "192.0.2.1",
-                   "ipv6addr": "2001:db8::5/64", "defaultRoute": true, "nameservers": ["192.0.2.53"], "bridged": true})
+                   "ipv6addr": "2001:db8::5/64", "defaultRoute": true, "nameservers": ["192.0.2.53"], "mtu": 9000})
         );
         assert_eq!(
             of("eth1").unwrap(),
-            json!({"nic": "eth1", "bootproto": "dhcp", "dhcpv6": false, "ipv6autoconf": true, "defaultRoute": false,
-                   "bridged": true})
+            json!({"nic": "eth1", "bootproto": "dhcp", "dhcpv6": false, "ipv6autoconf": true, "defaultRoute": false})
         );
         assert_eq!(
             of("bond0.7").unwrap(),
             json!({"bonding": "bond0", "vlan": 7, "ipaddr": "203.0.113.9", "netmask": "255.255.255.0",
-                   "defaultRoute": false, "bridged": true})
+                   "defaultRoute": false, "mtu": 1500})
         );
-        assert_eq!(of("bond0").unwrap(), json!({"bonding": "bond0", "defaultRoute": false, "bridged": true}));
+        assert_eq!(of("bond0").unwrap(), json!({"bonding": "bond0", "defaultRoute": false}));
         let error = of("eth9").unwrap_err().to_string();
         assert_eq!(error, "VDSM knows no network card, bond or VLAN eth9 on this host");
     }

@@ -11,8 +11,9 @@ use tokio::time::Instant;
 
 use super::first_start::{self, Stage};
 use super::operator::{AtTerminal, Operator, choose};
+use super::register;
 use super::run::{LOOK, ensure, refused, show_console, something, trouble, words};
-use super::{register, wait_for};
+use crate::deploy::services_steps::asked;
 use crate::deploy::{DeployError, FirstHost, Job, Request, Step, StepId, World};
 use crate::liveliness;
 use crate::setup::Report;
@@ -82,7 +83,7 @@ impl Step for AwaitEngine {
         let table = HaToml::load(job.world.paths)?.liveliness;
         let client = liveliness::client(table.timeout).map_err(|error| refused(format!("{error:#}")))?;
         let page = OverHttp { client, table, fqdn: first.engine.fqdn.clone() };
-        wait_for(self.wait(&job.world, first, &directory, &page))??;
+        asked(self.wait(&job.world, first, &directory, &page))??;
         if let Some(password) = &job.world.secrets.engine_admin {
             register::this_host(job, first, password);
         }

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::first_start;
-use super::wait_for;
 use crate::deploy::made::{Undo, Undone};
+use crate::deploy::services_steps::asked;
 use crate::deploy::{DeployError, World};
 
 /// The engine VM on this host, with the directory of its first start.
@@ -43,7 +43,7 @@ impl Undo for MadeVm {
                 Undone::LeftAlone(format!("this host's VM is another one, {}", conf.vmid()?))
             }
             Some(_) => {
-                let gone = wait_for(async {
+                let gone = asked(async {
                     match first_start::open(world, &self.directory)?.destroy().await {
                         Ok(()) => Ok(Undone::TakenBack),
                         Err(VmError::NotRunning) => Ok(Undone::Absent),

@@ -21,17 +21,6 @@ pub use answers::AwaitEngine;
 pub use fill::FillDisk;
 pub use made::MadeVm;
 pub use operator::{AtTerminal, Operator};
+pub(super) use run::ensure;
 pub use seed::check as check_seed;
 pub use start::StartEngineVm;
-
-use super::DeployError;
-
-/// Waits for something of the VM's.
-fn wait_for<T>(answer: impl Future<Output = T>) -> Result<T, DeployError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime =
-        runtime.map_err(|error| DeployError::Refused(format!("cannot wait for the VM: {error}")))?;
-    let answer = runtime.block_on(answer);
-    runtime.shutdown_background();
-    Ok(answer)
-}

@@ -6,11 +6,15 @@
 //! 2. `…?resource=engine-certificate&format=OPENSSH-PUBKEY`: the key by which the engine logs in here.
 //! 3. `POST https://ENGINE/ovirt-engine/api/hosts`, then `GET …/hosts/ID` until the host is up.
 
+use std::error::Error;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ha_config::Secret;
 use reqwest::{Certificate, Client, Response};
+use rustls::CertificateError;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde::Deserialize;
@@ -18,8 +22,8 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-use super::wait_for;
-use crate::deploy::made::{ChangedFile, MadeFile};
+use crate::deploy::made::{ChangedFile, MadeDirectory, MadeFile};
+use crate::deploy::services_steps::asked;
 use crate::deploy::{DeployError, FirstHost, Job};
 use crate::liveliness;
 use crate::setup::Report;
@@ -72,9 +76,9 @@ pub(super) fn this_host(job: &mut Job<'_>, first: &FirstHost, password: &Secret)
 
 fn with(job: &mut Job<'_>, first: &FirstHost, password: &Secret, api: &Api) -> Result<String, String> {
     let text = |error: DeployError| error.to_string();
-    let (client, key) = wait_for(trust(api, job.world.report)).map_err(text)??;
+    let (client, key) = asked(trust(api, job.world.report)).map_err(text)??;
     authorize(job, &key).map_err(text)?;
-    wait_for(add(&client, api, first, password, job.world.report)).map_err(text)?
+    asked(add(&client, api, first, password, job.world.report)).map_err(text)?
 }
 
 /// A client that believes the engine's authority alone, and the key by which the engine logs in.
@@ -107,7 +111,38 @@ async fn get(client: &Client, url: &str) -> Result<String, String> {
 }
 
 fn failed(url: &str, error: &reqwest::Error) -> String {
-    format!("{url} cannot be read: {}", liveliness::causes(error))
+    let doubt = doubt(error).map_or_else(String::new, |doubt| format!("; {doubt}"));
+    format!("{url} cannot be read: {}{doubt}", liveliness::causes(error))
+}
+
+/// What is wrong with the certificate of who answered, for people; `None` when something else is wrong.
+fn doubt(error: &reqwest::Error) -> Option<&'static str> {
+    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(rustls::Error::InvalidCertificate(why)) = error.downcast_ref() {
+            return Some(match why {
+                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                    "its certificate is not valid any more: renew it on the engine (engine-setup), and look at both clocks"
+                }
+                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                    "its certificate is not valid yet: look at the clocks of this host and of the engine"
+                }
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                    "its certificate is for another name: is this the name that engine-setup was given?"
+                }
+                _ => {
+                    "what answers there is not what the engine's authority vouches for: another machine may answer in \
+                     the engine's place, or the engine's web server has a certificate of another authority"
+                }
+            });
+        }
+        next = match error.downcast_ref::<std::io::Error>() {
+            // What an I/O error is made of is not its source.
+            Some(io) => io.get_ref().map(|inner| inner as _),
+            None => error.source(),
+        };
+    }
+    None
 }
 
 /// Lets the engine log in as root, as it does to set a host up.
@@ -123,6 +158,12 @@ fn authorize(job: &mut Job<'_>, key: &str) -> Result<(), DeployError> {
             job.make(changed, |_| Ok(ha_config::atomic::write(&path, after.as_bytes(), mode)?))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
+                job.make(MadeDirectory { path: directory.to_owned() }, |_| {
+                    let result = DirBuilder::new().mode(0o700).create(directory);
+                    result.map_err(DeployError::io("create the directory", directory))
+                })?;
+            }
             let content = format!("{key}\n");
             let file = MadeFile { path: path.clone(), content: Some(content.clone()) };
             job.make(file, |_| Ok(ha_config::atomic::write(&path, content.as_bytes(), mode)?))

@@ -1,6 +1,7 @@
-//! A stand-in of the engine: its resources and its API's answers, over HTTP. It serves the secure pages in plain, for
-//! what TLS does is the library's.
+//! A stand-in of the engine: its resources and its API's answers, over HTTP. It serves the secure pages in plain, but
+//! where the certificate is what is looked at.
 
+use std::io::{Read as _, Write as _};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -89,6 +90,71 @@ async fn the_authority_is_read_shown_and_the_key_is_taken() {
     assert!(trust(&api, &heard).await.unwrap_err().contains("answered 404"));
 }
 
+/// An authority that signs servers' certificates.
+fn issuer() -> (rcgen::Issuer<'static, rcgen::KeyPair>, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let pem = params.self_signed(&key).unwrap().pem();
+    (rcgen::Issuer::new(params, key), pem)
+}
+
+/// Serves the engine's SSH key once over TLS, with a certificate for this name.
+fn serve_key(issuer: &rcgen::Issuer<'_, rcgen::KeyPair>, name: &str, is_expired: bool) -> String {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+    if is_expired {
+        params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+    }
+    let certificate = params.signed_by(&key, issuer).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.unwrap().with_no_client_auth();
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
+    let config = config.with_single_cert(vec![certificate.der().clone()], key.into()).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let (tcp, _) = listener.accept().unwrap();
+        let mut stream =
+            rustls::StreamOwned::new(rustls::ServerConnection::new(Arc::new(config)).unwrap(), tcp);
+        let mut request = String::new();
+        while !is_whole(&request) {
+            let mut part = [0; 4096];
+            // A client that does not believe us is gone.
+            let Ok(got @ 1..) = stream.read(&mut part) else { return };
+            request.push_str(std::str::from_utf8(&part[..got]).unwrap());
+        }
+        let length = KEY.len();
+        write!(stream, "HTTP/1.1 200 X\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{KEY}")
+            .unwrap();
+        stream.conn.send_close_notify();
+        stream.flush().unwrap();
+    });
+    url
+}
+
+#[tokio::test]
+async fn only_whom_the_engines_authority_vouches_for_is_believed() {
+    let ((ours, authority), (others, _)) = (issuer(), issuer());
+    for (issuer, name, is_expired, expected) in [
+        (&ours, "127.0.0.1", false, Ok(KEY)),
+        (&others, "127.0.0.1", false, Err("another machine may answer in the engine's place")),
+        (&ours, "192.0.2.1", false, Err("certificate is for another name")),
+        (&ours, "127.0.0.1", true, Err("not valid any more")),
+    ] {
+        let (api, _) = serve(vec![(200, authority.clone())]).await;
+        let api = Api { secure: serve_key(issuer, name, is_expired), ..api };
+        match (trust(&api, &Heard::default()).await, expected) {
+            (Ok((_, key)), Ok(expected)) => assert_eq!(key, expected),
+            (Err(error), Err(expected)) => {
+                assert!(error.contains(expected) && error.contains(&api.secure), "{error}");
+            }
+            (found, _) => panic!("{name}, expired: {is_expired}: {found:?}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_host_is_added_by_either_administrator_and_followed_until_it_is_up() {
     let (result, requests) =
@@ -139,14 +205,14 @@ impl Step for Authorize {
 fn the_engines_key_is_added_once_and_can_be_taken_back() {
     let bench = Bench::new(Boot::Pxe);
     assert!(matches!(&bench.request, Request::FirstHost(_)));
-    std::fs::create_dir_all(bench.path("root/.ssh")).unwrap();
+    std::fs::create_dir_all(bench.path("root")).unwrap();
     let keys = bench.path("root/.ssh/authorized_keys");
     let (tools, opener) = (Recorded::new(&[]), crate::deploy::vm::scripted::Script::default().opener());
     for (before, after) in
         [(None, format!("{KEY}\n")), (Some("ssh-rsa A me"), format!("ssh-rsa A me\n{KEY}\n"))]
     {
-        let _ = std::fs::remove_file(&keys);
         if let Some(text) = before {
+            std::fs::create_dir(bench.path("root/.ssh")).unwrap();
             std::fs::write(&keys, text).unwrap();
         }
         bench.run(Box::new(Authorize), &tools, &opener).unwrap();
@@ -154,7 +220,10 @@ fn the_engines_key_is_added_once_and_can_be_taken_back() {
         let story = Journal::read(&bench.journal()).unwrap().unwrap();
         bench.run(Box::new(Authorize), &tools, &opener).unwrap();
         assert_eq!(std::fs::read_to_string(&keys).unwrap(), after, "once only");
-        story.items[0].made.undo(&bench.world(&tools, &opener)).unwrap();
+        for item in story.items.iter().rev() {
+            item.made.undo(&bench.world(&tools, &opener)).unwrap();
+        }
         assert_eq!(std::fs::read_to_string(&keys).ok().as_deref(), before);
+        assert_eq!(bench.path("root/.ssh").exists(), before.is_some());
     }
 }

@@ -33,7 +33,7 @@ pub(super) fn words(exit: Option<&VmExit>) -> String {
 }
 
 /// Starts the VM, unless it runs here already.
-pub(super) async fn ensure(vm: &dyn EngineVm, report: &dyn Report) -> Result<(), DeployError> {
+pub(in crate::deploy) async fn ensure(vm: &dyn EngineVm, report: &dyn Report) -> Result<(), DeployError> {
     let failed = |error: VmError| refused(error.to_string());
     let status = vm.status().await.map_err(failed)?;
     if status.exists() {

@@ -21,7 +21,7 @@ use super::first_start::{self, Stage};
 use super::made::MadeVm;
 use super::operator::{AtTerminal, Operator, choose};
 use super::run::{ended, ensure, refused, show_console, words};
-use super::wait_for;
+use crate::deploy::services_steps::asked;
 use crate::deploy::{Boot, DeployError, FirstHost, Job, Request, Step, StepId, World};
 
 /// How long an installation that nobody watches may take.
@@ -82,7 +82,7 @@ impl Step for StartEngineVm {
         let Request::FirstHost(first) = job.world.request else { return Ok(()) };
         let directory = first_start::directory(job.world.paths, first.ids.deploy);
         let made = MadeVm { vm: first.ids.vm, directory: directory.clone() };
-        job.make(made, |world| wait_for(self.start(world, first, &directory))?)
+        job.make(made, |world| asked(self.start(world, first, &directory))?)
     }
 }
 

@@ -3,16 +3,15 @@
 use std::path::PathBuf;
 
 use ha_config::Paths;
-use ha_config::ha_toml::Hypervisor;
 use tempfile::TempDir;
 
 use crate::cli::OpenVm;
 use crate::deploy::services::{ServiceState, Services};
+use crate::deploy::storage::testing::first_host;
 use crate::deploy::storage::{Backend, FoundDomain, LeasePlace, Role};
 use crate::deploy::testing::Heard;
 use crate::deploy::{
-    Boot, BridgeOrigin, DeployError, Engine, Family, FirstHost, HostIdentity, Ids, Job, Journal, Network,
-    Request, Secrets, Step, Storage, StorageKind, Tools, Vm, World, run,
+    Boot, DeployError, FirstHost, Job, Journal, Request, Secrets, Step, StorageKind, Tools, Vm, World, run,
 };
 use crate::setup::VmSpec;
 
@@ -93,34 +92,8 @@ pub(super) fn vm(boot: Boot) -> Vm {
 impl Bench {
     pub fn new(boot: Boot) -> Self {
         let root = tempfile::tempdir().unwrap();
-        let storage = Storage {
-            kind: StorageKind::Directory,
-            connection: "/data".to_owned(),
-            mount_options: String::new(),
-            iscsi: None,
-            lun: None,
-        };
-        let network = Network {
-            bridge: "ovirtmgmt".to_owned(),
-            origin: BridgeOrigin::Adopted,
-            gateway: None,
-            test: "none".to_owned(),
-            tcp_target: None,
-            open_firewall: false,
-        };
-        let first = FirstHost {
-            hypervisor: Hypervisor::Qemu,
-            family: Family::Auto,
-            storage,
-            domain_name: "hosted_storage".to_owned(),
-            datacenter: "hosted_datacenter".to_owned(),
-            network,
-            vm: vm(boot),
-            engine: Engine { fqdn: "engine.example.com".to_owned(), host_name: "hosted_engine_1".to_owned() },
-            host: HostIdentity { id: 1, name: "h1".to_owned() },
-            ids: Ids::draw(),
-            ha_toml: String::new(),
-        };
+        let small = first_host(StorageKind::Directory, "/data");
+        let first = FirstHost { vm: vm(boot), ha_toml: String::new(), ..small };
         Self {
             paths: Paths::new(root.path()),
             root,

@@ -21,6 +21,7 @@ mod nodes;
 mod passthrough;
 
 use std::fs::OpenOptions;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -51,6 +52,16 @@ pub fn serve(source: &Path, mountpoint: &Path, control: &Path) -> anyhow::Result
         .context("cannot start a thread")?;
     gate::start(device, for_gate, fault).context("cannot start the gate's threads")?;
     Session::from_fd(file_system, for_session, SessionACL::All).run().context("the file system's loop ended")
+}
+
+/// Plays the file server at its port for those who look whether anybody is there: accepts, and says nothing.
+pub fn answer_at(address: SocketAddr) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
+    std::thread::Builder::new()
+        .name("port".into())
+        .spawn(move || listener.incoming().for_each(drop))
+        .context("cannot start a thread")?;
+    Ok(())
 }
 
 fn bind(control: &Path) -> anyhow::Result<UnixListener> {

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -16,6 +16,7 @@ use metadata_format::{BLOCK_SIZE, FencingEntry, FencingPhase, HostBlock, HostId,
 
 use super::{Script, Stage};
 use crate::sandbox::host::Host;
+use crate::sandbox::lun::Place;
 use crate::sandbox::measure::leases::Lease;
 use crate::sandbox::power;
 use crate::sandbox::shell::wait_for;
@@ -66,7 +67,7 @@ impl Script for Fence {
 struct Watch<'a> {
     stage: &'a Stage<'a>,
     victim: HostId,
-    metadata: PathBuf,
+    metadata: Place,
     /// Requests to the switch before.
     asked_before: usize,
     /// Steps that were seen on storage: whose, and which.
@@ -82,7 +83,11 @@ impl<'a> Watch<'a> {
         Ok(Self {
             stage,
             victim: HostId::new(stage.host.number.0.into())?,
-            metadata: layout.storage().join(conf.sd_uuid()?).join("ha_agent/hosted-engine.metadata"),
+            metadata: stage.cluster.place(
+                conf.sd_uuid()?,
+                Path::new("ha_agent/hosted-engine.metadata"),
+                conf.metadata_volume()?,
+            )?,
             asked_before: power::requests(layout).len(),
             steps: Vec::new(),
             asked: false,
@@ -123,15 +128,15 @@ impl<'a> Watch<'a> {
 
     /// What stands in the other hosts' blocks about this death.
     fn entries(&self) -> anyhow::Result<Vec<(HostId, FencingEntry)>> {
-        let file =
-            File::open(&self.metadata).with_context(|| format!("cannot open {}", self.metadata.display()))?;
+        let Place { file, offset } = &self.metadata;
+        let file = File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
         let mut found = Vec::new();
         let fault = SystemClock.wall().0
             - i64::try_from(SystemClock.monotonic().saturating_since(self.stage.fault).as_secs())?;
         for number in self.stage.cluster.state().numbers() {
             let id = HostId::new(number.0.into())?;
             let mut bytes = [0; BLOCK_SIZE];
-            file.read_exact_at(&mut bytes, block_offset(id.get()))?;
+            file.read_exact_at(&mut bytes, offset + block_offset(id.get()))?;
             let block = HostBlock::parse(id, &bytes).ok().flatten();
             let entries = block.map(|block| fencing_entries(&block.extra)).unwrap_or_default();
             let about_this =

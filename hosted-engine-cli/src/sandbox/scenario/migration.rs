@@ -9,7 +9,7 @@ use super::{Script, Stage};
 use crate::sandbox::guests::Guest;
 use crate::sandbox::host::Host;
 use crate::sandbox::layout::HostNumber;
-use crate::sandbox::{disk_record, shell};
+use crate::sandbox::shell;
 
 /// How long a destination may take to get ready: some rounds of two agents, after the minute for which one that has just
 /// booted watches the others.
@@ -82,7 +82,7 @@ fn awaiting(stage: &Stage<'_>) -> anyhow::Result<Host> {
 impl Stage<'_> {
     /// Checks that the guest of before the fault is still the one that runs, and says how long it stood still.
     pub fn same_guest(&self) -> anyhow::Result<()> {
-        let boots = disk_record::read(&self.cluster.disk()?).context("cannot read the VM's disk")?.boots;
+        let boots = self.cluster.writers()?.boots;
         anyhow::ensure!(
             boots.last() == Some(&self.boot),
             "the guest was started anew instead of going on: {}",

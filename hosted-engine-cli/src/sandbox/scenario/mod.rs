@@ -23,7 +23,6 @@ use clap::{Args, ValueEnum};
 use clock::{Clock, Monotonic, SystemClock};
 
 use super::cluster::{Cluster, say};
-use super::disk_record;
 use super::layout::HostNumber;
 use super::measure::leases::LeaseWatch;
 use super::measure::{self, agents, gather};
@@ -229,11 +228,7 @@ pub fn play(cluster: &Cluster, scenario: Scenario, rest: bool) -> anyhow::Result
         observer: &observer,
         leases: &leases,
         host: cluster.host(from.0)?,
-        boot: disk_record::read(&cluster.disk()?)
-            .context("cannot read the VM's disk")?
-            .boots
-            .pop()
-            .context("the guest has written nothing to its disk")?,
+        boot: cluster.writers()?.boots.pop().context("the guest has written nothing to its disk")?,
         fault: SystemClock.monotonic(),
         patience: script.patience(),
         marks: RefCell::default(),
@@ -252,10 +247,7 @@ pub fn play(cluster: &Cluster, scenario: Scenario, rest: bool) -> anyhow::Result
                 observed: &seen,
                 looked: &leases.looked(),
                 marks: &stage.marks.borrow(),
-                mixed: disk_record::read(&cluster.disk()?)
-                    .context("cannot read the VM's disk")?
-                    .mixed
-                    .is_some(),
+                mixed: cluster.writers()?.mixed.is_some(),
                 stood_still: stage.stood_still.get(),
             },
         );
@@ -295,6 +287,7 @@ fn where_now(observer: &Observer) -> anyhow::Result<HostNumber> {
 mod tests {
     use super::*;
     use crate::sandbox::Hypervisor;
+    use crate::sandbox::state::SharedStorage;
 
     #[test]
     fn what_a_sandbox_lacks_is_named_with_the_one_that_has_it() {
@@ -303,6 +296,7 @@ mod tests {
             io_timeout: 3,
             guest: "/".into(),
             hypervisor,
+            storage: SharedStorage::Folder,
             watchdog: false,
             fencing: false,
             cgroup: None,
@@ -314,6 +308,9 @@ mod tests {
         let why = Scenario::KillVdsm.script().impossible(&qemu).expect("a reason");
         assert!(why.contains("no vdsm") && why.ends_with("sandbox up --hypervisor vdsm"), "{why}");
         assert_eq!(Scenario::KillVdsm.script().impossible(&state(Hypervisor::Vdsm)), None);
+        let lvm = State { storage: SharedStorage::Lvm, ..qemu.clone() };
+        let why = Scenario::Stall15.script().impossible(&lvm).expect("a reason");
+        assert!(why.ends_with("sandbox up --storage folder"), "{why}");
         let fencing = State { fencing: true, ..qemu.clone() };
         assert_eq!(Scenario::Fence.script().impossible(&fencing), None);
     }

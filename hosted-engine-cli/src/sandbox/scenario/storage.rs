@@ -7,6 +7,7 @@ use clock::Monotonic;
 use super::{Script, Stage};
 use crate::sandbox::faultfs::Mode;
 use crate::sandbox::shell::pause;
+use crate::sandbox::state::State;
 
 /// Shorter than the lease lasts: nobody should notice.
 pub const STALL_15: Trouble = Trouble { how: Mode::Hang, lasts: Duration::from_secs(15), noticed: false };
@@ -23,6 +24,10 @@ pub struct Trouble {
 }
 
 impl Script for Trouble {
+    fn impossible(&self, state: &State) -> Option<String> {
+        state.storage.check_faults().err().map(|why| why.to_string())
+    }
+
     fn patience(&self) -> Duration {
         Duration::from_secs(if self.noticed { 700 } else { 400 })
     }

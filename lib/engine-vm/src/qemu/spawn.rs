@@ -133,3 +133,31 @@ async fn read_answer(stream: UnixStream) -> io::Result<Outcome> {
         None => Ok(Outcome::Failed { detail: "the launcher died before it answered".to_owned() }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(with_systemd: bool) -> Vec<String> {
+        let launcher = Launcher { program: "/usr/sbin/ovirt-ha-vm-launcher".into(), with_systemd };
+        let command = launcher.command(Path::new("/run/he/launch.json"));
+        let command = command.as_std();
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        words.map(|word| word.to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn the_vm_leaves_the_session_and_the_service_that_start_it_where_systemd_runs_the_host() {
+        assert_eq!(words(false), ["/usr/sbin/ovirt-ha-vm-launcher", "/run/he/launch.json"]);
+        let words = words(true);
+        let end = words.iter().position(|word| word == "--").expect("options end");
+        let (options, launcher) = (&words[..end], &words[end + 1..]);
+        assert_eq!(launcher, ["/usr/sbin/ovirt-ha-vm-launcher", "/run/he/launch.json"]);
+        assert_eq!(options[0], "systemd-run");
+        assert!(options.contains(&"--unit=ovirt-hosted-engine-vm".to_owned()), "{options:?}");
+        // A scope would be of the session's own processes, and wait for them; a user's manager ends with its user.
+        for bad in ["--scope", "--user", "--wait", "--pty", "--pipe"] {
+            assert!(!options.iter().any(|option| option == bad), "{options:?}");
+        }
+    }
+}

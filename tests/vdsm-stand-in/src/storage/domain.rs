@@ -8,7 +8,7 @@ use ha_config::{KeyValueFile, Paths};
 use serde_json::{Value, json};
 use xleases::LeaseName;
 
-use super::{BLANK, is_plain};
+use super::{BLANK, block, is_plain};
 use crate::Failure;
 
 /// Where storage may be mounted on this host.
@@ -20,6 +20,7 @@ fn mounts(paths: &Paths) -> Vec<PathBuf> {
         .filter_map(|root| fs::read_dir(root).ok())
         .flatten()
         .flatten()
+        .filter(|entry| entry.file_name() != "blockSD")
         .map(|entry| entry.path())
         .collect()
 }
@@ -29,6 +30,8 @@ fn mounts(paths: &Paths) -> Vec<PathBuf> {
 pub(crate) struct Domain {
     pub(super) id: String,
     pub(super) directory: PathBuf,
+    /// The directory of its volumes, when it is on a volume group.
+    pub(super) group: Option<PathBuf>,
 }
 
 impl Domain {
@@ -38,8 +41,8 @@ impl Domain {
         candidates.sort();
         let found = candidates.into_iter().find(|directory| directory.join("dom_md/metadata").is_file());
         match found {
-            Some(directory) if is_plain(id) => Ok(Self { id: id.to_owned(), directory }),
-            _ => Err(Failure::no_such_domain(id)),
+            Some(directory) if is_plain(id) => Ok(Self { id: id.to_owned(), directory, group: None }),
+            _ => block::find(paths, id).ok_or_else(|| Failure::no_such_domain(id)),
         }
     }
 
@@ -51,13 +54,17 @@ impl Domain {
         let names = domains.filter_map(|entry| entry.file_name().into_string().ok());
         names
             .filter(|name| uuid::Uuid::parse_str(name).is_ok())
+            .chain(block::all(paths))
             .collect::<BTreeSet<_>>()
             .into_iter()
             .collect()
     }
 
     pub(super) fn metadata_file(&self) -> PathBuf {
-        self.directory.join("dom_md/metadata")
+        match &self.group {
+            None => self.directory.join("dom_md/metadata"),
+            Some(group) => group.join(block::TAGS),
+        }
     }
 
     /// The domain's lockspace.
@@ -82,7 +89,7 @@ impl Domain {
         let number =
             |key: &str, default: u64| metadata.get(key).and_then(|t| t.parse().ok()).unwrap_or(default);
         let pool = Some(text("POOL_UUID")).filter(|pool| !pool.is_empty() && pool != BLANK);
-        Ok(json!({
+        let mut info = json!({
             "uuid": self.id,
             "type": text("TYPE"),
             "class": text("CLASS"),
@@ -90,16 +97,23 @@ impl Domain {
             "role": text("ROLE"),
             "pool": pool.into_iter().collect::<Vec<_>>(),
             "version": text("VERSION"),
-            "remotePath": text("REMOTE_PATH"),
             "block_size": number("BLOCK_SIZE", 512),
             "alignment": number("ALIGNMENT", 1 << 20),
-        }))
+        });
+        match self.group {
+            None => info["remotePath"] = text("REMOTE_PATH").into(),
+            Some(_) => info["vguuid"] = text("VGUUID").into(),
+        }
+        Ok(info)
     }
 
     /// `StorageDomain.getStats`.
     pub(crate) fn stats(&self) -> Result<Value, Failure> {
-        let space = rustix::fs::statvfs(&self.directory)
-            .map_err(|error| Failure::domain_action(&format!("sdUUID={}: {error}", self.id)))?;
+        let failed = |error: std::io::Error| Failure::domain_action(&format!("sdUUID={}: {error}", self.id));
+        if let Some(group) = &self.group {
+            self.refresh(group).map_err(failed)?;
+        }
+        let space = rustix::fs::statvfs(&self.directory).map_err(|error| failed(error.into()))?;
         Ok(json!({
             "mdasize": 0,
             "mdathreshold": true,
@@ -112,6 +126,11 @@ impl Domain {
 
     /// `StorageDomain.getImages`.
     pub(crate) fn images(&self) -> Result<Vec<String>, Failure> {
+        if let Some(group) = &self.group {
+            let all = block::described(group).into_iter();
+            let images = all.filter_map(|(_, about)| about.get("IMAGE").map(str::to_owned));
+            return Ok(images.collect::<BTreeSet<_>>().into_iter().collect());
+        }
         let entries = fs::read_dir(self.directory.join("images"))
             .map_err(|error| Failure::domain_action(&format!("sdUUID={}: {error}", self.id)))?;
         let names = entries.flatten().filter(|entry| entry.path().is_dir());
@@ -126,6 +145,12 @@ impl Domain {
     /// `StorageDomain.getVolumes`: of one image, or of all when `image` is blank.
     pub(crate) fn volumes(&self, image: &str) -> Result<Vec<String>, Failure> {
         let images = if image == BLANK || image.is_empty() { self.images()? } else { vec![image.to_owned()] };
+        if let Some(group) = &self.group {
+            let all = block::described(group).into_iter();
+            let is_wanted =
+                |about: &KeyValueFile| images.iter().any(|image| about.get("IMAGE") == Some(image));
+            return Ok(all.filter(|(_, about)| is_wanted(about)).map(|(name, _)| name).collect());
+        }
         let mut found = BTreeSet::new();
         for image in images.iter().filter(|image| is_plain(image)) {
             for entry in
@@ -154,7 +179,11 @@ impl Domain {
 
     /// The file of a volume that exists.
     pub(crate) fn volume_path(&self, image: &str, volume: &str) -> Result<PathBuf, Failure> {
-        let path = self.directory.join("images").join(image).join(volume);
+        let path = match &self.group {
+            None => self.directory.join("images").join(image).join(volume),
+            Some(group) if self.volumes(image)?.iter().any(|name| name == volume) => group.join(volume),
+            Some(_) => return Err(Failure::no_such_volume(volume)),
+        };
         if is_plain(image) && is_plain(volume) && path.is_file() {
             Ok(path)
         } else {
@@ -166,6 +195,11 @@ impl Domain {
     pub(super) fn lease(&self, lease: &str) -> Result<(PathBuf, u64), Failure> {
         if !is_plain(lease) {
             return Err(Failure::invalid_parameter("lease", lease));
+        }
+        if let Some(group) = &self.group
+            && let Some((_, about)) = block::described(group).into_iter().find(|(name, _)| name == lease)
+        {
+            return Ok(block::lease_of(group, &about));
         }
         let images = self.images()?;
         let own = images

@@ -13,17 +13,17 @@ use sanlock_client::{
 use xleases::{Index, Metadata};
 
 use super::domain::Domain;
-use super::{BLANK, is_plain};
+use super::{BLANK, block, is_plain};
 use crate::Failure;
 
-const MIB: u64 = 1 << 20;
+pub(super) const MIB: u64 = 1 << 20;
 
 /// What `StorageDomain.create` is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NewDomain {
     pub id: String,
     pub domain_type: i64,
-    /// `server:/path`.
+    /// `server:/path`, or the UUID of a volume group.
     pub connection: String,
     pub name: String,
     pub class: i64,
@@ -56,6 +56,9 @@ pub(super) fn make(
     }
     if new.class != 1 || new.version != 5 || ![0, 512].contains(&new.block_size) {
         return Err(failed(&"only data domains of version 5 with blocks of 512 bytes are made here"));
+    }
+    if matches!(new.domain_type, 2 | 3) {
+        return block::make(paths, sanlock, io_timeout, new);
     }
     let (mount, kind) = match (mount_point(paths, new.domain_type, &new.connection), new.domain_type) {
         (Some(mount), 1) => (mount, "NFS"),
@@ -102,7 +105,7 @@ pub(super) fn make(
     build().map_err(|error| failed(&error))
 }
 
-fn write_leases(
+pub(super) fn write_leases(
     sanlock: &Client,
     io_timeout: Option<u32>,
     domain: &str,
@@ -152,11 +155,16 @@ impl Domain {
 
     /// Makes it the master of a pool, or of none.
     pub(super) fn set_pool(&self, pool: Option<&str>) -> Result<(), Failure> {
-        if pool.is_some() {
-            let failed = |error: io::Error| Failure::domain_action(&format!("sdUUID={}: {error}", self.id));
-            for name in ["master/tasks", "master/vms"] {
-                fs::create_dir_all(self.directory.join(name)).map_err(failed)?;
+        let failed = |error: io::Error| Failure::domain_action(&format!("sdUUID={}: {error}", self.id));
+        match &self.group {
+            None if pool.is_some() => {
+                for name in ["master/tasks", "master/vms"] {
+                    fs::create_dir_all(self.directory.join(name)).map_err(failed)?;
+                }
             }
+            // VDSM does it when it takes the domain's own lease for that.
+            Some(group) if pool.is_some() => self.refresh(group).map_err(failed)?,
+            None | Some(_) => {}
         }
         self.set("ROLE", if pool.is_some() { "Master" } else { "Regular" })?;
         self.set("POOL_UUID", pool.unwrap_or_default())
@@ -182,7 +190,7 @@ impl Domain {
         let new = path.with_extension("new");
         fs::write(&new, lines.join("\n") + "\n")
             .and_then(|()| {
-                let owner = fs::metadata(&self.directory)?;
+                let owner = fs::metadata(&path)?;
                 Own { uid: owner.uid(), gid: owner.gid() }.give(&new)
             })
             .and_then(|()| fs::rename(&new, &path))
@@ -190,8 +198,11 @@ impl Domain {
     }
 
     /// Removes it with all that is in it.
-    pub(super) fn remove(&self) -> Result<(), Failure> {
-        fs::remove_dir_all(&self.directory)
-            .map_err(|error| Failure::cleanup(&format!("{}: {error}", self.directory.display())))
+    pub(super) fn remove(&self, paths: &Paths) -> Result<(), Failure> {
+        let removed = match self.group {
+            None => fs::remove_dir_all(&self.directory),
+            Some(_) => self.remove_on(paths),
+        };
+        removed.map_err(|error| Failure::cleanup(&format!("{}: {error}", self.directory.display())))
     }
 }

@@ -1,7 +1,8 @@
-//! Storage domains on mounted folders, as VDSM serves them. Block storage is refused by name.
+//! Storage domains on mounted folders and, in files, on block storage, as VDSM serves them.
 //!
 //! Blocking, and hangs with its storage as VDSM's threads do: callers put it on blocking threads.
 
+mod block;
 mod domain;
 mod make;
 mod monitor;
@@ -32,6 +33,8 @@ pub(crate) use volume::NewVolume;
 const MOUNT_ERROR: i64 = 477;
 /// VDSM's answer for a connection that it cannot make for another reason.
 const CONNECTION_ERROR: i64 = 451;
+/// VDSM's number of iSCSI.
+const ISCSI: i64 = 3;
 /// The id of "no pool" and of "any image".
 const BLANK: &str = "00000000-0000-0000-0000-000000000000";
 
@@ -83,6 +86,9 @@ impl Storage {
         if connections.is_empty() {
             return Err(Failure::invalid_parameter("conList", "[]"));
         }
+        if domain_type == ISCSI {
+            return Ok(each(connections, |one| block::log_in(self.paths(), one)));
+        }
         self.statuses(domain_type, connections, |connection, path| {
             if is_mounted(path) || self.link(connection, path).is_ok_and(|is_linked| is_linked) {
                 0
@@ -94,6 +100,9 @@ impl Storage {
 
     /// `StoragePool.disconnectStorageServer`: what was linked is so no more; nothing is unmounted.
     pub(crate) fn disconnect(&self, domain_type: i64, connections: &[Value]) -> Result<Value, Failure> {
+        if domain_type == ISCSI {
+            return Ok(each(connections, |one| block::log_out(self.paths(), one)));
+        }
         self.statuses(domain_type, connections, |_, path| match std::fs::remove_file(path) {
             Err(error) if path.is_symlink() => {
                 tracing::warn!(%error, "cannot remove the link {}", path.display());
@@ -111,25 +120,16 @@ impl Storage {
     ) -> Result<Value, Failure> {
         match domain_type {
             1 | 6 | 7 => {}
-            // This stand-in has no block devices.
-            2 | 3 => {
-                return Ok(all
-                    .iter()
-                    .map(|one| json!({"id": one["id"], "status": CONNECTION_ERROR}))
-                    .collect());
-            }
+            // There is nothing to connect.
+            2 => return Ok(each(all, |_| CONNECTION_ERROR)),
             other => return Err(Failure::invalid_parameter("domType", &other.to_string())),
         }
-        Ok(all
-            .iter()
-            .map(|one| {
-                let connection = one["connection"].as_str().unwrap_or_default();
-                let is_name = !connection.is_empty() && !connection.contains("..");
-                let mount = mount_point(&self.settings.paths, domain_type, connection).filter(|_| is_name);
-                let status = mount.map_or(CONNECTION_ERROR, |mount| status(connection, &mount));
-                json!({"id": one["id"], "status": status})
-            })
-            .collect())
+        Ok(each(all, |one| {
+            let connection = one["connection"].as_str().unwrap_or_default();
+            let is_name = !connection.is_empty() && !connection.contains("..");
+            let mount = mount_point(&self.settings.paths, domain_type, connection).filter(|_| is_name);
+            mount.map_or(CONNECTION_ERROR, |mount| status(connection, &mount))
+        }))
     }
 
     /// Makes the link to what stands for a server's export; false when there is none.
@@ -143,6 +143,26 @@ impl Storage {
             std::fs::create_dir_all(parent)?;
         }
         std::os::unix::fs::symlink(export, mount).map(|()| true)
+    }
+
+    /// `Host.getDeviceList`.
+    pub(crate) fn devices(&self, guids: &[String]) -> Value {
+        block::devices(self.paths(), guids)
+    }
+
+    /// `Host.getLVMVolumeGroups`.
+    pub(crate) fn volume_groups(&self) -> Value {
+        block::volume_groups(self.paths())
+    }
+
+    /// `LVMVolumeGroup.create`.
+    pub(crate) fn create_group(&self, name: &str, devices: &[String]) -> Result<String, Failure> {
+        block::create_group(self.paths(), name, devices)
+    }
+
+    /// `LVMVolumeGroup.remove`.
+    pub(crate) fn remove_group(&self, uuid: &str) -> Result<(), Failure> {
+        block::remove_group(self.paths(), uuid)
     }
 
     /// `StorageDomain.create`.
@@ -164,10 +184,13 @@ impl Storage {
     /// `Image.prepare`: links the image where VDSM's clients look for it. Gives the volume's path there.
     pub(crate) fn prepare(&self, domain: &str, image: &str, volume: &str) -> Result<PathBuf, Failure> {
         let found = self.domain(domain)?;
-        found.volume_path(image, volume)?;
-        let directory = self.settings.paths.prepared_volumes().join(domain);
-        let link = directory.join(image);
-        let target = found.image_path(image)?;
+        let path = found.volume_path(image, volume)?;
+        let place = self.settings.paths.prepared_volumes().join(domain);
+        // Of file storage the image is linked, of block storage each volume.
+        let (directory, link, target) = match found.group {
+            None => (place.clone(), place.join(image), found.image_path(image)?),
+            Some(_) => (place.join(image), place.join(image).join(volume), path),
+        };
         let make = || -> std::io::Result<()> {
             std::fs::create_dir_all(&directory)?;
             match std::fs::read_link(&link) {
@@ -183,13 +206,25 @@ impl Storage {
             }
         };
         make().map_err(|_| Failure::image_path(&link.display().to_string()))?;
-        Ok(link.join(volume))
+        Ok(place.join(image).join(volume))
     }
 
     /// `Image.teardown`.
     pub(crate) fn teardown(&self, domain: &str, image: &str) -> Result<(), Failure> {
-        self.domain(domain)?.image_path(image)?;
+        let found = self.domain(domain)?;
         let link = self.settings.paths.prepared_volumes().join(domain).join(image);
+        if found.group.is_some() {
+            if found.volumes(image)?.is_empty() {
+                return Err(Failure::image_path(&link.display().to_string()));
+            }
+            return match std::fs::remove_dir_all(&link) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    Err(Failure::image_path(&link.display().to_string()))
+                }
+                _ => Ok(()),
+            };
+        }
+        found.image_path(image)?;
         match std::fs::remove_file(&link) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(Failure::image_path(&link.display().to_string()))
@@ -268,6 +303,11 @@ impl Storage {
         }
         resolved
     }
+}
+
+/// What `…StorageServer` answers: the status of each connection.
+fn each(all: &[Value], status: impl Fn(&Value) -> i64) -> Value {
+    all.iter().map(|one| json!({"id": one["id"], "status": status(one)})).collect()
 }
 
 /// Whether something is mounted exactly there.

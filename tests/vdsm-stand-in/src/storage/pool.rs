@@ -172,7 +172,7 @@ impl Storage {
         if !detaches && found.pool()?.is_some() {
             return Err(Failure::format_attached(domain));
         }
-        found.remove()
+        found.remove(self.paths())
     }
 
     /// Fails unless this host is in the pool and manages it; otherwise with `not_spm`.

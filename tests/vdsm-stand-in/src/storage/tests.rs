@@ -208,7 +208,7 @@ fn only_mounted_files_can_be_connected() {
     let one = [json!({"id": "c1", "connection": "127.0.0.1:/exports/he"})];
     // It is a directory, not a mount.
     assert_eq!(storage.connect(1, &one), Ok(json!([{"id": "c1", "status": MOUNT_ERROR}])));
-    assert_eq!(storage.connect(3, &one), Ok(json!([{"id": "c1", "status": CONNECTION_ERROR}])));
+    assert_eq!(storage.connect(2, &one), Ok(json!([{"id": "c1", "status": CONNECTION_ERROR}])));
     assert_eq!(storage.disconnect(1, &one), Ok(json!([{"id": "c1", "status": 0}])));
     assert_eq!(storage.connect(9, &one).unwrap_err().code, 1000);
     assert_eq!(storage.connect(1, &[]).unwrap_err().code, 1000);

@@ -11,7 +11,7 @@ use sanlock_client::{Client, Disk, DiskPath, GridSize, LockspaceName, Resource, 
 use serde_json::{Value, json};
 
 use super::domain::Domain;
-use super::{BLANK, is_plain};
+use super::{BLANK, block, is_plain};
 use crate::Failure;
 
 /// What `Volume.create` is asked for.
@@ -53,7 +53,7 @@ impl NewVolume {
 const COW: i64 = 4;
 const RAW: i64 = 5;
 const PREALLOCATED: i64 = 1;
-const SPARSE: i64 = 2;
+pub(super) const SPARSE: i64 = 2;
 /// A lease beside each volume, with sectors of 512 bytes.
 const LEASE_BYTES: u64 = 1 << 20;
 /// The largest volume that the stand-in makes.
@@ -63,8 +63,15 @@ impl Domain {
     /// `Volume.getInfo`.
     pub(crate) fn volume_info(&self, image: &str, volume: &str) -> Result<Value, Failure> {
         let path = self.volume_path(image, volume)?;
-        let meta = KeyValueFile::load(path.with_extension("meta"))
-            .map_err(|error| Failure::volume_metadata(&error.to_string()))?;
+        let about = match &self.group {
+            None => path.with_extension("meta"),
+            Some(group) => group.join(format!(".{volume}")),
+        };
+        let meta = KeyValueFile::load(about).map_err(|error| Failure::volume_metadata(&error.to_string()))?;
+        let (lease, offset) = match &self.group {
+            None => (path.with_extension("lease"), 0),
+            Some(group) => block::lease_of(group, &meta),
+        };
         let data = fs::metadata(&path).map_err(|_| Failure::no_such_volume(volume))?;
         let text = |key: &str| meta.get(key).unwrap_or_default().to_owned();
         let capacity = match meta.get("CAP") {
@@ -93,7 +100,7 @@ impl Domain {
             "apparentsize": data.len().to_string(),
             "truesize": (data.blocks() * 512).to_string(),
             "capacity": capacity,
-            "lease": {"path": path.with_extension("lease"), "offset": 0},
+            "lease": {"path": lease, "offset": offset},
         }))
     }
 
@@ -101,6 +108,12 @@ impl Domain {
     pub(super) fn create_volume(&self, new: &NewVolume, sanlock: Option<&Client>) -> Result<(), Failure> {
         let failed =
             |error: &dyn std::fmt::Display| Failure::volume_creation(&format!("{}: {error}", new.volume));
+        if let Some(group) = &self.group {
+            let (lease, offset) = self.create_on(group, new)?;
+            return self
+                .write_lease(&lease, offset, &new.volume, sanlock)
+                .map_err(|error| failed(&format!("{error:#}")));
+        }
         let directory = self.directory.join("images").join(&new.image);
         let path = directory.join(&new.volume);
         if path.exists() {
@@ -119,7 +132,9 @@ impl Domain {
             other => return Err(Failure::invalid_parameter("preallocate", &other.to_string())),
         };
         sized.map_err(|error| failed(&error))?;
-        self.write_lease(&path, &new.volume, sanlock).map_err(|error| failed(&format!("{error:#}")))?;
+        let lease = path.with_extension("lease");
+        self.file(&lease).and_then(|file| file.set_len(LEASE_BYTES)).map_err(|error| failed(&error))?;
+        self.write_lease(&lease, 0, &new.volume, sanlock).map_err(|error| failed(&format!("{error:#}")))?;
         let now = SystemClock.wall().0;
         let allocation = if new.allocation == SPARSE { "SPARSE" } else { "PREALLOCATED" };
         let text = format!(
@@ -134,14 +149,18 @@ impl Domain {
         meta.write_all(text.as_bytes()).and_then(|()| meta.sync_all()).map_err(|error| failed(&error))
     }
 
-    fn write_lease(&self, volume: &Path, name: &str, sanlock: Option<&Client>) -> anyhow::Result<()> {
-        let path = volume.with_extension("lease");
-        self.file(&path)?.set_len(LEASE_BYTES)?;
+    fn write_lease(
+        &self,
+        path: &Path,
+        offset: u64,
+        name: &str,
+        sanlock: Option<&Client>,
+    ) -> anyhow::Result<()> {
         let Some(sanlock) = sanlock else { return Ok(()) };
         let resource = Resource {
             lockspace: LockspaceName::new(self.id.as_str())?,
             name: ResourceName::new(name)?,
-            disks: vec![Disk { path: DiskPath::new(&path)?, offset: 0 }],
+            disks: vec![Disk { path: DiskPath::new(path)?, offset }],
         };
         Ok(sanlock.write_resource(&resource, 0, 0, Some(GridSize::Sector512Align1M))?)
     }

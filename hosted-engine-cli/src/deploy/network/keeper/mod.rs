@@ -120,25 +120,13 @@ impl Keeper {
         }
     }
 
-    /// True when the keeper itself makes the bridge, unmarked.
-    pub fn makes_bridge(&self) -> bool {
-        matches!(self, Self::NetworkManager(_) | Self::Ifupdown(_))
-    }
-
-    /// What comes before the kernel is told anything.
-    pub(super) fn prepare(&self, made: &MadeBridge, tools: &dyn Tools) -> Result<(), DeployError> {
+    /// Has it make the bridge, now and at every boot. What it leaves to do is done afterwards.
+    pub(super) fn keep(&self, made: &MadeBridge, tools: &dyn Tools) -> Result<(), DeployError> {
         match self {
-            Self::Nobody | Self::Networkd(_) => Ok(()),
+            Self::Nobody => Ok(()),
             Self::NetworkManager(profiles) => profiles.make(made, tools),
+            Self::Networkd(files) => files.make(made, tools),
             Self::Ifupdown(stanzas) => stanzas.make(made, tools),
-        }
-    }
-
-    /// What comes after it; true when the kernel's state may have changed.
-    pub(super) fn keep(&self, made: &MadeBridge, tools: &dyn Tools) -> Result<bool, DeployError> {
-        match self {
-            Self::Nobody | Self::NetworkManager(_) | Self::Ifupdown(_) => Ok(false),
-            Self::Networkd(files) => files.make(made, tools).map(|()| true),
         }
     }
 

@@ -14,8 +14,11 @@ use crate::deploy::{Call, DeployError, ToolError, Tools};
 pub struct Profiles {
     /// UUID of the card's profile.
     card: String,
-    /// Its IP settings, which become the bridge's: property and value.
+    /// Those of its settings which become the bridge's: property and value.
     settings: Vec<(String, String)>,
+    /// As which client of DHCP the card came, for the bridge alone.
+    #[serde(default)]
+    client: Vec<(String, String)>,
     /// Name of the bridge's profile, which was not there before.
     bridge: String,
     /// Whether the card's profile comes up at boot.
@@ -44,6 +47,13 @@ const SETTINGS: &[&str] = &[
     "dhcp-send-hostname",
     "dhcp-hostname",
     "dhcp-fqdn",
+    "dhcp-hostname-flags",
+    "dhcp-reject-servers",
+    "dhcp-vendor-class-identifier",
+    "replace-local-rule",
+    "link-local",
+    "auto-route-ext-gw",
+    "mtu",
     "never-default",
     "may-fail",
     "required-timeout",
@@ -53,6 +63,10 @@ const SETTINGS: &[&str] = &[
     "token",
     "ra-timeout",
 ];
+
+/// Settings of the connection itself that go with its addresses. The zone is the firewall's: packets come in through the
+/// bridge from now on.
+const OF_CONNECTION: &[&str] = &["zone", "metered", "mdns", "llmnr", "dns-over-tls", "stable-id"];
 
 /// How long a profile may take to come up: DHCP needs a moment.
 const UP: &str = "25";
@@ -84,6 +98,7 @@ pub(super) fn find(tools: &dyn Tools, nic: &Nic, bridge: &str) -> Result<Option<
     let is_carried = |property: &str| {
         let setting = property.strip_prefix("ipv4.").or_else(|| property.strip_prefix("ipv6."));
         setting.is_some_and(|setting| SETTINGS.contains(&setting))
+            || property.strip_prefix("connection.").is_some_and(|name| OF_CONNECTION.contains(&name))
     };
     // The method last: `manual` is refused as long as there is no address.
     let mut settings: Vec<_> = all
@@ -100,7 +115,26 @@ pub(super) fn find(tools: &dyn Tools, nic: &Nic, bridge: &str) -> Result<Option<
         )));
     }
     let is_automatic = of("connection.autoconnect") != "no";
-    Ok(Some(Profiles { card: card.to_owned(), settings, bridge: name, is_automatic }))
+    let client = client(tools, nic, |property| !of(property).is_empty())?;
+    Ok(Some(Profiles { card: card.to_owned(), settings, client, bridge: name, is_automatic }))
+}
+
+/// What the card told DHCP servers of itself, where its profile leaves that to `NetworkManager`: some of it is made of the
+/// link's name or of the profile, and as another client the host would get another address.
+fn client(
+    tools: &dyn Tools,
+    nic: &Nic,
+    is_said: impl Fn(&str) -> bool,
+) -> Result<Vec<(String, String)>, DeployError> {
+    let call = nmcli().args(["-t", "-e", "no", "-f", "DHCP4,DHCP6", "device", "show"]).arg(&nic.name);
+    let said = tools.run(&call)?.out;
+    let known = [("dhcp_client_identifier", "ipv4.dhcp-client-id"), ("iaid", "ipv6.dhcp-iaid")];
+    let told = |option: &str| {
+        let mut options = said.lines().filter_map(|line| line.split_once("]:")?.1.split_once(" = "));
+        options.find(|(name, _)| *name == option).map(|(_, value)| value.trim().to_owned())
+    };
+    let missing = known.into_iter().filter(|(_, property)| !is_said(property));
+    Ok(missing.filter_map(|(option, property)| Some((property.to_owned(), told(option)?))).collect())
 }
 
 impl Profiles {
@@ -120,6 +154,7 @@ impl Profiles {
             ])
             .args(["connection.autoconnect-slaves", "1", "bridge.stp", "no", "bridge.forward-delay", "0"])
             .args(["bridge.mac-address", &made.nic.mac])
+            .args(self.client.iter().flat_map(|(property, value)| [property, value]))
             .args(self.settings());
         tools.run(&add)?;
         let modify = nmcli().args(["connection", "modify"]).arg(&self.card);

@@ -68,7 +68,10 @@ pub(super) fn find(
     Ok(Some(Files {
         files: vec![
             file(format!("05-hosted-engine-{bridge}.netdev"), netdev(nic, bridge)),
-            file(format!("05-hosted-engine-{bridge}.network"), bridge_network(&text, bridge)),
+            file(
+                format!("05-hosted-engine-{bridge}.network"),
+                bridge_network(&text, bridge, &Iaids::of(&status)),
+            ),
             file(format!("05-hosted-engine-{}.network", nic.name), port_network(&text, &nic.name, bridge)),
         ],
     }))
@@ -80,6 +83,36 @@ fn network_file(status: &str) -> Option<PathBuf> {
     let is_managed = !field("State:").unwrap_or_default().ends_with("(unmanaged)");
     let path = field("Network File:").filter(|path| path.starts_with('/'))?;
     is_managed.then(|| PathBuf::from(path))
+}
+
+/// The numbers by which DHCP servers tell the interfaces of one host apart. networkd makes them from the name that udev
+/// keeps for a card, which no bridge has: with another number the host would get another address.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Iaids {
+    v4: Option<u32>,
+    v6: Option<u32>,
+}
+
+impl Iaids {
+    /// Out of `networkctl status`. There is none for a client that tells its hardware address instead.
+    fn of(status: &str) -> Self {
+        let number = |name: &str| {
+            let value = status.lines().find_map(|line| line.trim().strip_prefix(name))?.trim();
+            let value = value.strip_prefix("IAID:").unwrap_or(value);
+            let digits = value.split('/').next()?.trim().strip_prefix("0x")?;
+            u32::from_str_radix(digits, 16).ok()
+        };
+        Self { v4: number("DHCP4 Client ID:"), v6: number("DHCP6 Client IAID:") }
+    }
+
+    /// Sections for those protocols for which the file itself says nothing.
+    fn sections(&self, text: &str) -> String {
+        [("DHCPv4", "DHCP", self.v4), ("DHCPv6", "DHCPv6", self.v6)]
+            .into_iter()
+            .filter(|(section, former, _)| !has_key(text, section, "IAID") && !has_key(text, former, "IAID"))
+            .filter_map(|(section, _, iaid)| Some(format!("\n[{section}]\nIAID={}\n", iaid?)))
+            .collect()
+    }
 }
 
 /// What changes a `.network` file from beside it, in the order in which it counts.
@@ -137,7 +170,7 @@ fn netdev(nic: &Nic, bridge: &str) -> String {
 }
 
 /// Each section is repeated as often as it was there: an `[Address]` is one address.
-fn bridge_network(text: &str, bridge: &str) -> String {
+fn bridge_network(text: &str, bridge: &str, iaids: &Iaids) -> String {
     let mut new = format!("{WRITTEN_BY}[Match]\nName={bridge}\n");
     for (section, line) in lines(text) {
         let stays = matches!(section, "" | "Match" | "Link") || section.starts_with("SR-IOV");
@@ -151,7 +184,7 @@ fn bridge_network(text: &str, bridge: &str) -> String {
             new.push('\n');
         }
     }
-    new
+    new + &iaids.sections(text)
 }
 
 fn port_network(text: &str, nic: &str, bridge: &str) -> String {
@@ -182,18 +215,26 @@ impl Files {
         // A link that it had not managed yet is only taken up when it is told so.
         tools.run(&Call::new("networkctl").args(["reconfigure", &made.nic.name, &made.bridge]))?;
         // It works in the background: until it is done the gateway says nothing about what it will have done.
-        let wait = Call::new("/usr/lib/systemd/systemd-networkd-wait-online");
-        tools.run(&wait.arg(format!("--interface={}", made.bridge)).arg("--timeout=30"))?;
+        tools.run(&online(&made.bridge))?;
         Ok(())
     }
 
     pub(super) fn forget(&self, made: &MadeBridge, tools: &dyn Tools) -> Result<Option<String>, DeployError> {
         let left = take_back_all(&self.files)?;
-        tools.ask(&Call::new("networkctl").arg("reload"))?;
+        // Before it reads again: the card's own file may fit the bridge, which has the card's hardware address.
         tools.ask(&Call::new("ip").args(["link", "delete", "dev"]).arg(&made.bridge))?;
+        tools.ask(&Call::new("networkctl").arg("reload"))?;
         tools.ask(&Call::new("networkctl").arg("reconfigure").arg(&made.nic.name))?;
+        tools.ask(&online(&made.nic.name))?;
         Ok(left)
     }
+}
+
+/// Waits until a link has its addresses.
+fn online(link: &str) -> Call {
+    Call::new("/usr/lib/systemd/systemd-networkd-wait-online")
+        .arg(format!("--interface={link}"))
+        .arg("--timeout=30")
 }
 
 #[cfg(test)]
@@ -227,7 +268,7 @@ mod tests {
     #[test]
     fn all_settings_of_the_card_are_the_bridges_but_what_is_of_the_card() {
         assert_eq!(
-            bridge_network(NETWORK, "ovirtmgmt"),
+            bridge_network(NETWORK, "ovirtmgmt", &Iaids::default()),
             "# Written by hosted-engine --deploy.\n[Match]\nName=ovirtmgmt\n\n[Network]\nDHCP=ipv6\nAddress=10.0.0.5/24\n\
              Gateway=10.0.0.1\nDNS=10.0.0.53\n\n[Route]\nDestination=10.9.0.0/16\nGateway=10.0.0.2\nMetric=50\n\n\
              [Route]\nDestination=10.8.0.0/16\nGateway=10.0.0.3\n"
@@ -237,6 +278,19 @@ mod tests {
             "# Written by hosted-engine --deploy.\n[Match]\nName=enp1s0\n\n[Link]\nMTUBytes=9000\n\n[Network]\n\
              Bridge=ovirtmgmt\nLinkLocalAddressing=no\nVLAN=storage\n"
         );
+    }
+
+    #[test]
+    fn the_bridge_is_the_same_client_of_dhcp_as_the_card_was() {
+        let status = "               DHCP4 Client ID: IAID:0x10175c7f/DUID\n             DHCP6 Client IAID: 0xffffffff\n\
+                      DHCP6 Client DUID: DUID-EN/Vendor:0000ab11c1105a88e1289d4a\n";
+        let iaids = Iaids::of(status);
+        assert_eq!(iaids, Iaids { v4: Some(0x1017_5c7f), v6: Some(u32::MAX) });
+        let text = "[Network]\nDHCP=yes\n";
+        assert_eq!(iaids.sections(text), "\n[DHCPv4]\nIAID=269966463\n\n[DHCPv6]\nIAID=4294967295\n");
+        assert_eq!(iaids.sections("[DHCP]\nIAID=7\n[DHCPv6]\nIAID=8\n"), "");
+        // A client that goes by its hardware address.
+        assert_eq!(Iaids::of("  DHCP4 Client ID: 02:00:00:00:00:05\n"), Iaids::default());
     }
 
     #[test]
@@ -252,9 +306,10 @@ mod tests {
             ("networkctl reload", 0, "", ""),
             ("networkctl reconfigure eth0 ovirtmgmt", 0, "", ""),
             (wait, 0, "", ""),
-            ("networkctl reload", 0, "", ""),
             ("ip link delete dev ovirtmgmt", 0, "", ""),
+            ("networkctl reload", 0, "", ""),
             ("networkctl reconfigure eth0", 0, "", ""),
+            (&wait.replace("ovirtmgmt", "eth0"), 0, "", ""),
         ]);
         files.make(&made, &tools).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "x");

@@ -95,6 +95,7 @@ fn advice(code: i32) -> &'static str {
         23 => "this name has no address: check the name servers",
         24 => "the target does not take the CHAP user and password",
         28 => "a device of the target is in use",
+        NO_RECORD => "this host cannot keep the password for as long as that takes",
         _ => "see the log of iscsid",
     }
 }
@@ -102,6 +103,7 @@ fn advice(code: i32) -> &'static str {
 fn failed(what: &str, call: &Call, said: &Said) -> DeployError {
     let words = if said.err.trim().is_empty() { &said.out } else { &said.err };
     let words = words.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
+    let call = if call.program == "iscsiadm" { call.to_string() } else { "iscsiadm".to_owned() };
     DeployError::Refused(format!(
         "{what}: {} (`{call}`: exit code {}, {words:?})",
         advice(said.code),
@@ -109,8 +111,13 @@ fn failed(what: &str, call: &Call, said: &Said) -> DeployError {
     ))
 }
 
-/// The targets behind a portal, each once for each of its portals. Leaves no record on this host, except while CHAP needs
-/// one.
+/// Keeps the record of a discovery that needs a password in memory.
+const DISCOVER: &str = include_str!("iscsi/discover.sh");
+/// What [`DISCOVER`] ends with when it came to no discovery. `iscsiadm` has no such code.
+const NO_RECORD: i32 = 125;
+
+/// The targets behind a portal, each once for each of its portals. Leaves no record on this host, and none that is there
+/// already is touched.
 ///
 /// # Errors
 /// What stands in the way.
@@ -122,20 +129,14 @@ pub fn discover(
     chap: Option<&Chap<'_>>,
 ) -> Result<Vec<Portal>, DeployError> {
     let portal = Portal { host: host.to_owned(), port, tpgt: 1, target: String::new() }.address();
-    let database = || Call::new("iscsiadm").args(["-m", "discoverydb", "-t", "sendtargets", "-p", &portal]);
     let what = format!("the iSCSI targets at {portal} cannot be found out");
     let Some(chap) = chap else {
         let call = Call::new("iscsiadm").args(["-m", "discovery", "-t", "sendtargets", "-p", &portal]);
         return listed(tools, &call.args(["-o", "nonpersistent"]), &what);
     };
-    tools.run(&database().args(["-o", "new"]))?;
-    let listed = record::set_discovery(paths, host, port, chap)
-        .and_then(|()| listed(tools, &database().args(["--discover", "-o", "nonpersistent"]), &what));
-    // It holds the password.
-    let removed = tools.run(&database().args(["-o", "delete"]));
-    let listed = listed?;
-    removed?;
-    Ok(listed)
+    let call = Call::new("unshare").args(["--mount", "--propagation", "private", "sh", "-c", DISCOVER]);
+    let call = call.args(["discover", &portal]).args(record::places(paths));
+    listed(tools, &call.input(record::discovery(chap)?), &what)
 }
 
 fn listed(tools: &dyn Tools, call: &Call, what: &str) -> Result<Vec<Portal>, DeployError> {

@@ -6,9 +6,9 @@ use ha_config::hosted_engine::normal_connection;
 use uuid::Uuid;
 use vdsm_client::{BLANK_UUID, Client, DomainInfo};
 
-use super::{Vdsm, conf, made, storage_of};
+use super::{conf, made, storage_of};
 use crate::deploy::storage::conf::domain_type;
-use crate::deploy::storage::{Backend as _, FoundDomain, Role};
+use crate::deploy::storage::{FoundDomain, Role};
 use crate::deploy::vdsm::{ask, while_};
 use crate::deploy::{DeployError, FirstHost, VolumeIds, World};
 use crate::setup::ClusterConf;
@@ -54,8 +54,9 @@ async fn configuration(vdsm: &Client, sd: Uuid) -> Result<Option<VolumeIds>, Dep
     Ok(None)
 }
 
-/// The domains with a hosted engine. Their configuration volumes are prepared, which only makes them readable.
-pub(super) fn domains(world: &World<'_>) -> Result<Vec<FoundDomain>, DeployError> {
+/// The domains with a hosted engine. Their configuration volumes, which are told too, are prepared, which only makes them
+/// readable.
+pub(super) fn domains(world: &World<'_>) -> Result<Vec<(FoundDomain, VolumeIds)>, DeployError> {
     ask(world, async |vdsm| {
         let mut all = Vec::new();
         for (sd_uuid, _) in on_storage(vdsm, world).await? {
@@ -65,7 +66,9 @@ pub(super) fn domains(world: &World<'_>) -> Result<Vec<FoundDomain>, DeployError
             let prepared = prepared.map_err(while_("preparing the configuration volume"))?;
             let configuration = world.paths.resolve(prepared.path);
             if is_written(&configuration) {
-                all.push(FoundDomain { sd_uuid, configuration });
+                all.push((FoundDomain { sd_uuid, configuration }, ids));
+            } else {
+                made::let_go(vdsm, world, sd_uuid, &[ids]).await;
             }
         }
         Ok(all)
@@ -82,7 +85,7 @@ fn is_written(configuration: &std::path::Path) -> bool {
 /// Where a volume of the cluster that this further host joins is; `None` when it cannot be found.
 pub(super) fn volume(world: &World<'_>, role: Role) -> Option<PathBuf> {
     let sd = world.request.sd_uuid();
-    let found = domains(world).ok()?.into_iter().find(|found| found.sd_uuid == sd)?;
+    let (found, _) = domains(world).ok()?.into_iter().find(|(found, _)| found.sd_uuid == sd)?;
     if role == Role::Configuration {
         return Some(found.configuration);
     }
@@ -115,8 +118,12 @@ pub(super) fn refuse_occupied(world: &World<'_>, first: &FirstHost) -> Result<()
         };
         return Err(DeployError::Refused(format!("the LUN {} cannot be used: {problem}", lun.id)));
     }
-    let carriers = Vdsm.find(world)?;
-    if let Some(found) = carriers.iter().find(|found| found.sd_uuid != first.ids.sd) {
+    let carriers = domains(world)?;
+    if let Some((found, ids)) = carriers.iter().find(|(found, _)| found.sd_uuid != first.ids.sd) {
+        ask(world, async |vdsm| {
+            made::let_go(vdsm, world, found.sd_uuid, &[*ids]).await;
+            Ok(())
+        })?;
         return Err(DeployError::Refused(format!(
             "{place} carries a hosted engine already (storage domain {}): add this host to it (hosted-engine --deploy \
              --join), or give other storage",

@@ -197,6 +197,12 @@ impl MadeByVdsm {
     }
 }
 
+/// Has VDSM let go of volumes, and of their domain's place among them.
+pub(super) async fn let_go(vdsm: &Client, world: &World<'_>, sd: Uuid, volumes: &[VolumeIds]) {
+    teardown(vdsm, world, sd, volumes).await;
+    forget_prepared(world, sd);
+}
+
 /// Has VDSM let go of volumes. One that is not there needs none of it.
 async fn teardown(vdsm: &Client, world: &World<'_>, sd: Uuid, volumes: &[VolumeIds]) {
     for ids in volumes {
@@ -364,10 +370,9 @@ impl Undo for PreparedByVdsm {
             return Ok(Undone::Absent);
         }
         ask(world, async |vdsm| {
-            teardown(vdsm, world, self.sd, &self.volumes).await;
+            let_go(vdsm, world, self.sd, &self.volumes).await;
             Ok(())
         })?;
-        forget_prepared(world, self.sd);
         Ok(Undone::TakenBack)
     }
 }

@@ -14,10 +14,12 @@
 //! the new domain is for some seconds the master of a pool of its own, whose uuid is the deployment's; afterwards it is in
 //! no pool, as the engine wants to find it. The domain's lockspace and the leases of its volumes are VDSM's work, too.
 
+#[cfg(test)]
+mod block_tests;
 mod find;
 mod made;
 #[cfg(test)]
-mod tests;
+pub(in crate::deploy) mod tests;
 
 use std::path::{Path, PathBuf};
 
@@ -198,7 +200,34 @@ impl Backend for Vdsm {
     }
 
     fn find(&self, world: &World<'_>) -> Result<Vec<FoundDomain>, DeployError> {
-        find::domains(world)
+        Ok(find::domains(world)?.into_iter().map(|(found, _)| found).collect())
+    }
+
+    fn look(&self, job: &mut Job<'_>) -> Result<Vec<FoundDomain>, DeployError> {
+        let mut all = Vec::new();
+        for (found, configuration) in find::domains(&job.world)? {
+            let conf = ClusterConf::read(&found.configuration)?.parsed(job.world.paths);
+            let sd = found.sd_uuid;
+            let volumes = [configuration].into_iter().chain(hosts_volumes(&conf)?).collect();
+            job.make(PreparedByVdsm { sd, volumes }, |world| {
+                ask(world, async |vdsm| {
+                    for ids in hosts_volumes(&conf)? {
+                        let (image, volume) = (ids.image.to_string(), ids.volume.to_string());
+                        let prepared = vdsm.image_prepare(BLANK_UUID, &sd.to_string(), &image, &volume).await;
+                        prepared.map_err(while_("preparing the volumes of the hosts' blocks and leases"))?;
+                    }
+                    Ok(())
+                })
+            })?;
+            all.push(found);
+        }
+        Ok(all)
+    }
+
+    fn of_hosts(&self, conf: &HostedEngineConf) -> Result<[PathBuf; 2], DeployError> {
+        let place = conf.paths().prepared_volumes().join(conf.sd_uuid()?);
+        let [metadata, lockspace] = hosts_volumes(conf)?;
+        Ok([metadata, lockspace].map(|ids| place.join(ids.image.to_string()).join(ids.volume.to_string())))
     }
 
     fn make_domain(&self, job: &mut Job<'_>) -> Result<(), DeployError> {
@@ -356,24 +385,31 @@ fn end_pool(world: &World<'_>, first: &FirstHost) -> Result<(), DeployError> {
     made::await_lockspace_left(world, &sd)
 }
 
-/// The cluster's volumes by its configuration, the disk last.
-fn volumes_of(conf: &HostedEngineConf) -> Result<Vec<VolumeIds>, DeployError> {
+/// A volume as the cluster's configuration names it.
+fn named(image: &str, volume: &str) -> Result<VolumeIds, DeployError> {
     let parsed = |key: &str, text: &str| {
         Uuid::try_parse(text).map_err(|_| {
             DeployError::Refused(format!("the cluster's configuration: {key}={text} is no uuid"))
         })
     };
-    let pair = |image: &str, volume: &str| {
-        Ok::<_, DeployError>(VolumeIds { image: parsed("image", image)?, volume: parsed("volume", volume)? })
-    };
-    let mut all = vec![
-        pair(conf.metadata_image()?, conf.metadata_volume()?)?,
-        pair(conf.lockspace_image()?, conf.lockspace_volume()?)?,
-    ];
+    Ok(VolumeIds { image: parsed("image", image)?, volume: parsed("volume", volume)? })
+}
+
+/// The volumes of the hosts' blocks and of the lockspace that protects them, by the cluster's configuration.
+fn hosts_volumes(conf: &HostedEngineConf) -> Result<[VolumeIds; 2], DeployError> {
+    Ok([
+        named(conf.metadata_image()?, conf.metadata_volume()?)?,
+        named(conf.lockspace_image()?, conf.lockspace_volume()?)?,
+    ])
+}
+
+/// The cluster's volumes by its configuration, the disk last.
+fn volumes_of(conf: &HostedEngineConf) -> Result<Vec<VolumeIds>, DeployError> {
+    let mut all = hosts_volumes(conf)?.to_vec();
     if let (Some(image), Some(volume)) = (conf.conf_image(), conf.conf_volume()) {
-        all.push(pair(image, volume)?);
+        all.push(named(image, volume)?);
     }
-    all.push(pair(conf.vm_disk_id()?, conf.vm_disk_vol_id()?)?);
+    all.push(named(conf.vm_disk_id()?, conf.vm_disk_vol_id()?)?);
     Ok(all)
 }
 

@@ -25,7 +25,7 @@ use crate::deploy::{
 static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| tokio::runtime::Runtime::new().unwrap());
 
 /// A host on which nothing is mounted. The look at the connected storage runs its true programs.
-struct Unmounted;
+pub(in crate::deploy) struct Unmounted;
 
 impl Tools for Unmounted {
     fn ask(&self, call: &Call) -> Result<Said, ToolError> {
@@ -37,9 +37,9 @@ impl Tools for Unmounted {
 }
 
 /// A host with its VDSM, and the directory that a server exports.
-struct Host {
-    site: Site,
-    request: Request,
+pub(in crate::deploy) struct Host {
+    pub(in crate::deploy) site: Site,
+    pub(in crate::deploy) request: Request,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -51,6 +51,10 @@ impl Drop for Host {
 
 impl Host {
     fn new() -> Self {
+        Self::on(first_host(StorageKind::Nfs, "server:/srv/he"))
+    }
+
+    pub(in crate::deploy) fn on(mut first: FirstHost) -> Self {
         let site = Site::new();
         let root = site.dir.path();
         let pki = root.join("etc/pki/vdsm");
@@ -69,7 +73,6 @@ impl Host {
         let address = listener.local_addr().unwrap();
         let task = RUNTIME
             .spawn(async move { server::serve(&arguments.serve, vec![listener], || ()).await.unwrap() });
-        let mut first = first_host(StorageKind::Nfs, "server:/srv/he");
         first.hypervisor = Hypervisor::Vdsm;
         first.ha_toml = format!(
             "[vm]\nhypervisor = \"vdsm\"\n[vdsm]\naddress = \"{address}\"\n[lease]\nadapter = \"file\"\n"
@@ -77,19 +80,19 @@ impl Host {
         Self { site, request: Request::FirstHost(Box::new(first)), task }
     }
 
-    fn first(&self) -> &FirstHost {
+    pub(in crate::deploy) fn first(&self) -> &FirstHost {
         match &self.request {
             Request::FirstHost(first) => first,
             Request::FurtherHost(_) => unreachable!("it is a first host"),
         }
     }
 
-    fn journal(&self) -> PathBuf {
+    pub(in crate::deploy) fn journal(&self) -> PathBuf {
         self.site.dir.path().join("journal")
     }
 
     /// Goes on, or undoes, until it is over or `moments` have passed; what the operator was told.
-    fn attempt(&self, undoes: bool, moments: Option<u32>) -> Result<Vec<String>, DeployError> {
+    pub(super) fn attempt(&self, undoes: bool, moments: Option<u32>) -> Result<Vec<String>, DeployError> {
         let heard = Heard::default();
         let world = self.site.world(&self.request, &Unmounted, &heard);
         let mut journal = match Journal::open(&self.journal())? {
@@ -114,7 +117,7 @@ impl Host {
     }
 
     /// Runs all steps, and stops before the line that says that everything is over: nothing more can be undone after it.
-    fn all_but_the_end(&self) {
+    pub(super) fn all_but_the_end(&self) {
         let heard = Heard::default();
         let world = self.site.world(&self.request, &Unmounted, &heard);
         let mut journal = Journal::begin(&self.journal(), 0, self.request.clone()).unwrap();
@@ -127,7 +130,7 @@ impl Host {
     }
 
     /// What is on the storage and below the host's directories for it, but not the certificates.
-    fn tree(&self) -> Vec<PathBuf> {
+    pub(super) fn tree(&self) -> Vec<PathBuf> {
         fn walk(root: &Path, at: &Path, all: &mut Vec<PathBuf>) {
             for entry in fs::read_dir(at).into_iter().flatten().map(Result::unwrap) {
                 all.push(entry.path().strip_prefix(root).unwrap().to_owned());
@@ -138,11 +141,19 @@ impl Host {
         }
         let root = self.site.dir.path();
         let mut all = Vec::new();
-        for name in ["srv", "rhev", "run/vdsm/storage"] {
+        for name in ["srv", "rhev", "run/vdsm/storage", "dev", "sys"] {
             walk(root, &root.join(name), &mut all);
         }
-        // Where VDSM mounts and prepares things its own directories stay.
-        let own = ["rhev/data-center", "rhev/data-center/mnt", "run/vdsm/storage"];
+        // Where VDSM mounts, logs in to and prepares things its own directories stay.
+        let own = [
+            "rhev/data-center",
+            "rhev/data-center/mnt",
+            "rhev/data-center/mnt/blockSD",
+            "run/vdsm/storage",
+            "dev/mapper",
+            "sys/class",
+            "sys/class/iscsi_session",
+        ];
         all.retain(|path| !own.iter().any(|own| path == Path::new(own)));
         all.sort();
         all
@@ -181,6 +192,7 @@ fn a_first_host_has_vdsm_make_a_domain_that_others_find() {
         network: first.network.clone(),
         host: HostIdentity { id: 2, name: "h2".to_owned() },
         sd_uuid: first.ids.sd,
+        moves: None,
     }));
     fs::create_dir_all(host.site.paths.ha_toml().parent().unwrap()).unwrap();
     fs::write(host.site.paths.ha_toml(), &first.ha_toml).unwrap();
@@ -207,12 +219,17 @@ fn a_first_host_has_vdsm_make_a_domain_that_others_find() {
 
 #[test]
 fn cut_at_every_line_it_is_gone_on_with_and_undone() {
-    let whole = Host::new();
+    is_gone_on_with_and_undone(&Host::new);
+}
+
+/// Wherever the journal was cut.
+pub(super) fn is_gone_on_with_and_undone(make: &dyn Fn() -> Host) {
+    let whole = make();
     let before = whole.tree();
     whole.attempt(false, None).unwrap();
     let parts = whole.tree().len();
     for moments in 0.. {
-        let host = Host::new();
+        let host = make();
         if host.attempt(false, Some(moments)).is_ok() {
             assert!(moments > 20, "only {moments} moments");
             break;

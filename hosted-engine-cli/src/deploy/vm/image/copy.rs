@@ -13,12 +13,14 @@ use crate::deploy::DeployError;
 const CHUNK: usize = 1 << 20;
 /// What can stay a hole or be left unwritten: the usual block of file systems.
 const BLOCK: usize = 4096;
+/// A block of them.
+const ZEROS: [u8; BLOCK] = [0; BLOCK];
 /// A device is zeroed in such pieces, so that progress can be told.
 const PIECE: u64 = 1 << 30;
 
 /// A volume that is open for writing.
 #[derive(Debug)]
-pub(in crate::deploy::vm) struct Target {
+pub(in crate::deploy) struct Target {
     file: File,
     path: PathBuf,
     bytes: u64,
@@ -111,7 +113,7 @@ fn runs_of_data(chunk: &[u8]) -> Vec<(usize, &[u8])> {
     let mut start = None;
     for (index, block) in chunk.chunks(BLOCK).enumerate() {
         let at = index * BLOCK;
-        match (block.iter().any(|byte| *byte != 0), start) {
+        match (*block != ZEROS[..block.len()], start) {
             (true, None) => start = Some(at),
             (false, Some(from)) => {
                 runs.push((from, &chunk[from..at]));

@@ -19,7 +19,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 pub(super) use checksum::verify;
-pub(super) use copy::Target;
+pub(in crate::deploy) use copy::Target;
 pub(super) use ova::Member;
 use ova::{Archive, Packing};
 pub(super) use qemu_img::{Source, check, convert, spec_in_archive};

@@ -16,8 +16,8 @@ const PLACES: [&str; 2] = ["/etc/iscsi", "/var/lib/iscsi"];
 /// The record of a portal.
 pub(super) fn find(paths: &Paths, portal: &Portal) -> Option<PathBuf> {
     let Portal { host, port, tpgt, target } = portal;
-    PLACES.iter().find_map(|place| {
-        let node = paths.resolve(place).join("nodes").join(target);
+    places(paths).iter().find_map(|place| {
+        let node = place.join("nodes").join(target);
         // A file in old releases, a directory with one for each interface in others.
         let of_group = node.join(format!("{host},{port},{tpgt}"));
         let places = [of_group.join("default"), of_group, node.join(format!("{host},{port}"))];
@@ -25,12 +25,18 @@ pub(super) fn find(paths: &Paths, portal: &Portal) -> Option<PathBuf> {
     })
 }
 
-/// The record of a discovery.
-fn find_discovery(paths: &Paths, host: &str, port: u16) -> Option<PathBuf> {
-    PLACES.iter().find_map(|place| {
-        let of_portal = paths.resolve(place).join("send_targets").join(format!("{host},{port}"));
-        [of_portal.join("st_config"), of_portal].into_iter().find(|file| file.is_file())
-    })
+/// Where the records may be on this host.
+pub(super) fn places(paths: &Paths) -> [PathBuf; 2] {
+    PLACES.map(|place| paths.resolve(place))
+}
+
+/// The lines of a discovery's record that have it log in with a password.
+pub(super) fn discovery(chap: &Chap<'_>) -> Result<Secret, DeployError> {
+    let (user, password) = (chap.user, reveal(chap.password)?);
+    let key = "discovery.sendtargets.auth";
+    Ok(Secret::new(format!(
+        "{key}.authmethod = CHAP\n{key}.username = {user}\n{key}.password = {password}\n"
+    )))
 }
 
 /// Has the host log in at boot, and with a password where there is one.
@@ -46,25 +52,6 @@ pub(super) fn set_node(paths: &Paths, portal: &Portal, chap: Option<&Chap<'_>>) 
         ]);
     }
     change(&file, &values)
-}
-
-/// Has a discovery log in with a password.
-pub(super) fn set_discovery(
-    paths: &Paths,
-    host: &str,
-    port: u16,
-    chap: &Chap<'_>,
-) -> Result<(), DeployError> {
-    let file = find_discovery(paths, host, port).ok_or_else(|| missing(host))?;
-    let password = reveal(chap.password)?;
-    change(
-        &file,
-        &[
-            ("discovery.sendtargets.auth.authmethod", "CHAP"),
-            ("discovery.sendtargets.auth.username", chap.user),
-            ("discovery.sendtargets.auth.password", password),
-        ],
-    )
 }
 
 fn missing(of: &str) -> DeployError {
@@ -154,7 +141,7 @@ mod tests {
         let (_root, paths, _) = scene("send_targets/a,1/st_config");
         assert_eq!(find(&paths, &portal), None);
         let chap = Chap { user: "ed", password: &Secret::new("a\nb = c") };
-        let error = set_discovery(&paths, "a", 1, &chap).unwrap_err().to_string();
+        let error = discovery(&chap).unwrap_err().to_string();
         assert!(error.contains("in one line") && !error.contains("b = c"), "{error}");
     }
 }

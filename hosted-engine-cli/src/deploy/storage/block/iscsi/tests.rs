@@ -1,7 +1,11 @@
+use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
 use super::*;
 use crate::deploy::storage::testing::{Site, first_host};
 use crate::deploy::testing::{Heard, Recorded};
-use crate::deploy::{FirstHost, Journal, Request, Step, StepId, StorageKind, run};
+use crate::deploy::{FirstHost, Installed, Journal, Request, Step, StepId, StorageKind, ToolError, run};
 
 const TARGET: &str = "iqn.2014-07.org.example:he";
 
@@ -67,28 +71,74 @@ fn exit_codes_become_advice() {
     }
 }
 
+/// An `iscsiadm` that keeps its record as open-iscsi 2.1.8 does, and discovers with the password `sesame` only.
+const ISCSIADM: &str = r#"#!/bin/sh
+record=$(dirname "$0")/../etc/iscsi/send_targets/192.0.2.1,3260/st_config
+case $* in
+*'-p 192.0.2.1:3260 -o new')
+	mkdir -p "${record%/*}"
+	printf '%s\n' '# BEGIN RECORD 2.1.8' 'discovery.type = sendtargets' \
+		'discovery.sendtargets.auth.authmethod = None' '# END RECORD' >"$record" ;;
+*'-p 192.0.2.1:3260 --discover -o nonpersistent')
+	lines=$(grep -c -x -e '# BEGIN .*' -e 'discovery.type = sendtargets' -e '.*auth.authmethod = CHAP' \
+		-e '.*auth.username = ed' -e '.*auth.password = sesame' -e '# END RECORD' "$record")
+	[ "$lines" = 6 ] || { echo 'iscsiadm: Login authentication failed' >&2; exit 24; }
+	echo '192.0.2.1:3260,1 iqn.2014-07.org.example:he' ;;
+*) exit 7 ;;
+esac
+"#;
+
+/// Runs what is called with this `iscsiadm`, by these words where they are needed to be root.
+struct WithOwnIscsiadm {
+    programs: PathBuf,
+    words: Vec<OsString>,
+}
+
+impl Tools for WithOwnIscsiadm {
+    fn ask(&self, call: &Call) -> Result<Said, ToolError> {
+        let path = format!("PATH={}:{}", self.programs.display(), std::env::var("PATH").unwrap());
+        let call = call.clone();
+        let wrapped = Call::new("env").arg(path).args(&self.words).arg(call.program).args(&call.args);
+        Installed.ask(&Call { input: call.input, ..wrapped })
+    }
+}
+
 #[test]
-fn a_discovery_with_a_password_leaves_no_record() {
+fn a_discovery_with_a_password_touches_no_record_of_this_host() {
     let site = Site::new();
-    let record = site.paths.resolve("/etc/iscsi/send_targets/192.0.2.1,3260/st_config");
-    std::fs::create_dir_all(record.parent().unwrap()).unwrap();
-    std::fs::write(&record, "# BEGIN RECORD 2.1.8\ndiscovery.type = sendtargets\n# END RECORD\n").unwrap();
-    let database = "iscsiadm -m discoverydb -t sendtargets -p 192.0.2.1:3260";
-    let tools = Recorded::new(&[
-        (&format!("{database} -o new"), 0, "New discovery record for [192.0.2.1,3260] added.\n", ""),
-        (
-            &format!("{database} --discover -o nonpersistent"),
-            24,
-            "",
-            "iscsiadm: Login authentication failed\n",
-        ),
-        (&format!("{database} -o delete"), 0, "", ""),
-    ]);
-    let chap = Chap { user: "ed", password: &Secret::new("sesame") };
-    let error = discover(&site.paths, &tools, "192.0.2.1", 3260, Some(&chap)).unwrap_err().to_string();
-    assert!(error.contains("CHAP user") && !error.contains("sesame"), "{error}");
-    assert!(std::fs::read_to_string(&record).unwrap().contains("auth.password = sesame"));
-    tools.assert_over();
+    let programs = site.paths.resolve("/bin");
+    std::fs::create_dir_all(&programs).unwrap();
+    let program = programs.join("iscsiadm");
+    std::fs::write(&program, ISCSIADM).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Somebody's own, with what was discovered by it beside it.
+    let own = site.paths.resolve("/etc/iscsi/send_targets/192.0.2.1,3260");
+    std::fs::create_dir_all(&own).unwrap();
+    std::fs::write(own.join("st_config"), "discovery.type = sendtargets\n").unwrap();
+    std::fs::write(own.join("iqn.own,192.0.2.1,3260,1,default"), "").unwrap();
+
+    let Some(unshare) = ha_tests::namespace::unshare() else { return };
+    let arguments: Vec<OsString> = unshare.get_args().map(ToOwned::to_owned).collect();
+    let is_root = arguments.is_empty();
+    let words = std::iter::once(unshare.get_program().to_owned()).chain(arguments);
+    let words = if is_root { Vec::new() } else { words.collect() };
+    let tools = WithOwnIscsiadm { programs, words };
+    let discovered = |password: &str| {
+        let chap = Chap { user: "ed", password: &Secret::new(password) };
+        discover(&site.paths, &tools, "192.0.2.1", 3260, Some(&chap))
+    };
+    assert_eq!(discovered("sesame").unwrap(), [portal("192.0.2.1")]);
+    let error = discovered("open it").unwrap_err().to_string();
+    assert!(error.contains("CHAP user") && error.contains("Login authentication failed"), "{error}");
+    assert!(!error.contains("open it") && error.len() < 300, "{error}");
+    assert_eq!(std::fs::read_to_string(own.join("st_config")).unwrap(), "discovery.type = sendtargets\n");
+    assert_eq!(std::fs::read_dir(&own).unwrap().count(), 2);
+
+    // An iscsiadm that makes none.
+    std::fs::write(&program, "#!/bin/sh\n").unwrap();
+    let error = discovered("sesame").unwrap_err().to_string();
+    assert!(error.contains("made no record in") && error.contains("125"), "{error}");
+    assert!(!site.paths.resolve("/var/lib/iscsi").exists());
 }
 
 #[test]
