@@ -190,7 +190,7 @@ fn killed_on_a_host_of_vdsm_it_is_gone_on_with_and_undone_without_a_trace() {
 #[test]
 fn killed_at_each_step_it_is_undone_without_a_trace_and_gone_on_with_to_a_good_engine() {
     let sandbox = Sandbox::new();
-    sandbox.ok(&UP);
+    sandbox.ok(&["up", "--bare", "--hosts", "3", "--io-timeout", "1"]);
     let cuts = cuts(&sandbox);
     let before = tree(&sandbox);
 
@@ -223,7 +223,8 @@ fn killed_at_each_step_it_is_undone_without_a_trace_and_gone_on_with_to_a_good_e
     assert!(sandbox.run(&["exec", "1", "hosted-engine", "--check-deployed"]).status.success());
     let output = run(&sandbox, &["undo"]);
     assert!(!output.status.success(), "a complete deployment is not undone: {output:?}");
-    join::a_host_joins_leaves_without_a_trace_and_joins_again_under_its_number(&sandbox);
+    join::a_host_joins_and_leaves_without_a_trace(&sandbox);
+    join::hosts_that_join_at_the_same_moment_settle_on_numbers_of_their_own(&sandbox);
     moved::the_cluster_moves_and_the_second_host_follows(&sandbox);
 }
 

@@ -1,9 +1,12 @@
-//! A second host joins the cluster of the first, leaves it without a trace, and joins again under the same number; the
-//! first, which runs the engine VM, cannot leave meanwhile.
+//! A second host joins the cluster of the first, leaves it without a trace, and joins again under the same number while a
+//! third one joins, too; the first, which runs the engine VM, cannot leave meanwhile.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use ha_tests::wait;
@@ -61,7 +64,7 @@ fn tree(sandbox: &Sandbox, host: &str) -> BTreeSet<PathBuf> {
 }
 
 /// The second host is as it was before anything was deployed on it.
-pub fn a_host_joins_leaves_without_a_trace_and_joins_again_under_its_number(sandbox: &Sandbox) {
+pub fn a_host_joins_and_leaves_without_a_trace(sandbox: &Sandbox) {
     let before = tree(sandbox, "2");
     let answers = sandbox.dir().join("h2/tmp-answers");
     fs::write(&answers, "[environment:default]\nOVEHOSTED_STORAGE/hostID=int:1\n").expect("written");
@@ -106,7 +109,56 @@ pub fn a_host_joins_leaves_without_a_trace_and_joins_again_under_its_number(sand
     let lives = refused(sandbox, "1", &["--restore", file, "--yes"]);
     assert!(lives.contains("runs on this host: stop the HA services"), "{lives}");
     succeeds(sandbox, "1", &["--set-shared-config", "gateway", "10.199.77.1", "--type=he_shared"]);
+}
 
+/// Two hosts join at the same moment and are proposed the same number: the one that gets the lease keeps it. The third host
+/// leaves again.
+pub fn hosts_that_join_at_the_same_moment_settle_on_numbers_of_their_own(sandbox: &Sandbox) {
+    let typed = format!("exec hosted-engine --deploy {STORAGE} --yes 2>&1");
+    let mut slow = Command::new(env!("CARGO_BIN_EXE_hosted-engine"))
+        .args(["sandbox", "--dir"])
+        .arg(sandbox.dir())
+        .args(["exec", "3", "sh", "-c", &typed])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        // Who enters the host's namespaces waits for it, and stops when it is stopped.
+        .process_group(0)
+        .spawn()
+        .expect("hosted-engine runs");
+    let mut lines =
+        BufReader::new(slow.stdout.take().expect("piped")).lines().map(|line| line.expect("text"));
+    let group = format!("-{}", slow.id());
+    let signal = |name: &str| {
+        let sent = Command::new("kill").args(["-s", name, "--", &group]).status().expect("kill runs");
+        assert!(sent.success(), "SIG{name}");
+    };
+    // It has been proposed its number, and stands still before it takes that.
+    assert!(lines.any(|line| line.ends_with("Checking this host")), "it never checks the host");
+    signal("STOP");
     succeeds(sandbox, "2", &["--deploy", STORAGE, "--yes"]);
     assert_eq!(rows(sandbox, "2")["2"]["live-data"], true, "its row is shown before the deployment ends");
+    signal("CONT");
+    let said: Vec<String> = lines.collect();
+    assert!(slow.wait().expect("it ends").success(), "{said:#?}");
+    let changed = "Another host was given host id 2 first. Taking back what was done, to join as host 3";
+    assert!(said.iter().any(|line| line.ends_with(changed)), "{said:#?}");
+
+    let names = wait::until("the first host to see both", SEEN, || {
+        let rows = rows(sandbox, "1");
+        let live = ["2", "3"].into_iter().all(|id| rows[id]["live-data"] == true);
+        live.then(|| [rows["2"]["hostname"].clone(), rows["3"]["hostname"].clone()])
+    });
+    assert_ne!(names[0], names[1]);
+    assert!(engine(sandbox, "3", &["--check-deployed"]).0);
+    let journal = sandbox.dir().join("h3/var/lib/ovirt-hosted-engine-setup/deploy.journal");
+    let story = fs::read_to_string(&journal).expect("a journal");
+    assert!(story.ends_with("{\"over\":\"deployed\"}\n"), "{story}");
+    let former =
+        fs::read_to_string(journal.with_extension("journal.old")).expect("the one that was taken back");
+    assert!(former.ends_with("{\"over\":\"undone\"}\n"), "{former}");
+
+    succeeds(sandbox, "3", &["--undeploy", "--yes"]);
+    wait::until("the first host to forget the third", SEEN, || {
+        rows(sandbox, "1")["3"].is_null().then_some(())
+    });
 }
