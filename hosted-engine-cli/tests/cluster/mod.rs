@@ -150,9 +150,7 @@ pub fn a_host_of_vdsm_without_the_vm_is_taken_out(sandbox: &Sandbox) {
     let engine = is_good_again(sandbox);
     let host = HOSTS.into_iter().find(|host| *host != engine).expect("another host");
     let text = succeeds(sandbox, &["exec", host, "hosted-engine", "--undeploy", "--yes"]);
-    for part in ["VDSM's connection to sandbox:/storage", "4 volumes of the storage domain "] {
-        assert!(text.contains(&format!("Taken back: {part}")), "{text}");
-    }
+    assert!(text.contains("Taken back: VDSM's connection to sandbox:/storage"), "{text}");
     let mounts = sandbox.dir().join(format!("h{host}/rhev/data-center/mnt"));
     assert_eq!(fs::read_dir(mounts).expect("VDSM's directory").count(), 0);
     wait::until("two hosts, and the same engine", WELL, || {
