@@ -290,7 +290,12 @@ impl Journal {
         match File::open(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(DeployError::io("open", path)(error)),
-            Ok(file) => Ok(flock(&file, FlockOperation::NonBlockingLockShared).is_err()),
+            Ok(file) => {
+                let is_free = flock(&file, FlockOperation::NonBlockingLockShared).is_ok();
+                // As in `drop`: it may be shared for a moment. Where it was not had, there is nothing to give up.
+                let _ = flock(&file, FlockOperation::Unlock);
+                Ok(!is_free)
+            }
         }
     }
 

@@ -40,6 +40,23 @@ fn what_was_written_is_read() {
     assert_eq!(journal.story(), &written);
 }
 
+/// Between its beginning and its exec a program shares all open files of who starts it, with their locks.
+#[test]
+fn a_look_leaves_no_lock_to_programs_that_are_started_meanwhile() {
+    let (_dir, path) = place();
+    drop(sample(&path));
+    let starts = std::thread::spawn(|| {
+        for _ in 0..100 {
+            assert!(std::process::Command::new("true").status().unwrap().success());
+        }
+    });
+    while !starts.is_finished() {
+        assert!(!Journal::is_worked_on(&path).unwrap());
+        drop(Journal::open(&path).unwrap().unwrap());
+    }
+    starts.join().unwrap();
+}
+
 #[test]
 fn taking_back_a_part_reopens_the_step_and_all_later_ones() {
     let (_dir, path) = place();

@@ -239,7 +239,7 @@ impl Step for Found {
                 next_id: hosts.lowest_free_id().map(metadata_format::HostId::get),
                 taken: taken(&hosts),
                 last_seen: last_seen(&hosts),
-                io_timeouts: find::io_timeouts(&conf.lockspace_path()?)?,
+                io_timeouts: find::io_timeouts(&lockspace)?,
                 conf: shared,
             });
         }
