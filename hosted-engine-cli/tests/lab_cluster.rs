@@ -58,7 +58,9 @@ fn a_cluster_on_vdsm_keeps_one_vm_alive() {
         sandbox.ok(&["kill-daemon", host, "vdsm"]);
     }
     let story = play(&sandbox, "cut-gateway", Harm::Sure);
-    let first: Option<f64> = story.split_once(':').and_then(|(seconds, _)| seconds.parse().ok());
+    // A guest that a busy machine keeps from speaking has not stood still.
+    let mut events = story.split("; ").filter(|event| !event.contains("stood still for 0.000 s"));
+    let first: Option<f64> = events.find_map(|event| event.split_once(':')?.0.parse().ok());
     assert!(first.is_some_and(|seconds| seconds > 20.0), "{story}");
     play(&sandbox, "kill-host", Harm::Sure);
     is_good_again(&sandbox);

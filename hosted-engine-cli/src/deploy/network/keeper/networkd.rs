@@ -10,7 +10,9 @@
 //! | `05-hosted-engine-NIC.network` | the card is a port; its `[Link]` section and its VLANs stay with it |
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use clock::{Clock as _, SystemClock};
 use ha_config::Paths;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +21,11 @@ use crate::deploy::made::MadeFile;
 use crate::deploy::network::picture::Picture;
 use crate::deploy::network::plan::Nic;
 use crate::deploy::{Call, DeployError, ToolError, Tools};
+
+/// How long networkd may take to hear of a link that is there.
+const HEARD: Duration = Duration::from_secs(10);
+/// Between two tries.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What is written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -213,7 +220,7 @@ impl Files {
         write_all(&self.files)?;
         tools.run(&Call::new("networkctl").arg("reload"))?;
         // A link that it had not managed yet is only taken up when it is told so.
-        tools.run(&Call::new("networkctl").args(["reconfigure", &made.nic.name, &made.bridge]))?;
+        take_up(&Call::new("networkctl").args(["reconfigure", &made.nic.name, &made.bridge]), tools)?;
         // It works in the background: until it is done the gateway says nothing about what it will have done. That it does
         // not call the bridge ready in time is no failure: the gateway tells whether it is.
         tools.ask(&online(&made.bridge))?;
@@ -228,6 +235,22 @@ impl Files {
         tools.ask(&Call::new("networkctl").arg("reconfigure").arg(&made.nic.name))?;
         tools.ask(&online(&made.nic.name))?;
         Ok(left)
+    }
+}
+
+/// Has networkd take links up. The kernel tells it of a bridge that it made a moment ago as it tells everybody: until it
+/// has heard, it refuses what it has made itself, and it tells nobody when it has.
+fn take_up(call: &Call, tools: &dyn Tools) -> Result<(), DeployError> {
+    let end = SystemClock.monotonic().plus(HEARD);
+    loop {
+        match tools.run(call) {
+            Err(ToolError::Failed { said, .. })
+                if said.contains("not known") && SystemClock.monotonic() < end =>
+            {
+                std::thread::sleep(LOOK);
+            }
+            other => return Ok(other.map(drop)?),
+        }
     }
 }
 
@@ -303,8 +326,10 @@ mod tests {
         };
         let made = crate::deploy::network::tests::made(super::super::Keeper::Networkd(files.clone()));
         let wait = "/usr/lib/systemd/systemd-networkd-wait-online --interface=ovirtmgmt --timeout=30";
+        let unheard = "Failed to reconfigure network interface ovirtmgmt: Link 3 not known\n";
         let tools = Recorded::new(&[
             ("networkctl reload", 0, "", ""),
+            ("networkctl reconfigure eth0 ovirtmgmt", 1, "", unheard),
             ("networkctl reconfigure eth0 ovirtmgmt", 0, "", ""),
             (wait, 0, "", ""),
             ("ip link delete dev ovirtmgmt", 0, "", ""),
