@@ -1,7 +1,6 @@
 //! Joining a cluster: what a host that does not belong to it yet sees of it, and what it must take over from it.
 
 use ha_config::{HaToml, HostedEngineConf, Paths, atomic};
-
 use metadata_format::HostId;
 
 use super::carry_out::{Hands, Stopped};
