@@ -20,6 +20,7 @@ use super::{KeptFile, MadeBridge, take_back_all, write_all};
 use crate::deploy::made::MadeFile;
 use crate::deploy::network::picture::Picture;
 use crate::deploy::network::plan::Nic;
+use crate::deploy::services_steps::asked;
 use crate::deploy::{Call, DeployError, ToolError, Tools};
 
 /// How long networkd may take to hear of a link that is there.
@@ -242,16 +243,18 @@ impl Files {
 /// has heard, it refuses what it has made itself, and it tells nobody when it has.
 fn take_up(call: &Call, tools: &dyn Tools) -> Result<(), DeployError> {
     let end = SystemClock.monotonic().plus(HEARD);
-    loop {
-        match tools.run(call) {
-            Err(ToolError::Failed { said, .. })
-                if said.contains("not known") && SystemClock.monotonic() < end =>
-            {
-                std::thread::sleep(LOOK);
+    asked(async {
+        loop {
+            match tools.run(call) {
+                Err(ToolError::Failed { said, .. })
+                    if said.contains("not known") && SystemClock.monotonic() < end =>
+                {
+                    tokio::time::sleep(LOOK).await;
+                }
+                other => return Ok(other.map(drop)?),
             }
-            other => return Ok(other.map(drop)?),
         }
-    }
+    })?
 }
 
 /// Waits until a link has its addresses.
