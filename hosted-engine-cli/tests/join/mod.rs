@@ -17,7 +17,7 @@ use super::sandbox::Sandbox;
 /// Where the sandbox's storage is on each host.
 const STORAGE: &str = "--join=/storage";
 /// From its first word until a host counts as live elsewhere, and a little more.
-const SEEN: Duration = Duration::from_secs(90);
+pub const SEEN: Duration = Duration::from_secs(90);
 
 /// `hosted-engine` on a host: whether it succeeds, and everything that it prints.
 fn engine(sandbox: &Sandbox, host: &str, words: &[&str]) -> (bool, String) {
@@ -26,13 +26,13 @@ fn engine(sandbox: &Sandbox, host: &str, words: &[&str]) -> (bool, String) {
     (output.status.success(), text.concat())
 }
 
-fn succeeds(sandbox: &Sandbox, host: &str, words: &[&str]) -> String {
+pub fn succeeds(sandbox: &Sandbox, host: &str, words: &[&str]) -> String {
     let (is_done, text) = engine(sandbox, host, words);
     assert!(is_done, "host {host}, {words:?}: {text}");
     text
 }
 
-fn refused(sandbox: &Sandbox, host: &str, words: &[&str]) -> String {
+pub fn refused(sandbox: &Sandbox, host: &str, words: &[&str]) -> String {
     let (is_done, text) = engine(sandbox, host, words);
     assert!(!is_done, "host {host}, {words:?}: {text}");
     text

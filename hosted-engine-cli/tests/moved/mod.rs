@@ -4,35 +4,14 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use ha_tests::wait;
 use serde_json::Value;
 
+use super::join::{SEEN, refused, succeeds};
 use super::sandbox::Sandbox;
 
-/// From its first word until a host counts as live elsewhere, and a little more.
-const SEEN: Duration = Duration::from_secs(90);
-
-/// `hosted-engine` on a host: whether it succeeds, and everything that it prints.
-fn engine(sandbox: &Sandbox, host: &str, words: &[&str]) -> (bool, String) {
-    let output = sandbox.run(&[&["exec", host, "hosted-engine"], words].concat());
-    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    (output.status.success(), text.concat())
-}
-
-fn succeeds(sandbox: &Sandbox, host: &str, words: &[&str]) -> String {
-    let (is_done, text) = engine(sandbox, host, words);
-    assert!(is_done, "host {host}, {words:?}: {text}");
-    text
-}
-
-fn refused(sandbox: &Sandbox, host: &str, words: &[&str]) -> String {
-    let (is_done, text) = engine(sandbox, host, words);
-    assert!(!is_done, "host {host}, {words:?}: {text}");
-    text
-}
-
+/// What the command prints on standard output alone: warnings come beside it.
 fn rows(sandbox: &Sandbox, host: &str) -> Value {
     serde_json::from_str(sandbox.ok(&["exec", host, "hosted-engine", "--vm-status", "--json"]).trim())
         .expect("JSON")
